@@ -1,0 +1,28 @@
+// Every limit in one place, with its reason. Units are the last word of a name.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace gyre::limits {
+
+// --- keys and values ---------------------------------------------------------------------------
+inline constexpr size_t key_bytes_max = 2u << 20;           // embedded library
+inline constexpr size_t http_key_bytes_max = 64u << 10;     // over HTTP, decoded
+inline constexpr size_t value_bytes_max_default = 16u << 20;  // --max-value
+inline constexpr size_t value_bytes_max_hard = 1u << 30;    // what --max-value may be set to
+
+// --- HTTP ----------------------------------------------------------------------------------------
+inline constexpr size_t http_request_line_bytes_max = 200u << 10;  // a 64 KiB key percent-encoded
+inline constexpr size_t http_header_bytes_max = 64u << 10;
+inline constexpr size_t http_header_count_max = 100;
+inline constexpr size_t http_pipeline_depth_max = 128;       // requests of one connection in flight
+
+// --- files ---------------------------------------------------------------------------------------
+inline constexpr size_t io_alignment_bytes = 4096;  // O_DIRECT on 512e and 4Kn disks
+inline constexpr size_t log_frame_bytes_max = 1u << 20;  // a longer frame would hold up everyone's commit
+inline constexpr size_t log_bytes_before_flush_max = 128u << 20;  // per shard, bounds recovery time
+inline constexpr size_t log_segment_bytes_min = 1u << 20;  // zero-filling a large one at every open costs seconds
+inline constexpr size_t log_segment_bytes_max = 32u << 20;
+
+}  // namespace gyre::limits
