@@ -7,22 +7,39 @@
 namespace gyre::limits {
 
 // --- keys and values ---------------------------------------------------------------------------
-inline constexpr size_t key_bytes_max = 2u << 20;           // embedded library
-inline constexpr size_t http_key_bytes_max = 64u << 10;     // over HTTP, decoded
+inline constexpr size_t key_bytes_max = 2u << 20;             // embedded library
+inline constexpr size_t http_key_bytes_max = 64u << 10;       // over HTTP, decoded
 inline constexpr size_t value_bytes_max_default = 16u << 20;  // --max-value
-inline constexpr size_t value_bytes_max_hard = 1u << 30;    // what --max-value may be set to
+inline constexpr size_t value_bytes_max_hard = 1u << 30;      // what --max-value may be set to
 
 // --- HTTP ----------------------------------------------------------------------------------------
 inline constexpr size_t http_request_line_bytes_max = 200u << 10;  // a 64 KiB key percent-encoded
 inline constexpr size_t http_header_bytes_max = 64u << 10;
 inline constexpr size_t http_header_count_max = 100;
-inline constexpr size_t http_pipeline_depth_max = 128;       // requests of one connection in flight
+inline constexpr size_t http_pipeline_depth_max = 128;  // requests of one connection in flight
+inline constexpr size_t http_empty_lines_max = 4;  // before a request line: old clients add one
+inline constexpr size_t http_chunk_line_bytes_max = 1024;  // size and extensions of one chunk
+inline constexpr size_t http_chunk_overhead_bytes_max = 16u << 10;  // framing beyond 16 bytes + 2x the data
+inline constexpr size_t http_head_kept_bytes_max = 4096;  // a larger head buffer is freed after its request
+inline constexpr uint64_t http_ttl_ms_max = 1000ull * 366 * 86400 * 1000;  // keeps now + ttl far from overflow
 
 // --- files ---------------------------------------------------------------------------------------
 inline constexpr size_t io_alignment_bytes = 4096;  // O_DIRECT on 512e and 4Kn disks
-inline constexpr size_t log_frame_bytes_max = 1u << 20;  // a longer frame would hold up everyone's commit
+inline constexpr size_t log_frame_bytes_max =
+    1u << 20;  // a longer frame would hold up everyone's commit
 inline constexpr size_t log_bytes_before_flush_max = 128u << 20;  // per shard, bounds recovery time
-inline constexpr size_t log_segment_bytes_min = 1u << 20;  // zero-filling a large one at every open costs seconds
+inline constexpr size_t log_segment_bytes_min =
+    1u << 20;  // zero-filling a large one at every open costs seconds
 inline constexpr size_t log_segment_bytes_max = 32u << 20;
+
+// --- tables --------------------------------------------------------------------------------------
+inline constexpr size_t table_block_value_bytes_max =
+    1u << 20;  // longer values always go to an extent
+inline constexpr size_t table_block_target_bytes_max = 1u << 20;
+// A block that just missed its target and then took the longest key and value; readers refuse
+// more before they allocate.
+inline constexpr size_t table_block_raw_bytes_max = 8u << 20;
+inline constexpr size_t table_chunk_bytes_max = 1u << 20;  // of a large value, checked as one
+inline constexpr unsigned table_level_count = 7;
 
 }  // namespace gyre::limits
