@@ -14,13 +14,19 @@ namespace gyre {
 
 using Nanos = int64_t;
 inline constexpr Nanos nanos_never = INT64_MAX;
-inline constexpr Nanos microseconds(int64_t n) { return n * 1'000; }
-inline constexpr Nanos milliseconds(int64_t n) { return n * 1'000'000; }
-inline constexpr Nanos seconds(int64_t n) { return n * 1'000'000'000; }
+inline constexpr Nanos microseconds(int64_t n) {
+  return n * 1'000;
+}
+inline constexpr Nanos milliseconds(int64_t n) {
+  return n * 1'000'000;
+}
+inline constexpr Nanos seconds(int64_t n) {
+  return n * 1'000'000'000;
+}
 
 struct BackendStats {
-  uint64_t enters = 0;             // system calls into the ring, or ticks of the simulation
-  uint64_t sleeps = 0;             // enters that were allowed to block
+  uint64_t enters = 0;  // system calls into the ring, or ticks of the simulation
+  uint64_t sleeps = 0;  // enters that were allowed to block
   uint64_t submitted = 0;
   uint64_t completed = 0;
   uint64_t stale_completions = 0;  // for an operation that no longer exists: dropped

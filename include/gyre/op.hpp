@@ -13,19 +13,20 @@
 // `result` is what the system call would return: >= 0, or a negative errno.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <sys/uio.h>
 
 namespace gyre {
 
 enum class OpCode : uint8_t {
   nop,
   // sockets
-  listen,     // path = address "1.2.3.4" or "::1", offset = port (0: any), len = backlog, flags; result: fd
+  listen,     // path = address "1.2.3.4" or "::1", offset = port (0: any), len = backlog, flags;
+              // result: fd
   accept,     // multishot on fd; result: a connected fd
   connect,    // path = numeric address, offset = port; result: a connected fd
   recv,       // multishot on fd into provided buffers; 0 = end of stream, -ENOBUFS = none left
@@ -33,26 +34,27 @@ enum class OpCode : uint8_t {
   send,       // gathered: data = iovec array, len = its entries; result: bytes sent (may be short)
   shutdown,   // fd, len = SHUT_RD | SHUT_WR | SHUT_RDWR
   // files
-  open,       // path, flags; result: fd
-  close,      // fd (socket or file)
-  read,       // fd, data, len, offset
-  write,      // fd, data, len, offset, flag_dsync: durable when complete
-  fsync,      // fd (file or directory), flag_data_only: fdatasync
-  allocate,   // fd, offset, length in `length`: reserve blocks and extend the size
-  truncate,   // fd, length
-  rename,     // path -> path2, replaces atomically
-  link,       // path -> path2, hard link
-  unlink,     // path
-  make_dir,   // path
-  remove_dir, // path (empty)
+  open,        // path, flags; result: fd
+  close,       // fd (socket or file)
+  read,        // fd, data, len, offset
+  write,       // fd, data, len, offset, flag_dsync: durable when complete
+  fsync,       // fd (file or directory), flag_data_only: fdatasync
+  allocate,    // fd, offset, length in `length`: reserve blocks and extend the size
+  truncate,    // fd, length
+  rename,      // path -> path2, replaces atomically
+  link,        // path -> path2, hard link
+  unlink,      // path
+  make_dir,    // path
+  remove_dir,  // path (empty)
   // answers in structures, done off the loop
   list_dir,    // path; out = std::vector<DirEntry>*
   stat,        // path; out = FileStatus*
   free_space,  // path; out = uint64_t* bytes available
-  lock_file,   // path, created if missing; exclusive until fd is closed; -EWOULDBLOCK if held; result: fd
+  lock_file,   // path, created if missing; exclusive until fd is closed; -EWOULDBLOCK if held;
+               // result: fd
   resolve,     // path = host name; out = std::vector<std::string>* of numeric addresses
   // process
-  signal,      // multishot: result = number of a received SIGINT/SIGTERM/SIGHUP
+  signal,  // multishot: result = number of a received SIGINT/SIGTERM/SIGHUP
 };
 
 std::string_view to_string(OpCode code) noexcept;
@@ -64,7 +66,8 @@ enum OpFlag : uint16_t {
   flag_create = 1 << 2,
   flag_exclusive = 1 << 3,
   flag_truncate = 1 << 4,
-  flag_direct = 1 << 5,     // O_DIRECT: memory, offset and length aligned to limits::io_alignment_bytes
+  flag_direct =
+      1 << 5,  // O_DIRECT: memory, offset and length aligned to limits::io_alignment_bytes
   flag_directory = 1 << 6,
   // write, fsync
   flag_dsync = 1 << 7,
@@ -72,8 +75,8 @@ enum OpFlag : uint16_t {
   // recv_into
   flag_wait_all = 1 << 9,
   // listen
-  flag_reuse_port = 1 << 10,   // one listener per core
-  flag_probe_port = 1 << 11,   // fail with EADDRINUSE if another process already listens there
+  flag_reuse_port = 1 << 10,  // one listener per core
+  flag_probe_port = 1 << 11,  // fail with EADDRINUSE if another process already listens there
 };
 
 struct DirEntry {
@@ -100,19 +103,19 @@ struct Op {
   using Handler = void (*)(Op& op, Completion completion) noexcept;
 
   OpCode code = OpCode::nop;
-  bool in_flight = false;         // set by submit, cleared before the last on_complete
+  bool in_flight = false;  // set by submit, cleared before the last on_complete
   bool cancel_requested = false;
   uint16_t flags = 0;
   int fd = -1;
   uint32_t len = 0;
-  uint32_t backend_slot = 0;      // private to the backend
+  uint32_t backend_slot = 0;  // private to the backend
   uint64_t offset = 0;
   union {
-    uint64_t length = 0;          // allocate, truncate
-    void* out;                    // list_dir, stat, free_space, resolve
+    uint64_t length = 0;  // allocate, truncate
+    void* out;            // list_dir, stat, free_space, resolve
   };
   void* data = nullptr;
-  const char* path = nullptr;     // zero-terminated; must live until the last completion
+  const char* path = nullptr;  // zero-terminated; must live until the last completion
   const char* path2 = nullptr;
   Handler on_complete = nullptr;
 

@@ -1,12 +1,12 @@
-// Expected failures. Every fallible function returns Result<T>; exceptions are for start-up and bugs.
+// Expected failures. Every fallible function returns Result<T>; exceptions are for start-up and
+// bugs.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
-
 #include <tl/expected.hpp>
+#include <utility>
 
 namespace gyre {
 
@@ -53,6 +53,8 @@ using tl::unexpected;
 inline tl::unexpected<Error> fail(Errc code, std::string detail = {}) {
   return tl::unexpected<Error>(Error::of(code, std::move(detail)));
 }
-inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
+inline tl::unexpected<Error> fail(Error error) {
+  return tl::unexpected<Error>(std::move(error));
+}
 
 }  // namespace gyre

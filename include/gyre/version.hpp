@@ -22,15 +22,20 @@ struct Version {
 };
 
 inline constexpr unsigned hlc_logical_bits = 12;
-inline constexpr uint64_t hlc_from_us(uint64_t us) { return us << hlc_logical_bits; }
-inline constexpr uint64_t hlc_to_us(uint64_t hlc) { return hlc >> hlc_logical_bits; }
+inline constexpr uint64_t hlc_from_us(uint64_t us) {
+  return us << hlc_logical_bits;
+}
+inline constexpr uint64_t hlc_to_us(uint64_t hlc) {
+  return hlc >> hlc_logical_bits;
+}
 
 // One per core. `next` never repeats and never goes back, whatever the wall clock does;
 // `observe` merges a clock seen in a frame, a mailbox or a file.
 class HybridClock {
  public:
   HybridClock() = default;
-  HybridClock(uint32_t node, uint16_t core) : node_core_((uint64_t{node} << 32) | (uint64_t{core & 0xfffu} << 20)) {}
+  HybridClock(uint32_t node, uint16_t core)
+      : node_core_((uint64_t{node} << 32) | (uint64_t{core & 0xfffu} << 20)) {}
 
   Version next(uint64_t wall_us) {
     const uint64_t physical = hlc_from_us(wall_us);

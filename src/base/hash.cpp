@@ -20,7 +20,9 @@ StreamingHash::StreamingHash(uint64_t seed) : state_(XXH3_createState()) {
   GYRE_ASSERT(state_ != nullptr);
   XXH3_64bits_reset_withSeed(static_cast<XXH3_state_t*>(state_), seed);
 }
-StreamingHash::~StreamingHash() { XXH3_freeState(static_cast<XXH3_state_t*>(state_)); }
+StreamingHash::~StreamingHash() {
+  XXH3_freeState(static_cast<XXH3_state_t*>(state_));
+}
 void StreamingHash::update(std::string_view bytes) noexcept {
   XXH3_64bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
 }

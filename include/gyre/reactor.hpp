@@ -1,0 +1,201 @@
+// The event loop of one core. Everything that runs on a core runs inside Reactor::tick:
+//
+//   1. deliver messages from other cores, then completions (they only make work ready)
+//   2. fire due timers
+//   3. run ready foreground work, for at most `foreground_slice`
+//   4. run background work (flush, compaction, scrub) for a shorter slice, less while a log
+//      write is in flight, and only if no foreground work is ready
+//   5. tick hooks: coalesced sends, the group commit, messages to other cores
+//   6. one enter: submit everything, and sleep until the next timer if nothing is ready
+//
+// Single-threaded: all members belong to the reactor's thread, except the mailboxes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <vector>
+
+#include <gyre/backend.hpp>
+#include <gyre/mailbox.hpp>
+#include <gyre/task.hpp>
+
+namespace gyre {
+
+// FIFO of Runnables, intrusive.
+class RunQueue {
+ public:
+  bool empty() const { return head_ == nullptr; }
+  void push(Runnable& item) {
+    item.next = nullptr;
+    if (tail_ != nullptr) {
+      tail_->next = &item;
+    } else {
+      head_ = &item;
+    }
+    tail_ = &item;
+  }
+  Runnable& pop() {
+    Runnable& item = *head_;
+    head_ = item.next;
+    if (head_ == nullptr) tail_ = nullptr;
+    return item;
+  }
+
+ private:
+  Runnable* head_ = nullptr;
+  Runnable* tail_ = nullptr;
+};
+
+// Runs `fire` once at or after `deadline`. Intrusive; disarmed by its destructor.
+struct Timer {
+  using Fire = void (*)(Timer& self) noexcept;
+  explicit Timer(Fire fire_handler) : fire(fire_handler) {}
+  ~Timer();
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+  bool armed() const { return heap_index != unarmed; }
+
+  static constexpr uint32_t unarmed = UINT32_MAX;
+  Fire fire;
+  Nanos deadline = 0;
+  uint32_t heap_index = unarmed;
+};
+
+// Work to do once at the end of the tick. Intrusive; queued at most once.
+struct TickHook {
+  using Flush = void (*)(TickHook& self) noexcept;
+  explicit TickHook(Flush flush_handler) : flush(flush_handler) {}
+  TickHook(const TickHook&) = delete;
+  TickHook& operator=(const TickHook&) = delete;
+  ~TickHook();
+
+  Flush flush;
+  TickHook* next = nullptr;
+  bool queued = false;
+};
+
+struct ReactorOptions {
+  unsigned core = 0;
+  Nanos foreground_slice = microseconds(500);
+  Nanos background_slice = microseconds(250);
+  Nanos background_slice_while_logging = microseconds(50);
+  Nanos stall_report = milliseconds(10);  // work that held the core longer is named in the log
+};
+
+struct ReactorStats {
+  uint64_t ticks = 0;
+  uint64_t runnables = 0;
+  uint64_t background_slices = 0;
+  uint64_t timers_fired = 0;
+  uint64_t stalls = 0;
+  Nanos stall_longest = 0;
+  uint64_t messages_received = 0;
+  Nanos busy = 0;  // inside ticks, without sleeping
+};
+
+class Reactor {
+ public:
+  Reactor(Backend& backend, ReactorOptions options, Fabric* fabric = nullptr);
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+
+  // The reactor whose tick is running on this thread.
+  static Reactor& current() noexcept;
+  static Reactor* current_or_null() noexcept;
+
+  // Runs ticks until `main` has ended. One call per reactor at a time.
+  void run(Task<void> main);
+  // Starts `main` without running it; `tick` then makes progress and returns false once main has
+  // ended. For the simulation, which interleaves many reactors on one thread.
+  void start(Task<void> main);
+  bool tick();
+
+  unsigned core() const { return options_.core; }
+  Backend& backend() { return backend_; }
+  const ReactorStats& stats() const { return stats_; }
+  // Operations in flight; zero when everything has ended.
+  uint64_t operations_in_flight() const {
+    return backend_.stats().submitted - backend_.stats().completed;
+  }
+
+  // Time of this tick: taken once per tick, good enough for deadlines.
+  Nanos now() const { return now_; }
+  uint64_t wall_us() { return backend_.wall_us(); }
+  uint64_t wall_ms() { return backend_.wall_us() / 1000; }
+  uint64_t random() { return backend_.random(); }
+
+  void schedule(Runnable& item) noexcept;
+  void submit(Op& op) { backend_.submit(op); }
+  void cancel(Op& op) {
+    if (op.in_flight && !op.cancel_requested) {
+      op.cancel_requested = true;
+      backend_.cancel(op);
+    }
+  }
+  void arm(Timer& timer, Nanos deadline);
+  void disarm(Timer& timer) noexcept;
+  void at_tick_end(TickHook& hook) noexcept;
+  void cancel_hook(TickHook& hook) noexcept;
+
+  // True when long work should give the core back (co_await maybe_yield() asks it).
+  bool need_preempt();
+
+  // Log writes in flight shorten background slices (DESIGN D2).
+  void log_write_started() { ++log_writes_in_flight_; }
+  void log_write_ended() { --log_writes_in_flight_; }
+
+  // Messages to other cores leave at the end of the tick. Delivery order per pair is kept.
+  void send(unsigned core, Message& message);
+
+  // Writes "LEVEL core=N text"; bounded, never blocks.
+  void log(std::string_view level, std::string_view text);
+
+  // A text picture of every root task and what it waits for.
+  std::string dump_tasks() const;
+
+  // Descriptors held by File and Socket objects of this core.
+  int64_t descriptors_open = 0;
+
+ private:
+  friend class Scope;
+  friend struct PromiseBase;
+  friend std::coroutine_handle<> detail::finish_root(PromiseBase&) noexcept;
+
+  void run_one(Runnable& item);
+  void run_foreground();
+  void run_background();
+  void fire_timers();
+  void run_hooks();
+  void report_stall(Nanos took, const std::source_location& where);
+  Nanos time_to_sleep() const;
+  void sift_up(uint32_t index);
+  void sift_down(uint32_t index);
+
+  struct HeapEntry {
+    Nanos deadline;
+    Timer* timer;
+  };
+
+  Backend& backend_;
+  ReactorOptions options_;
+  Fabric* fabric_;
+  std::vector<Outbox> outboxes_;
+  RunQueue foreground_;
+  RunQueue background_;
+  std::vector<HeapEntry> timers_;  // 4-ary heap
+  TickHook* hooks_ = nullptr;
+  Nanos now_ = 0;
+  Nanos slice_end_ = 0;
+  Nanos last_check_ = 0;
+  bool in_background_ = false;
+  unsigned log_writes_in_flight_ = 0;
+  Scope* scopes_ = nullptr;
+  std::unique_ptr<Scope> main_scope_;
+  bool main_ended_ = false;
+  ReactorStats stats_;
+};
+
+}  // namespace gyre

@@ -1,0 +1,313 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+
+#include <gyre/reactor.hpp>
+#include <gyre/scope.hpp>
+
+#include "base/assert.hpp"
+
+namespace gyre {
+
+namespace {
+
+thread_local Reactor* current_reactor = nullptr;
+
+// Makes a reactor current while its tick runs; in the simulation many share one thread.
+class CurrentGuard {
+ public:
+  explicit CurrentGuard(Reactor& reactor) : previous_(std::exchange(current_reactor, &reactor)) {}
+  ~CurrentGuard() { current_reactor = previous_; }
+  CurrentGuard(const CurrentGuard&) = delete;
+  CurrentGuard& operator=(const CurrentGuard&) = delete;
+
+ private:
+  Reactor* previous_;
+};
+
+void resume_task(Runnable& item) noexcept {
+  item.task->self.resume();
+}
+
+}  // namespace
+
+void PromiseBase::schedule() noexcept {
+  resume_runnable.run = &resume_task;
+  resume_runnable.task = this;
+  Reactor::current().schedule(resume_runnable);
+}
+
+Timer::~Timer() {
+  if (armed()) Reactor::current().disarm(*this);
+}
+
+TickHook::~TickHook() {
+  if (queued) Reactor::current().cancel_hook(*this);
+}
+
+Reactor::Reactor(Backend& backend, ReactorOptions options, Fabric* fabric)
+    : backend_(backend), options_(options), fabric_(fabric) {
+  if (fabric_ != nullptr) outboxes_.resize(fabric_->cores());
+  timers_.reserve(64);
+  now_ = backend_.now();
+}
+
+Reactor::~Reactor() {
+  CurrentGuard current(*this);
+  main_scope_.reset();
+  GYRE_ASSERT(foreground_.empty() && background_.empty());
+  GYRE_ASSERT(scopes_ == nullptr);
+}
+
+Reactor& Reactor::current() noexcept {
+  GYRE_ASSERT(current_reactor != nullptr);
+  return *current_reactor;
+}
+Reactor* Reactor::current_or_null() noexcept {
+  return current_reactor;
+}
+
+namespace {
+Task<void> run_main(Task<void> main, bool& ended) {
+  co_await std::move(main);
+  ended = true;
+}
+}  // namespace
+
+void Reactor::start(Task<void> main) {
+  CurrentGuard current(*this);
+  main_ended_ = false;
+  main_scope_ = std::make_unique<Scope>(nullptr, "main");
+  main_scope_->spawn(run_main(std::move(main), main_ended_));
+}
+
+void Reactor::run(Task<void> main) {
+  start(std::move(main));
+  while (tick()) {
+  }
+}
+
+bool Reactor::tick() {
+  CurrentGuard current(*this);
+  ++stats_.ticks;
+  if (fabric_ != nullptr) {
+    for (unsigned from = 0; from < fabric_->cores(); ++from) {
+      MessageRing& ring = fabric_->ring(from, options_.core);
+      while (Message* message = ring.pop()) {
+        ++stats_.messages_received;
+        message->deliver(*message, *this);
+      }
+    }
+  }
+  backend_.reap();
+  now_ = backend_.now();
+  last_check_ = now_;
+  const Nanos started = now_;
+  fire_timers();
+  run_foreground();
+  run_background();
+  run_hooks();
+  if (main_ended_ && foreground_.empty() && background_.empty()) {
+    if (main_scope_->size() == 0 && operations_in_flight() == 0) {
+      main_scope_.reset();
+      backend_.enter(0);
+      return false;
+    }
+  }
+  stats_.busy += last_check_ - started;
+  backend_.enter(time_to_sleep());
+  return true;
+}
+
+void Reactor::schedule(Runnable& item) noexcept {
+  GYRE_ASSERT(!item.queued);
+  item.queued = true;
+  (item.background ? background_ : foreground_).push(item);
+}
+
+void Reactor::run_one(Runnable& item) {
+  item.queued = false;
+  ++stats_.runnables;
+  // The frame may be gone after it ran: remember where it was resumed.
+  const std::source_location where =
+      item.task != nullptr ? item.task->where : std::source_location::current();
+  item.run(item);
+  const Nanos after = backend_.now();
+  if (after - last_check_ > options_.stall_report) report_stall(after - last_check_, where);
+  last_check_ = after;
+}
+
+void Reactor::run_foreground() {
+  slice_end_ = now_ + options_.foreground_slice;
+  in_background_ = false;
+  while (!foreground_.empty()) {
+    run_one(foreground_.pop());
+    if (last_check_ >= slice_end_) break;
+  }
+}
+
+void Reactor::run_background() {
+  if (background_.empty() || !foreground_.empty()) return;
+  const bool logging = log_writes_in_flight_ != 0;
+  slice_end_ =
+      last_check_ + (logging ? options_.background_slice_while_logging : options_.background_slice);
+  in_background_ = true;
+  ++stats_.background_slices;
+  do {
+    run_one(background_.pop());
+  } while (!background_.empty() && foreground_.empty() && last_check_ < slice_end_);
+  in_background_ = false;
+  // The completion of a DSYNC write runs in a kernel worker on this CPU: let it (DESIGN D2).
+  if (logging && foreground_.empty()) backend_.yield_cpu();
+}
+
+bool Reactor::need_preempt() {
+  if (backend_.completions_pending()) return true;
+  if (in_background_ && !foreground_.empty()) return true;
+  if (fabric_ != nullptr && !fabric_->inbox_empty(options_.core)) return true;
+  return backend_.now() >= slice_end_;
+}
+
+void Reactor::run_hooks() {
+  while (hooks_ != nullptr) {
+    TickHook& hook = *hooks_;
+    hooks_ = hook.next;
+    hook.queued = false;
+    hook.flush(hook);
+  }
+  for (unsigned to = 0; to < outboxes_.size(); ++to) {
+    if (!outboxes_[to].empty() && outboxes_[to].flush(fabric_->ring(options_.core, to))) {
+      backend_.wake(to);
+    }
+  }
+}
+
+void Reactor::at_tick_end(TickHook& hook) noexcept {
+  if (hook.queued) return;
+  hook.queued = true;
+  hook.next = hooks_;
+  hooks_ = &hook;
+}
+
+void Reactor::cancel_hook(TickHook& hook) noexcept {
+  for (TickHook** link = &hooks_; *link != nullptr; link = &(*link)->next) {
+    if (*link == &hook) {
+      *link = hook.next;
+      hook.queued = false;
+      return;
+    }
+  }
+}
+
+void Reactor::send(unsigned core, Message& message) {
+  message.from = options_.core;
+  outboxes_[core].push(message);
+}
+
+Nanos Reactor::time_to_sleep() const {
+  if (!foreground_.empty() || !background_.empty() || hooks_ != nullptr) return 0;
+  if (fabric_ != nullptr && !fabric_->inbox_empty(options_.core)) return 0;
+  for (const Outbox& outbox : outboxes_) {
+    if (!outbox.empty()) return 0;  // a full ring: look again as soon as the other core drained it
+  }
+  if (main_ended_ && operations_in_flight() == 0) return 0;
+  if (timers_.empty()) return nanos_never;
+  return std::max<Nanos>(0, timers_.front().deadline - last_check_);
+}
+
+// --- timers: 4-ary heap ------------------------------------------------------------------------
+
+void Reactor::arm(Timer& timer, Nanos deadline) {
+  disarm(timer);
+  timer.deadline = deadline;
+  timers_.push_back({deadline, &timer});
+  timer.heap_index = static_cast<uint32_t>(timers_.size() - 1);
+  sift_up(timer.heap_index);
+}
+
+void Reactor::disarm(Timer& timer) noexcept {
+  if (!timer.armed()) return;
+  const uint32_t hole = timer.heap_index;
+  timer.heap_index = Timer::unarmed;
+  const HeapEntry last = timers_.back();
+  timers_.pop_back();
+  if (hole == timers_.size()) return;
+  timers_[hole] = last;
+  last.timer->heap_index = hole;
+  sift_up(hole);
+  sift_down(last.timer->heap_index);
+}
+
+void Reactor::fire_timers() {
+  while (!timers_.empty() && timers_.front().deadline <= now_) {
+    Timer& timer = *timers_.front().timer;
+    disarm(timer);
+    ++stats_.timers_fired;
+    timer.fire(timer);
+  }
+}
+
+void Reactor::sift_up(uint32_t index) {
+  const HeapEntry moving = timers_[index];
+  while (index > 0) {
+    const uint32_t parent = (index - 1) / 4;
+    if (timers_[parent].deadline <= moving.deadline) break;
+    timers_[index] = timers_[parent];
+    timers_[index].timer->heap_index = index;
+    index = parent;
+  }
+  timers_[index] = moving;
+  moving.timer->heap_index = index;
+}
+
+void Reactor::sift_down(uint32_t index) {
+  const HeapEntry moving = timers_[index];
+  const auto size = static_cast<uint32_t>(timers_.size());
+  for (;;) {
+    const uint32_t first = index * 4 + 1;
+    if (first >= size) break;
+    uint32_t least = first;
+    for (uint32_t child = first + 1; child < std::min(first + 4, size); ++child) {
+      if (timers_[child].deadline < timers_[least].deadline) least = child;
+    }
+    if (moving.deadline <= timers_[least].deadline) break;
+    timers_[index] = timers_[least];
+    timers_[index].timer->heap_index = index;
+    index = least;
+  }
+  timers_[index] = moving;
+  moving.timer->heap_index = index;
+}
+
+// --- diagnosis -----------------------------------------------------------------------------------
+
+void Reactor::report_stall(Nanos took, const std::source_location& where) {
+  ++stats_.stalls;
+  stats_.stall_longest = std::max(stats_.stall_longest, took);
+  log("warn",
+      fmt::format("stall_ms={:.1f} task=\"{}\" resumed_at={}:{}", static_cast<double>(took) / 1e6,
+                  where.function_name(), where.file_name(), where.line()));
+}
+
+void Reactor::log(std::string_view level, std::string_view text) {
+  backend_.log(fmt::format("level={} core={} {}", level, options_.core, text));
+}
+
+std::string Reactor::dump_tasks() const {
+  std::string out;
+  for (const Scope* scope = scopes_; scope != nullptr; scope = scope->next_scope_) {
+    out += fmt::format("scope {} ({} tasks)\n", scope->name_, scope->size_);
+    for (const PromiseBase* root = scope->children_; root != nullptr; root = root->scope_next) {
+      unsigned depth = 1;
+      for (const PromiseBase* task = root; task != nullptr; task = task->awaiting, ++depth) {
+        out += fmt::format("{:{}}{} at {}:{}{}\n", "", depth * 2, task->where.function_name(),
+                           task->where.file_name(), task->where.line(),
+                           task->resume_runnable.queued ? " (ready)" : "");
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace gyre
