@@ -1,0 +1,331 @@
+// The only file that sees CLI11, which is slow to compile. CLI11 splits the command line and
+// prints help; what values mean, and which layer wins, is decided in config.cpp (CLI11 would let
+// a configuration file beat the environment).
+#include "node/cli.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <deque>
+#include <memory>
+
+#ifndef GYRE_VERSION
+#define GYRE_VERSION "unknown"
+#endif
+
+namespace gyre {
+namespace {
+
+using Environment = std::map<std::string, std::string>;
+
+Environment read_environment(const char* const* environment) {
+  Environment values;
+  for (; environment != nullptr && *environment != nullptr; ++environment) {
+    const std::string_view entry = *environment;
+    const size_t equals = entry.find('=');
+    if (equals != std::string_view::npos && entry.starts_with("GYRE_")) {
+      values.emplace(entry.substr(0, equals), entry.substr(equals + 1));
+    }
+  }
+  return values;
+}
+
+Finished usage_error(const std::string& text) {
+  return {exit_usage, text};
+}
+
+// Every subcommand with the variables that CLI11 fills in. One instance parses one command line.
+class CommandLine {
+ public:
+  CommandLine() {
+    app_.require_subcommand(0, 1);
+    app_.allow_extras();
+    app_.set_version_flag("--version", "gyre " GYRE_VERSION);
+    app_.footer("Try: gyre serve    then: curl -i 'http://127.0.0.1:8080/v0/status'");
+    add_serve();
+    add_clients();
+    add_admin();
+    inspect_ = add("inspect", "print and check a table, log segment or manifest");
+    inspect_->add_option("FILE", inspect_command_.file, "the file")->required();
+    inspect_->add_flag("--records", inspect_command_.records, "print every record too");
+    proxy_ = add("proxy", "run the caching proxy in front of Redis (not in this version)");
+  }
+
+  Command parse(int argc, const char* const* argv, const Environment& environment,
+                const Machine& machine) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::Success& request) {  // --help, --version
+      return Finished{exit_ok, is_version(request) ? std::string(request.what()) + "\n" : help()};
+    } catch (const CLI::ParseError& error) {
+      if (auto unknown = unknown_argument()) return usage_error(*unknown);
+      return usage_error(fmt::format("gyre: {}\nTry {} --help.\n", error.what(), path()));
+    }
+    if (auto unknown = unknown_argument()) return usage_error(*unknown);
+    return command(environment, machine);
+  }
+
+ private:
+  CLI::App* add(const std::string& name, const std::string& description,
+                CLI::App* parent = nullptr) {
+    CLI::App* sub = (parent == nullptr ? &app_ : parent)->add_subcommand(name, description);
+    sub->allow_extras();  // reported by unknown_argument, with a suggestion
+    return sub;
+  }
+
+  void add_serve() {
+    serve_ = add("serve", "run a node");
+    serve_->add_option("--config", config_path_, "TOML file with these settings")
+        ->type_name("FILE")
+        ->group("Configuration");
+    serve_->add_flag("--print-config", print_config_, "print every value and where it came from")
+        ->group("Configuration");
+    serve_->footer(
+        "Every flag is also an environment variable (--max-value is GYRE_MAX_VALUE) and a key of "
+        "the file (max-value). Flags beat environment beats file.");
+    for (const Setting& setting : settings()) {
+      std::string& text = setting_texts_.emplace_back();
+      const std::string flag = "--" + std::string(setting.name);
+      CLI::Option* option = setting.value_name.empty()
+                                ? serve_->add_flag(flag, text, std::string(setting.help))
+                                : serve_->add_option(flag, text, std::string(setting.help))
+                                      ->type_name(std::string(setting.value_name));
+      option->group("Settings");
+      setting_options_.push_back(option);
+    }
+  }
+
+  void add_target(CLI::App* sub, ClientTarget& target) {
+    sub->add_option("--url", target.url, "the node (default GYRE_URL or http://127.0.0.1:8080)")
+        ->type_name("URL");
+    sub->add_option("--timeout", timeout_, "give up after this time (default 10s)")
+        ->type_name("TIME");
+  }
+
+  void add_clients() {
+    get_ = add("get", "print the value of a key");
+    get_->add_option("KEY", get_command_.key, "the key")->required();
+    add_target(get_, get_command_.target);
+
+    put_ = add("put", "store a value");
+    put_->add_option("KEY", put_command_.key, "the key")->required();
+    put_->add_option("VALUE", put_command_.value, "the value; - reads standard input")->required();
+    put_->add_option("--ttl", ttl_, "let the value expire after this time")->type_name("TIME");
+    add_target(put_, put_command_.target);
+
+    del_ = add("del", "delete a key");
+    del_->add_option("KEY", del_command_.key, "the key")->required();
+    add_target(del_, del_command_.target);
+
+    scan_ = add("scan", "print the records from START up to END, in key order");
+    scan_->add_option("START", scan_command_.start, "first key")->required();
+    scan_->add_option("END", end_, "end of the range, not included");
+    scan_->add_option("--limit", limit_, "stop after so many records")->type_name("N");
+    scan_->add_flag("--keys", scan_command_.keys_only, "print keys only");
+    add_target(scan_, scan_command_.target);
+
+    load_ = add("load", "store the records of a file as `scan` prints them");
+    load_->add_option("FILE", load_command_.file, "the file; - reads standard input")->required();
+    load_->add_option("--connections", connections_, "requests at a time (default 16)")
+        ->type_name("N");
+    add_target(load_, load_command_.target);
+  }
+
+  void add_admin() {
+    using Verb = AdminCommand::Verb;
+    constexpr std::array<std::pair<const char*, const char*>, 5> verbs = {{
+        {"status", "show what the node is doing"},
+        {"flush", "write the memtables to tables"},
+        {"compact", "merge all tables"},
+        {"checkpoint", "make a consistent copy of the data beside it, in DIR"},
+        {"verify", "read all tables and check their checksums"},
+    }};
+    admin_ = add("admin", "look after a node");
+    admin_->require_subcommand(1);
+    for (size_t i = 0; i < verbs.size(); ++i) {
+      CLI::App* sub = add(verbs[i].first, verbs[i].second, admin_);
+      if (static_cast<Verb>(i) == Verb::checkpoint) {
+        sub->add_option("DIR", admin_command_.directory, "where to")->required();
+      }
+      add_target(sub, admin_command_.target);
+      admin_verbs_.push_back(sub);
+    }
+  }
+
+  static bool is_version(const CLI::Success& request) {
+    return dynamic_cast<const CLI::CallForVersion*>(&request) != nullptr;
+  }
+
+  // The innermost subcommand that was named, or the program itself.
+  const CLI::App& innermost() const {
+    const CLI::App* app = &app_;
+    while (!app->get_subcommands().empty()) app = app->get_subcommands().front();
+    return *app;
+  }
+
+  // "gyre", "gyre admin", "gyre admin flush": as far as subcommands were named.
+  std::string path() const {
+    std::string text = "gyre";
+    for (const CLI::App* app = &app_; !app->get_subcommands().empty();) {
+      app = app->get_subcommands().front();
+      text += " " + app->get_name();
+    }
+    return text;
+  }
+
+  std::string help() const {
+    const std::string text = path();
+    const size_t space = text.rfind(' ');  // CLI11 appends the last name itself
+    return innermost().help(space == std::string::npos ? "" : text.substr(0, space));
+  }
+
+  std::optional<std::string> unknown_argument() const {
+    std::vector<std::string> extra = app_.remaining(true);
+    std::erase(extra, "--");
+    if (extra.empty()) return {};
+    const std::string word = extra.front().substr(0, extra.front().find('='));
+    std::vector<std::string> known;
+    for (const CLI::Option* option : innermost().get_options()) {
+      if (!option->get_lnames().empty()) known.push_back("--" + option->get_lnames().front());
+    }
+    for (const CLI::App* sub : innermost().get_subcommands(nullptr))
+      known.push_back(sub->get_name());
+    const std::vector<std::string_view> candidates(known.begin(), known.end());
+    const std::string_view near = closest(word, candidates);
+    return fmt::format("gyre: {} is not known to {}{}\nTry {} --help.\n", word, path(),
+                       near.empty() ? "." : fmt::format("; did you mean {}?", near), path());
+  }
+
+  // --- from what CLI11 found to a command --------------------------------------------------------
+
+  Command command(const Environment& environment, const Machine& machine) {
+    if (*serve_) return serve(environment, machine);
+    if (*inspect_) return inspect_command_;
+    if (*proxy_) {
+      return usage_error("gyre proxy: this version has no proxy yet; it runs `gyre serve`.\n");
+    }
+    if (*get_) return with_target(get_command_, environment);
+    if (*put_) {
+      put_command_.value_from_stdin = put_command_.value == "-";
+      if (auto bad = read(ttl_, "--ttl", parse_duration_ms, put_command_.ttl_ms)) return *bad;
+      return with_target(put_command_, environment);
+    }
+    if (*del_) return with_target(del_command_, environment);
+    if (*scan_) {
+      if (scan_->count("END") > 0) scan_command_.end = end_;
+      if (auto bad = read(limit_, "--limit", parse_count, scan_command_.limit)) return *bad;
+      return with_target(scan_command_, environment);
+    }
+    if (*load_) return load(environment);
+    if (*admin_) {
+      for (size_t i = 0; i < admin_verbs_.size(); ++i) {
+        if (*admin_verbs_[i]) admin_command_.verb = static_cast<AdminCommand::Verb>(i);
+      }
+      return with_target(admin_command_, environment);
+    }
+    return usage_error(help());
+  }
+
+  Command serve(const Environment& environment, const Machine& machine) const {
+    ConfigInput input{.flags = {}, .environment = environment, .machine = machine};
+    for (size_t i = 0; i < setting_options_.size(); ++i) {
+      if (setting_options_[i]->count() == 0) continue;
+      input.flags.push_back({Layer::flag, std::string(settings()[i].name), setting_texts_[i], ""});
+    }
+    if (serve_->count("--config") > 0) {
+      input.flags.push_back({Layer::flag, "config", config_path_, ""});
+    }
+    auto config = load_serve_config(input);
+    if (!config) {
+      std::string text;
+      for (const std::string& line : config.error().lines) text += "gyre: " + line + "\n";
+      return usage_error(text);
+    }
+    if (print_config_) return Finished{exit_ok, gyre::print_config(*config)};
+    return std::move(*config);
+  }
+
+  Command load(const Environment& environment) {
+    std::optional<uint64_t> connections;
+    if (auto bad = read(connections_, "--connections", parse_count, connections)) return *bad;
+    if (connections && (*connections < 1 || *connections > 1024)) {
+      return usage_error(fmt::format(
+          "gyre: --connections {} is out of range: 1 to 1024 are accepted\n", *connections));
+    }
+    if (connections) load_command_.connections = static_cast<unsigned>(*connections);
+    return with_target(load_command_, environment);
+  }
+
+  template <class ClientCommand>
+  Command with_target(ClientCommand& command, const Environment& environment) {
+    ClientTarget& target = command.target;
+    std::string source = "--url ";
+    if (target.url.empty()) {
+      const auto variable = environment.find("GYRE_URL");
+      source = "GYRE_URL=";
+      target.url = variable != environment.end() ? variable->second : "http://127.0.0.1:8080";
+    }
+    auto url = parse_node_url(target.url);
+    if (!url) {
+      return usage_error(fmt::format("gyre: {}{} {}\n", source, target.url, url.error().detail));
+    }
+    target.url = std::move(*url);
+    std::optional<uint64_t> timeout_ms;
+    if (auto bad = read(timeout_, "--timeout", parse_duration_ms, timeout_ms)) return *bad;
+    if (timeout_ms) target.timeout_ms = *timeout_ms;
+    return command;
+  }
+
+  // Reads `text` into `value` if the flag was given; what is wrong with it otherwise.
+  static std::optional<Finished> read(const std::string& text, const char* flag,
+                                      Result<uint64_t> (*parse)(std::string_view),
+                                      std::optional<uint64_t>& value) {
+    if (text.empty()) return {};
+    const auto parsed = parse(text);
+    if (!parsed) {
+      return usage_error(fmt::format("gyre: {} {} {}\n", flag, text, parsed.error().detail));
+    }
+    value = *parsed;
+    return {};
+  }
+
+  CLI::App app_{"Gyre, a replicated key-value store on one event loop per core.", "gyre"};
+  CLI::App* serve_ = nullptr;
+  CLI::App* proxy_ = nullptr;
+  CLI::App* get_ = nullptr;
+  CLI::App* put_ = nullptr;
+  CLI::App* del_ = nullptr;
+  CLI::App* scan_ = nullptr;
+  CLI::App* load_ = nullptr;
+  CLI::App* admin_ = nullptr;
+  CLI::App* inspect_ = nullptr;
+  std::vector<CLI::App*> admin_verbs_;
+
+  std::string config_path_;
+  bool print_config_ = false;
+  std::deque<std::string> setting_texts_;  // stable addresses, in the order of settings()
+  std::vector<CLI::Option*> setting_options_;
+
+  std::string timeout_;
+  std::string ttl_;
+  std::string limit_;
+  std::string end_;
+  std::string connections_;
+  GetCommand get_command_;
+  PutCommand put_command_;
+  DelCommand del_command_;
+  ScanCommand scan_command_;
+  LoadCommand load_command_;
+  AdminCommand admin_command_;
+  InspectCommand inspect_command_;
+};
+
+}  // namespace
+
+Command parse_command_line(int argc, const char* const* argv, const char* const* environment,
+                           const Machine& machine) {
+  return CommandLine().parse(argc, argv, read_environment(environment), machine);
+}
+
+}  // namespace gyre

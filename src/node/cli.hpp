@@ -1,0 +1,100 @@
+// The command line of `gyre`: what each subcommand was asked to do, as plain values.
+// parse_command_line only reads; main hands the result to dispatch, which calls the run_ function.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "node/config.hpp"
+
+namespace gyre {
+
+// What every command ends with.
+enum ExitCode : int {
+  exit_ok = 0,
+  exit_failed = 1,
+  exit_usage = 2,      // the command line or the configuration makes no sense
+  exit_not_found = 3,  // `get`: there is no such key
+};
+
+// Which node a client command talks to: --url, else GYRE_URL, else http://127.0.0.1:8080.
+struct ClientTarget {
+  std::string url;
+  uint64_t timeout_ms = 10'000;
+};
+
+struct GetCommand {
+  ClientTarget target;
+  std::string key;
+};
+
+struct PutCommand {
+  ClientTarget target;
+  std::string key;
+  std::string value;  // when value_from_stdin is false
+  bool value_from_stdin = false;
+  std::optional<uint64_t> ttl_ms;
+};
+
+struct DelCommand {
+  ClientTarget target;
+  std::string key;
+};
+
+// Prints "KEY<TAB>VALUE" lines in key order, with tab, newline and backslash in them written as
+// \t, \n and \\ : what `load` reads.
+struct ScanCommand {
+  ClientTarget target;
+  std::string start;
+  std::optional<std::string> end;
+  std::optional<uint64_t> limit;
+  bool keys_only = false;
+};
+
+// Reads what ScanCommand prints. "-" is standard input.
+struct LoadCommand {
+  ClientTarget target;
+  std::string file;
+  unsigned connections = 16;
+};
+
+struct AdminCommand {
+  enum class Verb : uint8_t { status, flush, compact, checkpoint, verify };
+  ClientTarget target;
+  Verb verb = Verb::status;
+  std::string directory;  // checkpoint
+};
+
+struct InspectCommand {
+  std::string file;
+  bool records = false;  // print every record, not only what the file consists of
+};
+
+// Help, --version, --print-config, or a mistake: nothing is left to do but print and exit.
+struct Finished {
+  int exit_code = exit_ok;
+  std::string output;  // to standard output, or to standard error when exit_code isn't 0
+};
+
+using Command = std::variant<Finished, ServeConfig, GetCommand, PutCommand, DelCommand, ScanCommand,
+                             LoadCommand, AdminCommand, InspectCommand>;
+
+Command parse_command_line(int argc, const char* const* argv, const char* const* environment,
+                           const Machine& machine);
+
+// Each runs its command to the end and returns the exit code of the process.
+int run_serve(const ServeConfig& config);
+int run_get(const GetCommand& command);
+int run_put(const PutCommand& command);
+int run_del(const DelCommand& command);
+int run_scan(const ScanCommand& command);
+int run_load(const LoadCommand& command);
+int run_admin(const AdminCommand& command);
+int run_inspect(const InspectCommand& command);
+
+int dispatch(const Command& command);
+
+}  // namespace gyre

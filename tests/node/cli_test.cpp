@@ -1,0 +1,136 @@
+#include "node/cli.hpp"
+
+#include <doctest/doctest.h>
+
+namespace gyre {
+namespace {
+
+Command parsed(std::vector<const char*> words, std::vector<const char*> environment = {}) {
+  words.insert(words.begin(), "gyre");
+  environment.push_back(nullptr);
+  const Machine machine{.cpus = 2,
+                        .cpus_source = "the machine's CPUs",
+                        .cpus_online = 4,
+                        .memory_bytes = 4ull << 30,
+                        .memory_source = "the machine's memory"};
+  return parse_command_line(static_cast<int>(words.size()), words.data(), environment.data(),
+                            machine);
+}
+
+template <class Expected>
+Expected expected(const Command& command) {
+  const auto* finished = std::get_if<Finished>(&command);
+  INFO("finished with: ", finished != nullptr ? finished->output : "");
+  REQUIRE(std::holds_alternative<Expected>(command));
+  return std::get<Expected>(command);
+}
+
+std::string mistake(const Command& command) {
+  REQUIRE(std::holds_alternative<Finished>(command));
+  CHECK(std::get<Finished>(command).exit_code == exit_usage);
+  return std::get<Finished>(command).output;
+}
+
+bool contains(const std::string& text, std::string_view part) {
+  if (text.find(part) != std::string::npos) return true;
+  MESSAGE("not found: ", part, "\nin: ", text);
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("serve takes its flags with a space or an equals sign") {
+  const auto config = expected<ServeConfig>(
+      parsed({"serve", "--listen", "127.0.0.1:9000", "--cores=1", "--pin"}, {"GYRE_MEMORY=256M"}));
+  CHECK(config.listen.port == 9000);
+  CHECK(config.cores == 1);
+  CHECK(config.pin);
+  CHECK(config.memory_bytes == 256u << 20);
+  CHECK_FALSE(expected<ServeConfig>(parsed({"serve", "--cores=2", "--pin=false"})).pin);
+}
+
+TEST_CASE("an unknown flag or command is refused with a suggestion") {
+  CHECK(contains(mistake(parsed({"serve", "--lisen", "127.0.0.1:1"})), "did you mean --listen?"));
+  CHECK(contains(mistake(parsed({"serve", "--memroy=1G"})), "did you mean --memory?"));
+  CHECK(contains(mistake(parsed({"serv"})), "did you mean serve?"));
+  CHECK(contains(mistake(parsed({"admin", "statu"})), "did you mean status?"));
+  CHECK(contains(mistake(parsed({"get", "k", "superfluous"})), "superfluous is not known"));
+}
+
+TEST_CASE("a flag given twice, or without its value, is refused") {
+  CHECK(contains(mistake(parsed({"serve", "--cores", "1", "--cores", "2"})), "--cores"));
+  CHECK(contains(mistake(parsed({"serve", "--cores"})), "--cores"));
+}
+
+TEST_CASE("help, version and print-config end with success and print to standard output") {
+  const auto help = expected<Finished>(parsed({"serve", "--help"}));
+  CHECK(help.exit_code == exit_ok);
+  for (const Setting& setting : settings()) {
+    CHECK(contains(help.output, "--" + std::string(setting.name)));
+  }
+  CHECK(contains(expected<Finished>(parsed({"--help"})).output, "inspect"));
+  CHECK(contains(expected<Finished>(parsed({"--version"})).output, "gyre "));
+  const auto printed = expected<Finished>(parsed({"serve", "--print-config", "--cores", "1"}));
+  CHECK(printed.exit_code == exit_ok);
+  CHECK(contains(printed.output, "# --cores"));
+}
+
+TEST_CASE("no command at all prints the help as a mistake") {
+  CHECK(contains(mistake(parsed({})), "serve"));
+}
+
+TEST_CASE("client commands find their node by flag, environment or default") {
+  CHECK(expected<GetCommand>(parsed({"get", "k"})).target.url == "http://127.0.0.1:8080");
+  CHECK(expected<GetCommand>(parsed({"get", "k"}, {"GYRE_URL=http://a:1/"})).target.url ==
+        "http://a:1");
+  const auto flagged = expected<GetCommand>(
+      parsed({"get", "k", "--url", "http://b:2", "--timeout", "1s"}, {"GYRE_URL=http://a:1"}));
+  CHECK(flagged.target.url == "http://b:2");
+  CHECK(flagged.target.timeout_ms == 1000);
+  CHECK(contains(mistake(parsed({"get", "k"}, {"GYRE_URL=a:1"})), "GYRE_URL=a:1 is not the URL"));
+  CHECK(contains(mistake(parsed({"get"})), "KEY"));
+}
+
+TEST_CASE("put takes a value, an empty one, or a dash for standard input") {
+  const auto plain = expected<PutCommand>(parsed({"put", "k", "v", "--ttl", "10s"}));
+  CHECK(plain.value == "v");
+  CHECK_FALSE(plain.value_from_stdin);
+  CHECK(plain.ttl_ms == 10'000);
+  CHECK(expected<PutCommand>(parsed({"put", "k", "-"})).value_from_stdin);
+  const auto empty = expected<PutCommand>(parsed({"put", "k", ""}));
+  CHECK(empty.value.empty());
+  CHECK_FALSE(empty.value_from_stdin);
+  CHECK(expected<PutCommand>(parsed({"put", "--", "-k", "--v"})).key == "-k");
+  CHECK(expected<PutCommand>(parsed({"put", "[a,b]", "[c]"})).key == "[a,b]");
+  CHECK(contains(mistake(parsed({"put", "k", "v", "--ttl", "10"})), "--ttl 10 is not a duration"));
+}
+
+TEST_CASE("scan has an optional end and limit") {
+  const auto open = expected<ScanCommand>(parsed({"scan", "a"}));
+  CHECK_FALSE(open.end.has_value());
+  CHECK_FALSE(open.limit.has_value());
+  const auto bounded = expected<ScanCommand>(parsed({"scan", "a", "b", "--limit", "5", "--keys"}));
+  CHECK(bounded.end == "b");
+  CHECK(bounded.limit == 5);
+  CHECK(bounded.keys_only);
+}
+
+TEST_CASE("load, del, admin and inspect carry what they were given") {
+  const auto load = expected<LoadCommand>(parsed({"load", "records.tsv", "--connections", "4"}));
+  CHECK(load.file == "records.tsv");
+  CHECK(load.connections == 4);
+  CHECK(contains(mistake(parsed({"load", "f", "--connections", "0"})), "1 to 1024"));
+  CHECK(expected<DelCommand>(parsed({"del", "k"})).key == "k");
+  CHECK(expected<AdminCommand>(parsed({"admin", "compact"})).verb == AdminCommand::Verb::compact);
+  const auto checkpoint = expected<AdminCommand>(parsed({"admin", "checkpoint", "copy"}));
+  CHECK(checkpoint.verb == AdminCommand::Verb::checkpoint);
+  CHECK(checkpoint.directory == "copy");
+  CHECK(contains(mistake(parsed({"admin"})), "subcommand"));
+  CHECK(expected<InspectCommand>(parsed({"inspect", "t.gyt", "--records"})).records);
+}
+
+TEST_CASE("the proxy is named, and says that it isn't there") {
+  CHECK(contains(mistake(parsed({"proxy"})), "no proxy yet"));
+}
+
+}  // namespace gyre
