@@ -1,0 +1,78 @@
+#include <gyre/io.hpp>
+
+#include <cerrno>
+
+namespace gyre {
+
+IoWait::OnStop::OnStop(IoWait& of)
+    : StopCallback([](StopCallback& self) noexcept {
+        Reactor::current().cancel(static_cast<OnStop&>(self).wait.op_);
+      }),
+      wait(of) {}
+
+IoWait::IoWait(const OpSpec& spec, std::string path, std::string path2)
+    : path_(std::move(path)),
+      path2_(std::move(path2)),
+      op_(*this),
+      cancellable_(spec.cancellable),
+      on_stop_(*this) {
+  op_.code = spec.code;
+  op_.flags = spec.flags;
+  op_.fd = spec.fd;
+  op_.len = spec.len;
+  op_.offset = spec.offset;
+  if (spec.out != nullptr) {
+    op_.out = spec.out;
+  } else {
+    op_.length = spec.length;
+  }
+  op_.data = spec.data;
+  op_.on_complete = &IoWait::completed;
+}
+
+bool IoWait::suspend(PromiseBase& task) noexcept {
+  if (cancellable_ && task.stop_requested()) {
+    result_ = -ECANCELED;
+    return false;
+  }
+  task_ = &task;
+  op_.path = path_.c_str();
+  op_.path2 = path2_.c_str();
+  if (cancellable_ && task.stop != nullptr) task.stop->add(on_stop_);
+  Reactor& reactor = Reactor::current();
+  if (op_.code == OpCode::write && (op_.flags & flag_dsync) != 0) reactor.log_write_started();
+  reactor.submit(op_);
+  return true;
+}
+
+void IoWait::completed(Op& op, Completion completion) noexcept {
+  IoWait& wait = static_cast<OwnOp&>(op).wait;
+  wait.result_ = completion.result;
+  wait.on_stop_.unlink();
+  if (op.code == OpCode::write && (op.flags & flag_dsync) != 0) {
+    Reactor::current().log_write_ended();
+  }
+  wait.task_->schedule();
+}
+
+std::string IoCount::describe() const {
+  std::string text(to_string(op_.code));
+  if (!path_.empty()) text.append(" ").append(path_);
+  return text;
+}
+
+namespace {
+struct DetachedClose : Op {
+  static void completed(Op& op, Completion) noexcept { delete static_cast<DetachedClose*>(&op); }
+};
+}  // namespace
+
+void close_detached(Reactor& reactor, int fd) {
+  auto* op = new DetachedClose;
+  op->code = OpCode::close;
+  op->fd = fd;
+  op->on_complete = &DetachedClose::completed;
+  reactor.submit(*op);
+}
+
+}  // namespace gyre
