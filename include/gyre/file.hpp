@@ -55,16 +55,22 @@ class File {
 
   // May be short; 0 at the end of the file.
   IoCount read(uint64_t offset, std::span<char> into) const {
-    return IoCount({.code = OpCode::read, .fd = fd_, .len = static_cast<uint32_t>(into.size()),
-                    .offset = offset, .data = into.data()});
+    return IoCount({.code = OpCode::read,
+                    .fd = fd_,
+                    .len = static_cast<uint32_t>(into.size()),
+                    .offset = offset,
+                    .data = into.data()});
   }
   // Reads until `into` is full or the file ends; answers how many bytes were read. `into` and
   // `offset` aligned for direct files; the last piece of a file may end anywhere.
   Task<Result<size_t>> read_full(uint64_t offset, std::span<char> into) const;
   // May be short.
   IoCount write(uint64_t offset, std::string_view bytes, uint16_t flags = 0) const {
-    return IoCount({.code = OpCode::write, .flags = flags, .fd = fd_,
-                    .len = static_cast<uint32_t>(bytes.size()), .offset = offset,
+    return IoCount({.code = OpCode::write,
+                    .flags = flags,
+                    .fd = fd_,
+                    .len = static_cast<uint32_t>(bytes.size()),
+                    .offset = offset,
                     .data = const_cast<char*>(bytes.data())});
   }
   // Writes everything or fails. A short direct write is continued at an aligned position.
@@ -100,7 +106,9 @@ inline IoDone rename_file(std::string from, std::string to) {
 inline IoDone link_file(std::string from, std::string to) {
   return IoDone({.code = OpCode::link}, std::move(from), std::move(to));
 }
-inline IoDone unlink_file(std::string path) { return IoDone({.code = OpCode::unlink}, std::move(path)); }
+inline IoDone unlink_file(std::string path) {
+  return IoDone({.code = OpCode::unlink}, std::move(path));
+}
 inline IoDone make_directory(std::string path) {
   return IoDone({.code = OpCode::make_dir}, std::move(path));
 }

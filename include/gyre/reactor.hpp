@@ -95,6 +95,8 @@ struct ReactorStats {
   Nanos busy = 0;  // inside ticks, without sleeping
 };
 
+class ReceiveParking;
+
 class Reactor {
  public:
   Reactor(Backend& backend, ReactorOptions options, Fabric* fabric = nullptr);
@@ -156,6 +158,12 @@ class Reactor {
   // A text picture of every root task and what it waits for.
   std::string dump_tasks() const;
 
+  // Tasks started by other cores' messages live here; joined before the reactor ends.
+  Scope& service_scope() { return *main_scope_; }
+
+  // Where this core's sockets wait for provided buffers.
+  ReceiveParking& receive_parking() { return *receive_parking_; }
+
   // Descriptors held by File and Socket objects of this core.
   int64_t descriptors_open = 0;
 
@@ -195,6 +203,7 @@ class Reactor {
   Scope* scopes_ = nullptr;
   std::unique_ptr<Scope> main_scope_;
   bool main_ended_ = false;
+  std::unique_ptr<ReceiveParking> receive_parking_;
   ReactorStats stats_;
 };
 

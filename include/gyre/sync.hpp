@@ -14,6 +14,10 @@ namespace gyre {
 
 class WaitQueue;
 
+namespace detail {
+struct Uninterrupted;
+}
+
 // One suspended task in a WaitQueue. Lives in the awaiter, so in the waiting coroutine's frame.
 class Waiter {
  public:
@@ -51,6 +55,8 @@ class WaitQueue {
 
   // Returns false, without queueing, if the task was already stopped.
   bool suspend(Waiter& waiter, PromiseBase& task) noexcept;
+  // Queues whatever was stopped; only `wake` ends the wait.
+  void suspend_until_woken(Waiter& waiter, PromiseBase& task) noexcept;
   // Grants the wait and makes the task ready.
   void wake(Waiter& waiter) noexcept;
   void wake_all() noexcept {
@@ -89,9 +95,24 @@ class Event {
   [[nodiscard]] Wait wait() noexcept { return Wait{*this}; }
 
  private:
+  friend struct detail::Uninterrupted;
   WaitQueue waiters_;
   bool set_ = false;
 };
+
+namespace detail {
+// A wait that a stop does not end: for memory that operations in flight still use.
+struct Uninterrupted {
+  Event& event;
+  Waiter waiter{};
+  bool await_ready() const noexcept { return event.set_; }
+  template <class Promise>
+  void await_suspend(std::coroutine_handle<Promise> handle) noexcept {
+    event.waiters_.suspend_until_woken(waiter, handle.promise());
+  }
+  void await_resume() const noexcept {}
+};
+}  // namespace detail
 
 // Counts units: permits, or bytes of a budget. Strictly first in, first out, so that a large
 // request is not starved by small ones behind it.

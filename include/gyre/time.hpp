@@ -37,7 +37,9 @@ class Sleep {
   OnStop on_stop_;
 };
 
-[[nodiscard]] inline Sleep sleep_until(Nanos deadline) { return Sleep(deadline); }
+[[nodiscard]] inline Sleep sleep_until(Nanos deadline) {
+  return Sleep(deadline);
+}
 [[nodiscard]] inline Sleep sleep_for(Nanos duration) {
   return Sleep(Reactor::current().now() + duration);
 }
@@ -51,13 +53,17 @@ struct Yield {
   }
   void await_resume() const noexcept {}
 };
-[[nodiscard]] inline Yield yield() { return {}; }
+[[nodiscard]] inline Yield yield() {
+  return {};
+}
 
 // For long work, every 64 entries or so: gives the core back only if something waits for it.
 struct MaybeYield : Yield {
   bool await_ready() const noexcept { return !Reactor::current().need_preempt(); }
 };
-[[nodiscard]] inline MaybeYield maybe_yield() { return {}; }
+[[nodiscard]] inline MaybeYield maybe_yield() {
+  return {};
+}
 
 namespace detail {
 
@@ -87,7 +93,9 @@ struct CurrentStop {
 }  // namespace detail
 
 // The StopSource this task listens to, or nullptr.
-[[nodiscard]] inline detail::CurrentStop current_stop() { return {}; }
+[[nodiscard]] inline detail::CurrentStop current_stop() {
+  return {};
+}
 
 // Stops `task` at the deadline and waits for its end (its operations own memory until then).
 // A task that succeeds all the same has succeeded; one that was cancelled by the deadline is

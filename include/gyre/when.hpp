@@ -22,14 +22,15 @@ Task<void> gather_one(Task<T> task, std::optional<T>& into) {
 }
 
 template <class T>
-Task<void> gather_result(Task<Result<T>> task, std::optional<Result<T>>& into, StopSource& siblings) {
+Task<void> gather_result(Task<Result<T>> task, std::optional<Result<T>>& into,
+                         StopSource& siblings) {
   into.emplace(co_await std::move(task));
   if (!*into) siblings.request_stop();
 }
 
 template <class T>
-Task<void> race_one(Task<T> task, size_t index, std::optional<T>& into, std::optional<size_t>& first,
-                    Event& decided) {
+Task<void> race_one(Task<T> task, size_t index, std::optional<T>& into,
+                    std::optional<size_t>& first, Event& decided) {
   T value = co_await std::move(task);
   if (!first) {
     first = index;
@@ -123,7 +124,8 @@ Task<void> quorum_one(Task<Result<T>> task, size_t index, std::shared_ptr<Quorum
 // resumes at the `need`-th success, or as soon as success is impossible, or when the caller is
 // stopped. The tasks go on; their answers land in the returned state.
 template <class T>
-Task<std::shared_ptr<QuorumState<T>>> quorum(Scope& scope, size_t need, std::vector<Task<Result<T>>> tasks) {
+Task<std::shared_ptr<QuorumState<T>>> quorum(Scope& scope, size_t need,
+                                             std::vector<Task<Result<T>>> tasks) {
   auto state = std::make_shared<QuorumState<T>>();
   state->need = need;
   state->answers.resize(tasks.size());

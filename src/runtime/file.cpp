@@ -1,8 +1,8 @@
-#include <gyre/file.hpp>
-
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+
+#include <gyre/file.hpp>
 
 #include "base/assert.hpp"
 #include "base/limits.hpp"
@@ -80,9 +80,12 @@ AlignedBuffer::~AlignedBuffer() {
   std::free(data_);
 }
 
-void release_aligned_pool() noexcept { aligned_pool.release(); }
+void release_aligned_pool() noexcept {
+  aligned_pool.release();
+}
 
-// --- File ------------------------------------------------------------------------------------------
+// --- File
+// ------------------------------------------------------------------------------------------
 
 File::File(int fd) : fd_(fd) {
   if (fd_ >= 0) ++Reactor::current().descriptors_open;
@@ -152,7 +155,8 @@ Task<Result<void>> File::write_full(uint64_t offset, std::string_view bytes, uin
   co_return Result<void>{};
 }
 
-// --- the file system, by path ----------------------------------------------------------------------
+// --- the file system, by path
+// ----------------------------------------------------------------------
 
 Task<Result<void>> sync_directory(std::string path) {
   Result<File> directory = co_await File::open(path, flag_read | flag_directory);
@@ -171,7 +175,9 @@ Task<Result<void>> make_directories(std::string path) {
     co_return fail(Errc::already_exists, path + " is a file, a directory is needed");
   }
   const size_t slash = path.rfind('/');
-  const std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  const std::string parent = slash == std::string::npos ? "."
+                             : slash == 0               ? "/"
+                                                        : path.substr(0, slash);
   if (Result<void> made = co_await make_directories(parent); !made) co_return made;
   if (Result<void> made = co_await make_directory(path); !made) {
     if (made.error().code != Errc::already_exists) co_return made;
@@ -208,7 +214,8 @@ Task<Result<uint64_t>> free_space_bytes(std::string path) {
 Task<Result<File>> lock_file(std::string path) {
   Result<uint32_t> fd = co_await IoCount({.code = OpCode::lock_file}, path);
   if (!fd) {
-    if (fd.error().os_error == EWOULDBLOCK) co_return fail(Errc::busy, path + " is locked by another process");
+    if (fd.error().os_error == EWOULDBLOCK)
+      co_return fail(Errc::busy, path + " is locked by another process");
     co_return fail(fd.error());
   }
   co_return File(static_cast<int>(*fd));

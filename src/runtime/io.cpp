@@ -1,6 +1,6 @@
-#include <gyre/io.hpp>
-
 #include <cerrno>
+
+#include <gyre/io.hpp>
 
 namespace gyre {
 

@@ -7,6 +7,7 @@
 #include <gyre/scope.hpp>
 
 #include "base/assert.hpp"
+#include "runtime/receive_parking.hpp"
 
 namespace gyre {
 
@@ -47,7 +48,10 @@ TickHook::~TickHook() {
 }
 
 Reactor::Reactor(Backend& backend, ReactorOptions options, Fabric* fabric)
-    : backend_(backend), options_(options), fabric_(fabric) {
+    : backend_(backend),
+      options_(options),
+      fabric_(fabric),
+      receive_parking_(std::make_unique<ReceiveParking>()) {
   if (fabric_ != nullptr) outboxes_.resize(fabric_->cores());
   timers_.reserve(64);
   now_ = backend_.now();

@@ -12,10 +12,18 @@ Waiter::OnStop::OnStop(Waiter& of)
       }),
       waiter(of) {}
 
-WaitQueue::~WaitQueue() { GYRE_ASSERT(head_ == nullptr); }
+WaitQueue::~WaitQueue() {
+  GYRE_ASSERT(head_ == nullptr);
+}
 
 bool WaitQueue::suspend(Waiter& waiter, PromiseBase& task) noexcept {
   if (task.stop_requested()) return false;
+  suspend_until_woken(waiter, task);
+  if (task.stop != nullptr) task.stop->add(waiter.on_stop_);
+  return true;
+}
+
+void WaitQueue::suspend_until_woken(Waiter& waiter, PromiseBase& task) noexcept {
   waiter.queue_ = this;
   waiter.task_ = &task;
   waiter.previous_ = tail_;
@@ -25,8 +33,6 @@ bool WaitQueue::suspend(Waiter& waiter, PromiseBase& task) noexcept {
     head_ = &waiter;
   }
   tail_ = &waiter;
-  if (task.stop != nullptr) task.stop->add(waiter.on_stop_);
-  return true;
 }
 
 void WaitQueue::remove(Waiter& waiter) noexcept {
