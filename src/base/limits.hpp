@@ -36,10 +36,24 @@ inline constexpr size_t log_segment_bytes_max = 32u << 20;
 inline constexpr size_t table_block_value_bytes_max =
     1u << 20;  // longer values always go to an extent
 inline constexpr size_t table_block_target_bytes_max = 1u << 20;
-// A block that just missed its target and then took the longest key and value; readers refuse
-// more before they allocate.
+// A data block that just missed its target and then took the longest key and value has 4 MiB; a
+// partition that just missed its target and then took such a block, as separators, with a filter
+// for the shortest entries, 7 MiB. Readers refuse more before they allocate.
 inline constexpr size_t table_block_raw_bytes_max = 8u << 20;
+inline constexpr size_t table_partition_target_bytes_max = 2u << 20;
+inline constexpr unsigned table_partition_blocks_max = 4096;
+inline constexpr unsigned table_bloom_bits_per_key_max = 20;
 inline constexpr size_t table_chunk_bytes_max = 1u << 20;  // of a large value, checked as one
 inline constexpr unsigned table_level_count = 7;
+
+// --- io_uring backend ----------------------------------------------------------------------------
+inline constexpr size_t log_buffer_bytes_max = 256u << 10;  // per core, of lines that stderr has not taken
+inline constexpr unsigned log_flush_delay_ms_max = 100;     // at the end, for the rest of the log
+inline constexpr unsigned lock_retries_max = 5;             // a killed process keeps its locks for a moment
+inline constexpr unsigned lock_retry_delay_ms = 50;
+inline constexpr unsigned offload_stop_delay_ms_max = 250;  // a name server may hang; the process must end
+inline constexpr unsigned drain_delay_s_max = 10;           // for operations in flight at the end
+inline constexpr unsigned recv_buffers_per_arm_max = 16;    // then the receiver re-arms: one flooder can't hold a core
+inline constexpr unsigned descriptors_wanted = 65536;       // below this the probe warns
 
 }  // namespace gyre::limits

@@ -17,10 +17,13 @@ namespace gyre {
 enum class Kind : uint8_t {
   value = 1,
   tombstone = 2,
-  large = 3,  // `value` is an encoded LargeHandle: the bytes lie in the table's file, outside blocks
+  large =
+      3,  // `value` is an encoded LargeHandle: the bytes lie in the table's file, outside blocks
 };
 
-inline constexpr bool is_known_kind(uint8_t kind) { return kind >= 1 && kind <= 3; }
+inline constexpr bool is_known_kind(uint8_t kind) {
+  return kind >= 1 && kind <= 3;
+}
 
 // Views only: whoever hands out an Entry says how long its bytes live.
 struct Entry {
