@@ -1,0 +1,285 @@
+#include "store/memtable.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "base/assert.hpp"
+#include "base/limits.hpp"
+
+namespace gyre {
+
+namespace {
+
+uint64_t key_prefix(std::string_view key) {
+  uint64_t prefix = 0;
+  if (key.size() >= sizeof prefix) {
+    std::memcpy(&prefix, key.data(), sizeof prefix);
+  } else {
+    std::memcpy(&prefix, key.data(), key.size());
+  }
+  return __builtin_bswap64(prefix);
+}
+
+// Orders two keys whose prefixes are equal. If one of them is no longer than the prefix it is a
+// proper prefix of the other or they are equal up to zero bytes: then the lengths decide.
+int compare_rest(const char* a, size_t a_bytes, const char* b, size_t b_bytes) {
+  const size_t common = std::min(a_bytes, b_bytes);
+  if (common > sizeof(uint64_t)) {
+    const int order =
+        std::memcmp(a + sizeof(uint64_t), b + sizeof(uint64_t), common - sizeof(uint64_t));
+    if (order != 0) return order;
+  }
+  return a_bytes < b_bytes ? -1 : (a_bytes > b_bytes ? 1 : 0);
+}
+
+constexpr size_t align_up(size_t size) {
+  return (size + Arena::alignment_bytes - 1) & ~(Arena::alignment_bytes - 1);
+}
+
+}  // namespace
+
+std::string_view Memtable::Node::value() const {
+  GYRE_ASSERT(!large());
+  return {bytes() + key_bytes_, value_bytes_};
+}
+
+const ValueBuffer& Memtable::Node::large_value() const {
+  GYRE_ASSERT(large() && !released());
+  return large_slot(const_cast<Node*>(this))->buffer;
+}
+
+Entry Memtable::Node::entry() const {
+  return {key(), kind_, version_, expire_at_ms_, large() ? std::string_view() : value()};
+}
+
+// A large node keeps the pointer where a small one keeps its value, aligned.
+Memtable::LargeValue*& Memtable::large_slot(Node* node) {
+  return *reinterpret_cast<LargeValue**>(node->bytes() + align_up(node->key_bytes_));
+}
+
+Memtable::Memtable() {
+  head_ = allocate_node(height_max, 0);
+  for (unsigned level = 0; level < height_max; ++level) head_->next(level) = nullptr;
+}
+
+Memtable::~Memtable() {
+  for (LargeValue* value = large_values_; value != nullptr;) {
+    LargeValue* previous = value->previous;
+    std::destroy_at(value);
+    value = previous;
+  }
+}
+
+Memtable::Node* Memtable::allocate_node(unsigned height, size_t payload_bytes) {
+  const size_t links = height * sizeof(Node*);
+  char* memory = arena_.allocate(links + sizeof(Node) + payload_bytes);
+  for (unsigned level = 0; level < height; ++level)
+    new (memory + level * sizeof(Node*)) Node*(nullptr);
+  return new (memory + links) Node;
+}
+
+// Each level holds a quarter of the nodes of the one below. Drawn from a fixed seed: the shape
+// of the list is the same in every run with the same writes.
+unsigned Memtable::random_height() {
+  random_state_ ^= random_state_ << 13;
+  random_state_ ^= random_state_ >> 7;
+  random_state_ ^= random_state_ << 17;
+  const auto quarterings =
+      static_cast<unsigned>(std::countr_zero(random_state_ >> 32 | uint64_t{1} << 32)) / 2;
+  return std::min(quarterings + 1, height_max);
+}
+
+const Memtable::Node* Memtable::find(std::string_view key, uint64_t seq) const {
+  const uint64_t prefix = key_prefix(key);
+  const Node* node = head_;
+  const Node* known_after = nullptr;
+  for (unsigned level = height_; level-- > 0;) {
+    for (;;) {
+      const Node* next = node->next(level);
+      if (next == known_after) break;
+      if (next->prefix_ == prefix) {
+        const int order = compare_rest(next->bytes(), next->key_bytes_, key.data(), key.size());
+        if (order > 0 || (order == 0 && next->seq_ <= seq)) {
+          known_after = next;
+          break;
+        }
+      } else if (next->prefix_ > prefix) {
+        known_after = next;
+        break;
+      }
+      node = next;
+    }
+  }
+  return known_after;
+}
+
+Memtable::Node* Memtable::find_with_path(std::string_view key, Node** path) {
+  const uint64_t prefix = key_prefix(key);
+  Node* node = head_;
+  Node* known_after = nullptr;
+  for (unsigned level = height_; level-- > 0;) {
+    for (;;) {
+      Node* next = node->next(level);
+      if (next == known_after) break;
+      if (next->prefix_ > prefix ||
+          (next->prefix_ == prefix &&
+           compare_rest(next->bytes(), next->key_bytes_, key.data(), key.size()) >= 0)) {
+        known_after = next;
+        break;
+      }
+      node = next;
+    }
+    path[level] = node;
+  }
+  return known_after;
+}
+
+void Memtable::account(const Node& node) {
+  if (count_ == 0) {
+    seq_first_ = node.seq_;
+    version_min_ = version_max_ = node.version_;
+  }
+  ++count_;
+  seq_last_ = node.seq_;
+  version_min_ = std::min(version_min_, node.version_);
+  version_max_ = std::max(version_max_, node.version_);
+  if (node.kind_ == Kind::tombstone) ++tombstones_;
+  if (node.expire_at_ms_ != 0 &&
+      (expire_at_ms_min_ == 0 || node.expire_at_ms_ < expire_at_ms_min_)) {
+    expire_at_ms_min_ = node.expire_at_ms_;
+  }
+}
+
+Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
+                                 std::string_view key, size_t inline_value_bytes) {
+  GYRE_ASSERT(count_ == 0 || seq > seq_last_);
+  GYRE_ASSERT(key.size() <= limits::key_bytes_max);
+  Node* path[height_max];
+  Node* after = find_with_path(key, path);
+
+  const unsigned height = random_height();
+  while (height_ < height) path[height_++] = head_;
+  Node* node = allocate_node(height, key.size() + inline_value_bytes);
+  node->prefix_ = key_prefix(key);
+  node->seq_ = seq;
+  node->version_ = version;
+  node->expire_at_ms_ = expire_at_ms;
+  node->key_bytes_ = static_cast<uint32_t>(key.size());
+  node->value_bytes_ = 0;
+  node->kind_ = kind;
+  node->flags_ = 0;
+  std::memcpy(node->bytes(), key.data(), key.size());
+
+  // The newest entry of a key is marked if any before it has a greater version; that one is itself
+  // unmarked, so the first unmarked entry of the key has the greatest version so far.
+  for (const Node* older = after; older != nullptr && older->key() == key; older = older->next(0)) {
+    if (older->flags_ & Node::flag_superseded) continue;
+    if (older->version_ > version) {
+      node->flags_ |= Node::flag_superseded;
+      ++superseded_;
+    }
+    break;
+  }
+  for (unsigned level = 0; level < height; ++level) {
+    node->next(level) = path[level]->next(level);
+    path[level]->next(level) = node;
+  }
+  account(*node);
+  return node;
+}
+
+const Memtable::Node* Memtable::add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
+                                    std::string_view key, std::string_view value) {
+  if (value.size() >= large_value_bytes_min) {
+    return add(seq, kind, version, expire_at_ms, key, ValueBuffer(value));
+  }
+  Node* node = insert(seq, kind, version, expire_at_ms, key, value.size());
+  node->value_bytes_ = static_cast<uint32_t>(value.size());
+  if (!value.empty()) std::memcpy(node->bytes() + key.size(), value.data(), value.size());
+  return node;
+}
+
+const Memtable::Node* Memtable::add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
+                                    std::string_view key, ValueBuffer&& value) {
+  GYRE_ASSERT(value.size() <= limits::value_bytes_max_hard);
+  if (value.size() < large_value_bytes_min) {
+    Node* node = insert(seq, kind, version, expire_at_ms, key, value.size());
+    node->value_bytes_ = static_cast<uint32_t>(value.size());
+    char* out = node->bytes() + key.size();
+    value.for_each_piece([&](std::string_view piece) {
+      std::memcpy(out, piece.data(), piece.size());
+      out += piece.size();
+    });
+    value.clear();
+    return node;
+  }
+  const size_t slot_bytes = align_up(key.size()) - key.size() + sizeof(LargeValue*);
+  Node* node = insert(seq, kind, version, expire_at_ms, key, slot_bytes);
+  node->value_bytes_ = static_cast<uint32_t>(value.size());
+  node->flags_ |= Node::flag_large;
+  const size_t charged = value.allocated_bytes();
+  auto* large = new (arena_.allocate(sizeof(LargeValue)))
+      LargeValue{std::move(value), charged, large_values_};
+  large_values_ = large;
+  new (&large_slot(node)) LargeValue*(large);
+  large_bytes_ += charged;
+  return node;
+}
+
+// The first unmarked entry has the greatest version of all entries with a lower seq. A marked one
+// before it may be visible alone or together with it, and does not win.
+const Memtable::Node* Memtable::get(std::string_view key, uint64_t visible_seq) const {
+  const Node* node = find(key, visible_seq);
+  if (node == nullptr || node->key() != key) return nullptr;
+  while (node->flags_ & Node::flag_superseded) node = node->next(0);
+  return node;
+}
+
+size_t Memtable::release_value(const Node* node) {
+  GYRE_ASSERT(node->large() && !node->released());
+  auto* mutable_node = const_cast<Node*>(node);
+  LargeValue* large = large_slot(mutable_node);
+  mutable_node->flags_ |= Node::flag_released;
+  large->buffer.clear();
+  large_bytes_ -= large->charged_bytes;
+  return large->charged_bytes;
+}
+
+size_t Memtable::entry_bytes_max(size_t key_bytes, size_t value_bytes) {
+  const size_t node = height_max * sizeof(Node*) + sizeof(Node) + align_up(key_bytes) + 16;
+  if (value_bytes < large_value_bytes_min) return node + align_up(value_bytes);
+  const size_t pieces = value_bytes / ValueBuffer::contiguous_bytes_max + 1;
+  return node + sizeof(LargeValue) + value_bytes + pieces * ValueBuffer::piece_overhead_bytes;
+}
+
+void Memtable::Iterator::seek_to_last() {
+  const Node* node = table_->head_;
+  for (unsigned level = table_->height_; level-- > 0;) {
+    while (const Node* next = node->next(level)) node = next;
+  }
+  node_ = node == table_->head_ ? nullptr : node;
+}
+
+// There are no links back: descends again to the last node before the current one.
+void Memtable::Iterator::prev() {
+  const Node* target = node_;
+  const std::string_view key = target->key();
+  const Node* node = table_->head_;
+  for (unsigned level = table_->height_; level-- > 0;) {
+    for (;;) {
+      const Node* next = node->next(level);
+      if (next == nullptr || next == target || next->prefix_ > target->prefix_) break;
+      if (next->prefix_ == target->prefix_) {
+        const int order = compare_rest(next->bytes(), next->key_bytes_, key.data(), key.size());
+        if (order > 0 || (order == 0 && next->seq_ <= target->seq_)) break;
+      }
+      node = next;
+    }
+  }
+  node_ = node == table_->head_ ? nullptr : node;
+}
+
+}  // namespace gyre

@@ -1,0 +1,190 @@
+// The newest writes of a shard, sorted: a skip list in an arena.
+//
+// Order: key ascending, then seq descending, so that the newest entry of a key comes first. `seq`
+// is the shard's own count of writes and serves snapshots; which write wins is decided by Version.
+// Usually the two agree. A late repair or hint can bring an older version with a newer seq; its
+// node is then marked `superseded`, and get() looks past marked nodes only. So the common read
+// stops at the first hit and the rare one is still right, for every snapshot.
+//
+// A node, 8-byte aligned, found by the address of its middle:
+//
+//   next[height-1] ... next[1] next[0] | prefix seq version ... | key bytes | value bytes
+//                                      ^ Node*
+//
+// The lowest link and the first 8 key bytes (big-endian, zero-padded) share a cache line; most
+// comparisons touch nothing else. A value of large_value_bytes_min or more is not copied into
+// the node but kept as the ValueBuffer it came in, which a flush gives back one by one.
+//
+// Invariants: one writer, no other threads; seq strictly increases from add to add; nodes never
+// move, change order or die before the memtable, so iterators survive suspension and inserts. Get
+// and iteration allocate nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+#include <gyre/version.hpp>
+
+#include "store/arena.hpp"
+#include "store/entry.hpp"
+#include "store/value_buffer.hpp"
+
+namespace gyre {
+
+class Memtable {
+ public:
+  static constexpr size_t large_value_bytes_min = 64u << 10;
+  static constexpr unsigned height_max = 12;
+  static constexpr uint64_t seq_newest = std::numeric_limits<uint64_t>::max();
+
+  class Node {
+   public:
+    std::string_view key() const { return {bytes(), key_bytes_}; }
+    uint64_t seq() const { return seq_; }
+    Kind kind() const { return kind_; }
+    Version version() const { return version_; }
+    uint64_t expire_at_ms() const { return expire_at_ms_; }
+    size_t value_bytes() const { return value_bytes_; }
+
+    // Large: the value is a ValueBuffer. Released: it was given back, and is to be read from the
+    // table that the flush has installed meanwhile, where the same version lies.
+    bool large() const { return (flags_ & flag_large) != 0; }
+    bool released() const { return (flags_ & flag_released) != 0; }
+
+    // The value of a node that is not large.
+    std::string_view value() const;
+    // The value of a node that is large and not released. To keep it beyond the next suspension,
+    // share() it.
+    const ValueBuffer& large_value() const;
+
+    // Everything but a large value's bytes.
+    Entry entry() const;
+
+   private:
+    friend class Memtable;
+    static constexpr uint8_t flag_superseded = 1;
+    static constexpr uint8_t flag_large = 2;
+    static constexpr uint8_t flag_released = 4;
+
+    Node*& next(unsigned level) {
+      return *(reinterpret_cast<Node**>(this) - 1 - static_cast<ptrdiff_t>(level));
+    }
+    Node* next(unsigned level) const {
+      return *(reinterpret_cast<Node* const*>(this) - 1 - static_cast<ptrdiff_t>(level));
+    }
+    const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
+    char* bytes() { return reinterpret_cast<char*>(this + 1); }
+
+    uint64_t prefix_;
+    uint64_t seq_;
+    Version version_;
+    uint64_t expire_at_ms_;
+    uint32_t key_bytes_;
+    uint32_t value_bytes_;
+    Kind kind_;
+    uint8_t flags_;
+  };
+
+  // Walks all entries in order, superseded and invisible ones too. Stays valid while entries are
+  // added and sees them if they lie ahead.
+  class Iterator {
+   public:
+    explicit Iterator(const Memtable& table) : table_(&table) {}
+    bool valid() const { return node_ != nullptr; }
+    const Node& node() const { return *node_; }
+    // To the first entry, the last, the newest of the first key at or after `key`.
+    void seek_to_first() { node_ = table_->head_->next(0); }
+    void seek_to_last();
+    void seek(std::string_view key) { node_ = table_->find(key, seq_newest); }
+    void next() { node_ = node_->next(0); }
+    void prev();
+
+   private:
+    const Memtable* table_;
+    const Node* node_ = nullptr;
+  };
+
+  Memtable();
+  ~Memtable();
+  Memtable(const Memtable&) = delete;
+  Memtable& operator=(const Memtable&) = delete;
+
+  // `seq` must be greater than that of every entry before. The second form takes a large value
+  // over.
+  const Node* add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
+                  std::string_view key, std::string_view value);
+  const Node* add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
+                  std::string_view key, ValueBuffer&& value);
+
+  // Of the entries of `key` with seq <= visible_seq the one with the greatest version, or nullptr.
+  const Node* get(std::string_view key, uint64_t visible_seq) const;
+
+  // Gives a large value's memory back, after its table was installed; returns how many bytes. From
+  // then on get() finds the node released(). Other handles to the value stay good.
+  size_t release_value(const Node* node);
+
+  // What to reserve before an add: the most that used_bytes() then grows by, for a large value
+  // whose size was expected. allocated_bytes() runs ahead by less than one chunk of the arena.
+  static size_t entry_bytes_max(size_t key_bytes, size_t value_bytes);
+
+  // Heap bytes held: chunks of the arena and large values.
+  size_t allocated_bytes() const { return arena_.allocated_bytes() + large_bytes_; }
+  // Bytes of the entries themselves, without unused rests of chunks.
+  size_t used_bytes() const { return arena_.used_bytes() + large_bytes_; }
+
+  bool empty() const { return count_ == 0; }
+  size_t count() const { return count_; }
+  size_t tombstones() const { return tombstones_; }
+  uint64_t seq_first() const { return seq_first_; }
+  uint64_t seq_last() const { return seq_last_; }
+  // Meaningful unless empty().
+  Version version_min() const { return version_min_; }
+  Version version_max() const { return version_max_; }
+  // The earliest expiry of an entry that has one, else 0.
+  uint64_t expire_at_ms_min() const { return expire_at_ms_min_; }
+  // Whether for every key the newer seq has the newer version.
+  bool seq_order_is_version_order() const { return superseded_ == 0; }
+
+  // Log bytes that become free when this memtable is flushed, padding included.
+  void add_log_bytes(size_t size_bytes) { log_bytes_ += size_bytes; }
+  size_t log_bytes() const { return log_bytes_; }
+
+ private:
+  struct LargeValue {
+    ValueBuffer buffer;
+    size_t charged_bytes;
+    LargeValue* previous;
+  };
+
+  // The first node at or after (key, seq).
+  const Node* find(std::string_view key, uint64_t seq) const;
+  // The first node at or after `key`, and for each level the last node before it.
+  Node* find_with_path(std::string_view key, Node** path);
+  Node* allocate_node(unsigned height, size_t payload_bytes);
+  Node* insert(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
+               std::string_view key, size_t inline_value_bytes);
+  void account(const Node& node);
+  unsigned random_height();
+  static LargeValue*& large_slot(Node* node);
+
+  Arena arena_;
+  Node* head_;
+  LargeValue* large_values_ = nullptr;
+  unsigned height_ = 1;
+  uint64_t random_state_ = 0x9e3779b97f4a7c15;
+
+  size_t large_bytes_ = 0;
+  size_t log_bytes_ = 0;
+  size_t count_ = 0;
+  size_t tombstones_ = 0;
+  size_t superseded_ = 0;
+  uint64_t seq_first_ = 0;
+  uint64_t seq_last_ = 0;
+  Version version_min_;
+  Version version_max_;
+  uint64_t expire_at_ms_min_ = 0;
+};
+
+}  // namespace gyre
