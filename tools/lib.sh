@@ -105,14 +105,14 @@ configure() {
   if ! log=$(CC="${CC:-${launcher}clang-19}" CXX="${CXX:-${launcher}clang++-19}" \
     CC_LD="${CC_LD:-lld-19}" CXX_LD="${CXX_LD:-lld-19}" \
     meson setup "$dir" "$root" "$@" 2>&1); then
-    printf '%s\n' "$log" >&2
+    tail -n 15 <<<"$log" >&2
     rm -rf "$dir"
     die "Configuring failed."
   fi
 }
 
 # The build that a user runs and that speed is measured on: -O3, with symbols and assertions.
-configure_release() { configure "$root/build/release" --buildtype=release -Ddebug=true; }
+configure_release() { configure "$root/build/release" -Doptimization=3 -Ddebug=true; }
 
 # build DIR TARGET…: ninja's output only when something is built or fails.
 build() {
