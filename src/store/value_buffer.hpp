@@ -30,7 +30,10 @@ class ValueBuffer {
   static constexpr size_t piece_overhead_bytes = 24;
 
   ValueBuffer() = default;
-  explicit ValueBuffer(std::string_view bytes) { append(bytes); }
+  explicit ValueBuffer(std::string_view bytes) {
+    expect(bytes.size());
+    append(bytes);
+  }
   ValueBuffer(ValueBuffer&& other) noexcept
       : first_(std::exchange(other.first_, nullptr)),
         last_(std::exchange(other.last_, nullptr)),

@@ -1,0 +1,277 @@
+#include "store/memtable.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+using namespace gyre;
+
+namespace {
+
+Version version(uint64_t hlc) {
+  return {hlc, 7};
+}
+
+struct Random {
+  uint64_t state = 88172645463325252;
+  uint64_t next() {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+  }
+  uint64_t below(uint64_t limit) { return next() % limit; }
+};
+
+// Keys that differ in the first bytes, only after a common prefix, only in length or in zero bytes.
+std::string awkward_key(Random& random) {
+  std::string key;
+  switch (random.below(4)) {
+    case 0:
+      key = "common-prefix/" + std::to_string(random.below(200));
+      break;
+    case 1:
+      key = std::string(random.below(12), '\0');
+      break;
+    case 2:
+      key = std::string(random.below(12), '\xff');
+      break;
+    default:
+      for (size_t i = random.below(10); i > 0; --i)
+        key.push_back("\0\x01\x7f\x80\xff"[random.below(5)]);
+  }
+  return key;
+}
+
+struct Written {
+  Version version;
+  Kind kind;
+  std::string value;
+};
+using Model = std::map<std::pair<std::string, uint64_t>, Written>;  // (key, ~seq)
+
+const Written* model_get(const Model& model, const std::string& key, uint64_t visible_seq) {
+  const Written* best = nullptr;
+  for (auto it = model.lower_bound({key, ~visible_seq});
+       it != model.end() && it->first.first == key; ++it) {
+    if (best == nullptr || it->second.version > best->version) best = &it->second;
+  }
+  return best;
+}
+
+}  // namespace
+
+TEST_CASE("an empty memtable finds nothing") {
+  Memtable table;
+  CHECK(table.empty());
+  CHECK(table.get("a", Memtable::seq_newest) == nullptr);
+  CHECK(table.get("", Memtable::seq_newest) == nullptr);
+  Memtable::Iterator it(table);
+  it.seek_to_first();
+  CHECK_FALSE(it.valid());
+  it.seek_to_last();
+  CHECK_FALSE(it.valid());
+  it.seek("a");
+  CHECK_FALSE(it.valid());
+}
+
+TEST_CASE("a read sees the newest write that is visible to it") {
+  Memtable table;
+  table.add(10, Kind::value, version(1), 0, "k", "one");
+  table.add(20, Kind::tombstone, version(2), 0, "k", "");
+  table.add(30, Kind::value, version(3), 99, "k", "three");
+  CHECK(table.get("k", 9) == nullptr);
+  CHECK(table.get("k", 10)->value() == "one");
+  CHECK(table.get("k", 19)->value() == "one");
+  CHECK(table.get("k", 20)->kind() == Kind::tombstone);
+  CHECK(table.get("k", 30)->value() == "three");
+  CHECK(table.get("k", Memtable::seq_newest)->expire_at_ms() == 99);
+  CHECK(table.get("kk", 30) == nullptr);
+  CHECK(table.get("", 30) == nullptr);
+  CHECK(table.seq_order_is_version_order());
+}
+
+TEST_CASE("the greatest version wins whatever order versions come in, for every snapshot") {
+  std::vector<uint64_t> order = {1, 2, 3, 4, 5, 6};
+  do {
+    Memtable table;
+    table.add(1, Kind::value, version(100), 0, "j", "");
+    for (size_t i = 0; i < order.size(); ++i) {
+      table.add(i + 2, Kind::value, version(order[i]), 0, "k", std::to_string(order[i]));
+    }
+    table.add(50, Kind::value, version(100), 0, "l", "");
+    for (size_t visible = 0; visible < order.size(); ++visible) {
+      const uint64_t best =
+          *std::max_element(order.begin(), order.begin() + static_cast<long>(visible) + 1);
+      REQUIRE(table.get("k", visible + 2)->value() == std::to_string(best));
+    }
+    REQUIRE(table.get("k", 1) == nullptr);
+    CHECK(table.seq_order_is_version_order() == std::is_sorted(order.begin(), order.end()));
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST_CASE("an older version of one key doesn't disturb the order of others") {
+  Memtable table;
+  table.add(1, Kind::value, version(9), 0, "a", "");
+  table.add(2, Kind::value, version(8), 0, "b", "");
+  CHECK(table.seq_order_is_version_order());
+}
+
+TEST_CASE("memtable equals a model over random writes, reads, seeks and snapshots") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Random random{seed * 0x9e3779b97f4a7c15};
+    Memtable table;
+    Model model;
+    for (uint64_t seq = 1; seq <= 1500; ++seq) {
+      const std::string key = awkward_key(random);
+      const Written written{version(random.below(3) == 0 ? random.below(2000) : seq),
+                            random.below(5) == 0 ? Kind::tombstone : Kind::value,
+                            std::string(random.below(40), static_cast<char>('a' + seq % 26))};
+      table.add(seq, written.kind, written.version, 0, key, written.value);
+      model.emplace(std::pair(key, ~seq), written);
+
+      const std::string probe = awkward_key(random);
+      const uint64_t visible = random.below(seq + 2);
+      const Memtable::Node* node = table.get(probe, visible);
+      const Written* expected = model_get(model, probe, visible);
+      REQUIRE((node == nullptr) == (expected == nullptr));
+      if (node != nullptr) {
+        CHECK(node->key() == probe);
+        CHECK(node->version() == expected->version);
+        CHECK(node->seq() <= visible);
+      }
+      Memtable::Iterator it(table);
+      it.seek(probe);
+      const auto at = model.lower_bound({probe, 0});
+      REQUIRE(it.valid() == (at != model.end()));
+      if (it.valid()) CHECK(it.node().key() == at->first.first);
+    }
+    CHECK(table.count() == model.size());
+    Memtable::Iterator it(table);
+    it.seek_to_first();
+    for (const auto& [at, written] : model) {
+      REQUIRE(it.valid());
+      CHECK(it.node().key() == at.first);
+      CHECK(it.node().seq() == ~at.second);
+      CHECK(it.node().value() == written.value);
+      it.next();
+    }
+    CHECK_FALSE(it.valid());
+    it.seek_to_last();
+    for (auto back = model.rbegin(); back != model.rend(); ++back) {
+      REQUIRE(it.valid());
+      CHECK(it.node().key() == back->first.first);
+      CHECK(it.node().seq() == ~back->first.second);
+      it.prev();
+    }
+    CHECK_FALSE(it.valid());
+  }
+}
+
+TEST_CASE("an iterator stays where it is while writes come, and sees those ahead") {
+  Memtable table;
+  table.add(1, Kind::value, version(1), 0, "b", "");
+  table.add(2, Kind::value, version(2), 0, "d", "");
+  Memtable::Iterator it(table);
+  it.seek_to_first();
+  uint64_t seq = 2;
+  for (int i = 0; i < 10'000; ++i) {
+    ++seq;
+    table.add(seq, Kind::value, version(seq), 0, "a" + std::to_string(i), "");
+  }
+  table.add(seq + 1, Kind::value, version(seq + 1), 0, "c", "");
+  CHECK(it.node().key() == "b");
+  it.next();
+  CHECK(it.node().key() == "c");
+  it.next();
+  CHECK(it.node().key() == "d");
+  it.next();
+  CHECK_FALSE(it.valid());
+}
+
+TEST_CASE("counters describe the content") {
+  Memtable table;
+  table.add(5, Kind::value, version(50), 0, "a", "1");
+  CHECK(table.expire_at_ms_min() == 0);
+  table.add(6, Kind::value, version(70), 900, "b", "2");
+  table.add(8, Kind::tombstone, version(60), 0, "c", "");
+  table.add(9, Kind::value, version(65), 800, "d", "4");
+  CHECK(table.count() == 4);
+  CHECK(table.tombstones() == 1);
+  CHECK(table.seq_first() == 5);
+  CHECK(table.seq_last() == 9);
+  CHECK(table.version_min() == version(50));
+  CHECK(table.version_max() == version(70));
+  CHECK(table.expire_at_ms_min() == 800);
+  table.add_log_bytes(4096);
+  table.add_log_bytes(8192);
+  CHECK(table.log_bytes() == 12288);
+}
+
+TEST_CASE("keys and values of every size come back, at most the announced memory is used") {
+  Memtable table;
+  uint64_t seq = 0;
+  for (const size_t key_bytes : {0u, 1u, 7u, 8u, 9u, 100u, 70'000u, 2u << 20}) {
+    for (const size_t value_bytes : {0u, 1u, 100u, 65535u, 65536u, 300'000u}) {
+      const std::string key(key_bytes, 'k');
+      const std::string value(value_bytes, static_cast<char>('a' + seq % 26));
+      const size_t before = table.used_bytes();
+      ++seq;
+      table.add(seq, Kind::value, version(seq), 0, key, value);
+      CHECK(table.used_bytes() - before <= Memtable::entry_bytes_max(key_bytes, value_bytes));
+      CHECK(table.allocated_bytes() >= table.used_bytes());
+      const Memtable::Node* node = table.get(key, seq);
+      REQUIRE(node != nullptr);
+      CHECK(node->value_bytes() == value_bytes);
+      CHECK(node->large() == (value_bytes >= Memtable::large_value_bytes_min));
+      CHECK((node->large() ? node->large_value().to_string() : std::string(node->value())) ==
+            value);
+    }
+  }
+}
+
+TEST_CASE("a large value is kept as it came, a small one is copied") {
+  Memtable table;
+  ValueBuffer small("abc");
+  CHECK(table.add(1, Kind::value, version(1), 0, "s", std::move(small))->value() == "abc");
+
+  ValueBuffer large(std::string(3u << 20, 'x'));
+  const char* data = nullptr;
+  large.for_each_piece([&](std::string_view piece) {
+    if (data == nullptr) data = piece.data();
+  });
+  const Memtable::Node* node = table.add(2, Kind::value, version(2), 0, "l", std::move(large));
+  const char* kept = nullptr;
+  node->large_value().for_each_piece([&](std::string_view piece) {
+    if (kept == nullptr) kept = piece.data();
+  });
+  CHECK(kept == data);
+  CHECK(node->entry().key == "l");
+}
+
+TEST_CASE("a flush gives large values back one by one; a reader keeps its own") {
+  Memtable table;
+  table.add(1, Kind::value, version(1), 0, "small", "s");
+  const size_t without = table.allocated_bytes();
+  const std::string bytes(200'000, 'v');
+  const Memtable::Node* a = table.add(2, Kind::value, version(2), 0, "a", bytes);
+  const Memtable::Node* b = table.add(3, Kind::value, version(3), 0, "b", bytes);
+  CHECK(table.allocated_bytes() > without + 2 * bytes.size());
+
+  const ValueBuffer reader = a->large_value().share();
+  const size_t before = table.allocated_bytes();
+  const size_t given_back = table.release_value(a);
+  CHECK(given_back >= bytes.size());
+  CHECK(table.allocated_bytes() == before - given_back);
+  CHECK(table.get("a", 3)->released());
+  CHECK_FALSE(table.get("b", 3)->released());
+  CHECK(reader.to_string() == bytes);
+  table.release_value(b);
+  CHECK(table.allocated_bytes() == without);
+  CHECK(table.get("small", 3)->value() == "s");
+}
