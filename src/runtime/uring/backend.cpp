@@ -361,9 +361,6 @@ void UringBackend::take_internal(uint64_t token, int32_t result, uint32_t kernel
       --internal_in_flight_;
       if (!closing_) arm_wake();
       break;
-    case internal_message_failed:
-      node_.kick(static_cast<unsigned>(token >> 32));
-      break;
     case internal_log_write:
     case internal_log_poll: {
       --internal_in_flight_;
@@ -379,7 +376,7 @@ void UringBackend::take_internal(uint64_t token, int32_t result, uint32_t kernel
       break;
     }
     default:
-      break;  // a cancel request that came too late, a wake
+      break;  // a cancel request that came too late
   }
 }
 
