@@ -1,0 +1,99 @@
+// The manifest on the disk: which file counts (CURRENT), reading it at start, appending edits.
+//
+// One append at a time; others queue. An append is one aligned DSYNC write behind the last record
+// (manifest_edit.hpp), into space that was allocated before. When edits outnumber the live tables
+// the state is written as the first record of a new manifest:
+//
+//   write MANIFEST-n, sync · sync directory · write CURRENT.tmp, sync · rename to CURRENT ·
+//   sync directory · remove the old manifest
+//
+// A crash leaves the old or the new CURRENT, each of which names a whole manifest of the same
+// state; what is left over is removed by the next open. A torn record at the end of a manifest is
+// never written over: open() then begins a new manifest too.
+//
+// When a write or sync that may have reached the disk failed, nobody knows what a crash would
+// leave: the manifest is poisoned, and every further append answers Errc::read_only. What failed
+// before (no space for the next record or for the new manifest) can be tried again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <gyre/file.hpp>
+#include <gyre/result.hpp>
+#include <gyre/sync.hpp>
+#include <gyre/task.hpp>
+
+#include "store/manifest_edit.hpp"
+
+namespace gyre {
+
+class ManifestLog {
+ public:
+  // For a new shard. Errc::already_exists if there is a CURRENT; Errc::corrupt if there are tables
+  // or logs without one. What an unfinished create() left over is removed.
+  static Task<Result<std::unique_ptr<ManifestLog>>> create(std::string directory,
+                                                           ShardIdentity identity);
+  // Errc::not_found if there is no CURRENT; Errc::corrupt and Errc::unsupported name file, offset
+  // and what to do.
+  static Task<Result<std::unique_ptr<ManifestLog>>> open(std::string directory);
+  ManifestLog(const ManifestLog&) = delete;
+  ManifestLog& operator=(const ManifestLog&) = delete;
+
+  // What all edits add up to, that of an append under way included.
+  const LevelState& state() const { return state_; }
+
+  // A number for a new table, durable with the next edit. The tables it is used for that no edit
+  // adds must be removed before the next start, or are then.
+  uint64_t take_file_number() { return next_file_number_++; }
+
+  // Makes the edit durable. Its edit number and snapshot are set here; of its counters (next file
+  // number, log fields, hlc_max) the greater of the edit's and the present one counts, so that a
+  // caller sets only what it moves. An edit that breaks a rule (LevelState::apply) is refused with
+  // Errc::corrupt and leaves no mark. Stopped before its turn: Errc::cancelled, no mark either.
+  Task<Result<void>> append(VersionEdit edit);
+
+  bool poisoned() const { return poisoned_.has_value(); }
+  uint64_t manifest_number() const { return number_; }
+  uint64_t size_bytes() const { return offset_; }
+  uint64_t edits_since_snapshot() const { return edits_since_snapshot_; }
+  bool found_torn_tail() const { return found_torn_tail_; }
+
+  // After the last append.
+  Task<Result<void>> close();
+
+ private:
+  explicit ManifestLog(std::string directory) : directory_(std::move(directory)) {}
+
+  Task<Result<void>> read_current();
+  Result<void> replay(std::string_view content);
+  Task<Result<void>> append_locked(VersionEdit edit);
+  Task<Result<void>> reserve(uint64_t end);
+  // Begins a new manifest with the present state. Only `poisoned_` tells whether a failure matters.
+  Task<Result<void>> roll();
+  Task<Result<void>> write_new(uint64_t number, VersionEdit snapshot);
+  Task<Result<void>> point_current_at(uint64_t number);
+  Task<void> remove_leftovers();
+  bool wants_roll() const;
+  Error poison(Error error);
+  std::string path_of(uint64_t number) const;
+
+  std::string directory_;
+  LevelState state_;
+  File file_;
+  uint64_t number_ = 0;
+  uint64_t number_next_ = 1;  // above every manifest of the directory
+  uint64_t next_file_number_ = 1;
+  uint64_t offset_ = 0;  // where the next record goes
+  uint64_t allocated_bytes_ = 0;
+  uint64_t edits_since_snapshot_ = 0;
+  uint64_t roll_not_before_ = 0;  // edits, after a failed attempt
+  bool found_torn_tail_ = false;
+  std::optional<Error> poisoned_;
+  Semaphore turn_{1};
+};
+
+}  // namespace gyre
