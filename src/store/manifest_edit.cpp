@@ -81,6 +81,9 @@ std::string encode_payload(const VersionEdit& edit) {
   }
   append_varint(out, edit.next_file_number);
   append_varint(out, edit.log_number);
+  append_varint(out, edit.log_start_position);
+  append_varint(out, edit.flushed_through_seq);
+  append_varint(out, edit.log_promised_position);
   append_fixed(out, edit.hlc_max);
   append_varint(out, edit.removed.size());
   for (const RemovedTable& table : edit.removed) {
@@ -107,6 +110,9 @@ bool decode_payload(std::string_view payload, bool is_snapshot, VersionEdit& out
   }
   out.next_file_number = in.varint();
   out.log_number = in.varint();
+  out.log_start_position = in.varint();
+  out.flushed_through_seq = in.varint();
+  out.log_promised_position = in.varint();
   out.hlc_max = in.fixed<uint64_t>();
   // Counts are not trusted with memory: every element has to be there before the next is made.
   const uint64_t removed_count = in.varint();
@@ -120,6 +126,25 @@ bool decode_payload(std::string_view payload, bool is_snapshot, VersionEdit& out
 }
 
 }  // namespace
+
+TableRecord table_record(const TableProperties& properties, uint8_t level, uint64_t file_number,
+                         uint64_t size_bytes) {
+  TableRecord table;
+  table.level = level;
+  table.file_number = file_number;
+  table.size_bytes = size_bytes;
+  table.smallest_key = properties.smallest_key;
+  table.largest_key = properties.largest_key;
+  table.version_min = properties.version_min;
+  table.version_max = properties.version_max;
+  table.entry_count = properties.entry_count;
+  table.tombstone_count = properties.tombstone_count;
+  table.tombstone_hlc_min = properties.tombstone_hlc_min;
+  table.expire_at_ms_min = properties.expire_at_ms_min;
+  table.log_sequence_max = properties.log_sequence_max;
+  table.created_ms = properties.created_ms;
+  return table;
+}
 
 // --- records -------------------------------------------------------------------------------------
 
@@ -241,7 +266,9 @@ Result<void> LevelState::check_header(const VersionEdit& edit) const {
     return broken(edit.edit_number, "shard index past the shard count");
   }
   if (edit.next_file_number < next_file_number_ || edit.log_number < log_number_ ||
-      edit.hlc_max < hlc_max_) {
+      edit.log_start_position < log_start_position_ ||
+      edit.flushed_through_seq < flushed_through_seq_ ||
+      edit.log_promised_position < log_promised_position_ || edit.hlc_max < hlc_max_) {
     return broken(edit.edit_number, "a counter goes back");
   }
   return {};
@@ -330,6 +357,9 @@ Result<void> LevelState::apply(const VersionEdit& edit) {
   edit_number_ = edit.edit_number;
   next_file_number_ = edit.next_file_number;
   log_number_ = edit.log_number;
+  log_start_position_ = edit.log_start_position;
+  flushed_through_seq_ = edit.flushed_through_seq;
+  log_promised_position_ = edit.log_promised_position;
   hlc_max_ = edit.hlc_max;
   return {};
 }
@@ -340,6 +370,9 @@ VersionEdit LevelState::snapshot() const {
   edit.edit_number = edit_number_ + 1;
   edit.next_file_number = next_file_number_;
   edit.log_number = log_number_;
+  edit.log_start_position = log_start_position_;
+  edit.flushed_through_seq = flushed_through_seq_;
+  edit.log_promised_position = log_promised_position_;
   edit.hlc_max = hlc_max_;
   for (const auto& [number, table] : tables_) edit.added.push_back(*table);
   return edit;

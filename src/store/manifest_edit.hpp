@@ -8,7 +8,8 @@
 //     32  checksum u64: XXH3-64 of the payload, seeded with XXH3-64 of bytes 0..32
 //     40  payload
 //   payload   shard uuid (16 bytes) · shard index varint · shard count varint     snapshots only
-//             next file number varint · log number varint · hlc max u64
+//             next file number varint · log number varint · log start position varint
+//             flushed through seq varint · log promised position varint · hlc max u64
 //             removed count varint, then each: level u8 · file number varint
 //             added count varint, then each a TableRecord in the order of its members:
 //               level u8, keys length-prefixed, versions as two u64, the rest varints
@@ -62,6 +63,12 @@ struct TableRecord {
   friend bool operator==(const TableRecord&, const TableRecord&) = default;
 };
 
+struct TableProperties;
+
+// What a finished builder says about its table.
+TableRecord table_record(const TableProperties& properties, uint8_t level, uint64_t file_number,
+                         uint64_t size_bytes);
+
 struct ShardIdentity {
   std::array<uint8_t, 16> uuid{};  // of the data directory
   uint32_t index = 0;
@@ -82,7 +89,12 @@ struct VersionEdit {
   uint64_t edit_number = 0;
   uint64_t next_file_number = 0;
   uint64_t log_number = 0;  // the first log segment that is still needed
-  uint64_t hlc_max = 0;     // no stamp in any table is greater
+  // For the log's reader (LogReaderOptions): the log is needed from this position on, its records
+  // up to this seq are in tables, and everything before the promised position was durable.
+  uint64_t log_start_position = 0;
+  uint64_t flushed_through_seq = 0;
+  uint64_t log_promised_position = 0;
+  uint64_t hlc_max = 0;  // no stamp in any table is greater
   std::vector<RemovedTable> removed;
   std::vector<TableRecord> added;
 
@@ -139,6 +151,9 @@ class LevelState {
   uint64_t edit_number() const { return edit_number_; }
   uint64_t next_file_number() const { return next_file_number_; }
   uint64_t log_number() const { return log_number_; }
+  uint64_t log_start_position() const { return log_start_position_; }
+  uint64_t flushed_through_seq() const { return flushed_through_seq_; }
+  uint64_t log_promised_position() const { return log_promised_position_; }
   uint64_t hlc_max() const { return hlc_max_; }
   const Level& level(unsigned number) const { return levels_[number]; }
   uint64_t level_bytes(unsigned number) const;
@@ -155,6 +170,9 @@ class LevelState {
   uint64_t edit_number_ = 0;
   uint64_t next_file_number_ = 0;
   uint64_t log_number_ = 0;
+  uint64_t log_start_position_ = 0;
+  uint64_t flushed_through_seq_ = 0;
+  uint64_t log_promised_position_ = 0;
   uint64_t hlc_max_ = 0;
   std::array<Level, limits::table_level_count> levels_;
   std::map<uint64_t, std::unique_ptr<const TableRecord>> tables_;
