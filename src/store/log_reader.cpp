@@ -42,7 +42,7 @@ Result<void> LogReader::add_segment(uint64_t id, uint64_t size_bytes, std::strin
 }
 
 // Rule 1, from the last segment to the first.
-Result<void> LogReader::link() {
+void LogReader::link() {
   uint64_t later_base = std::numeric_limits<uint64_t>::max();
   for (size_t i = segments_.size(); i-- > 0;) {
     Segment& segment = segments_[i];
@@ -55,19 +55,13 @@ Result<void> LogReader::link() {
   end_.position = options_.start_position;
 
   const size_t first = next_in_chain(none);
-  if (first == none) {
-    stop(false);
-    return {};
+  if (first != none && segments_[first].base <= options_.start_position) {
+    enter(first);
+    return;
   }
-  enter(first);
-  if (segments_[first].base > options_.start_position) {
-    return fail(
-        Errc::corrupt,
-        fmt::format(
-            "{}: the log begins at position {}, but is needed from {} on: a segment is missing",
-            segments_[first].name, segments_[first].base, options_.start_position));
-  }
-  return {};
+  // The beginning is missing: nothing can be read, and promises say whether that matters.
+  for (Segment& segment : segments_) segment.in_chain = false;
+  stop(false);
 }
 
 size_t LogReader::next_in_chain(size_t segment) const {
@@ -318,11 +312,12 @@ Result<LogReader::Step> LogReader::scan() {
 
 // Rule 3 for one header behind the end.
 Result<void> LogReader::judge(const FrameHeader& header) {
-  if (header.position < offset_) return {};
-  const bool nothing_read = next_in_chain(none) == none;
   uint64_t not_read = end_.position;
-  if (current_ != end_segment_ || nothing_read) {
-    not_read = std::min(not_read, std::max(header.position - offset_, options_.start_position));
+  if (current_ != end_segment_ || next_in_chain(none) == none) {
+    const Segment& segment = segments_[current_];
+    if (!segment.has_base && header.position < offset_) return {};
+    const uint64_t base = segment.has_base ? segment.base : header.position - offset_;
+    not_read = std::min(not_read, std::max(base, options_.start_position));
   }
   if (header.synced_position <= not_read) return {};
 
@@ -372,7 +367,7 @@ Result<LogReader::Event> LogReader::next() {
     Result<Step> step = Step::again;
     switch (state_) {
       case State::start:
-        if (auto linked = link(); !linked) step = fail(std::move(linked.error()));
+        link();
         break;
       case State::reading:
         step = read_frame();

@@ -23,8 +23,10 @@
 //    - None does: nothing behind the end was acknowledged, or it was acknowledged by the very last
 //      frame and nobody vouches for it (the window that an empty frame at idleness closes). The
 //      log is cut there.
-// 4. The manifest may promise too (promised_position), and needs start_position: a log that begins
-//    later or ends before its promise is corrupt.
+// 4. The manifest may promise too (promised_position): a log that ends before that is corrupt. A
+// chain
+//    that begins behind start_position can't be read at all; rule 3 then says whether that is
+//    corruption or a log whose beginning was never promised.
 // 5. A good frame whose entries don't parse is corrupt wherever it lies, one of a later format
 // version
 //    is unsupported: neither is ever taken for a torn tail.
@@ -146,7 +148,7 @@ class LogReader {
   };
 
   // The chain.
-  Result<void> link();
+  void link();
   size_t next_in_chain(size_t segment) const;
   void enter(size_t segment);
 
