@@ -28,7 +28,7 @@ struct BackendStats {
   uint64_t enters = 0;  // system calls into the ring, or ticks of the simulation
   uint64_t sleeps = 0;  // enters that were allowed to block
   uint64_t submitted = 0;
-  uint64_t completed = 0;
+  uint64_t completed = 0;          // operations that ended: submitted - completed are in flight
   uint64_t stale_completions = 0;  // for an operation that no longer exists: dropped
   uint64_t queue_overflows = 0;    // the completion queue was full
   uint64_t log_lines_dropped = 0;

@@ -104,7 +104,7 @@ struct Op {
 
   OpCode code = OpCode::nop;
   bool in_flight = false;  // set by submit, cleared before the last on_complete
-  bool cancel_requested = false;
+  bool cancel_requested = false;  // set by Reactor::cancel, cleared by submit
   uint16_t flags = 0;
   int fd = -1;
   uint32_t len = 0;

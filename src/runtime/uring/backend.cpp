@@ -152,8 +152,8 @@ void UringBackend::start_offload(Op& op, uint64_t token) {
 }
 
 void UringBackend::cancel(Op& op) {
-  if (!op.in_flight || op.cancel_requested) return;
-  op.cancel_requested = true;
+  if (!op.in_flight) return;
+  op.cancel_requested = true;  // Reactor::cancel has set it already, and asks once
   if (table_.entry_of(op).queued) return;
   const uint64_t token = table_.token_of(op);
   if (OffloadJob::handles(op.code)) {
@@ -169,17 +169,18 @@ void UringBackend::cancel(Op& op) {
 // --- completions ---------------------------------------------------------------------------------
 
 size_t UringBackend::reap() {
-  const uint64_t before = stats_.completed;
+  const uint64_t before = delivered_;
   ring_.drain(
       [this](uint64_t token, int32_t result, uint32_t flags) { take(token, result, flags); });
   if (!queued_.empty()) take_queued();
   if (self_.answered.load(std::memory_order_relaxed)) take_answers();
   stats_.stale_completions = table_.stale();
-  return stats_.completed - before;
+  return delivered_ - before;
 }
 
 void UringBackend::deliver(CompletionTable::Entry& entry, Completion completion) {
-  ++stats_.completed;
+  ++delivered_;
+  if (!completion.more) ++stats_.completed;
   table_.deliver(entry, completion);
 }
 

@@ -63,6 +63,7 @@ class UringBackend final : public Backend {
   void log(std::string_view line) override;
 
   size_t operations_in_flight() const { return table_.in_flight(); }
+  const Abilities& abilities() const { return abilities_; }
 
  private:
   // The tokens of the backend's own operations.
@@ -119,6 +120,7 @@ class UringBackend final : public Backend {
   LogBuffer log_;
   Random random_;
   unsigned internal_in_flight_ = 0;
+  uint64_t delivered_ = 0;  // completions, those of multishots included
   bool log_busy_ = false;
   bool direct_refused_ = false;
   bool flag_stale_ = false;
