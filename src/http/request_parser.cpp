@@ -18,6 +18,11 @@ size_t grown_capacity(size_t bytes) {
   return capacity;
 }
 
+// Assigning an empty string would keep the memory.
+void release(std::string& text) {
+  std::string().swap(text);
+}
+
 }  // namespace
 
 size_t RequestParser::held_bytes_after(size_t more) const {
@@ -39,7 +44,7 @@ RequestParser::Step RequestParser::feed(std::string_view bytes) {
     case State::chunked_body:
       return feed_chunked_body(bytes);
     case State::closed:
-      held_ = std::string();
+      release(held_);
       return {Event::need_more, bytes.size(), {}};
     case State::failed:
       break;
@@ -51,7 +56,7 @@ void RequestParser::begin_section(HeadScanner::Part part) {
   scanner_ = HeadScanner(part);
   section_ended_ = false;
   if (held_.capacity() > limits::http_head_kept_bytes_max) {
-    held_ = std::string();
+    release(held_);
   } else {
     held_.clear();
   }
@@ -160,7 +165,7 @@ RequestParser::Step RequestParser::fail(ParseError error) {
   error_ = error;
   state_ = State::failed;
   section_ended_ = false;
-  held_ = std::string();
+  release(held_);
   return {Event::error, 0, {}};
 }
 

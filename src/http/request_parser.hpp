@@ -3,14 +3,16 @@
 // to agree about the head's end, the target, the version, the framing and every byte of the body.
 // Where the two differ nobody can tell what the client meant, and the answer is 400.
 //
+// llhttp 8.1 also refuses two things that the RFC allows and nobody sends: a tab behind the value
+// of Content-Length or Transfer-Encoding, and a chunk extension behind one with an unquoted value.
+//
 // Use: call feed() with the bytes that have arrived, drop `consumed` of them, act on the event, and
 // call again with the rest (which may be empty) until it says need_more. Pipelined requests come
 // out one after the other.
 //
 // Invariants
-//   - A head that lies in one piece in the fed bytes is neither copied nor is anything allocated;
-//   the
-//     views of head() then point into those bytes. Only a head (or trailer section) split over
+//   - A head that lies in one piece in the fed bytes is neither copied nor is anything allocated,
+//     and the views of head() point into those bytes. Only a head (or trailer section) split over
 //     reads is gathered here, in at most http_request_line_bytes_max + http_header_bytes_max bytes
 //     and a little. Views are valid until the next feed().
 //   - Bodies are handed over as views of the fed bytes and never kept.

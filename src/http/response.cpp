@@ -110,7 +110,9 @@ char* write_response_head(char* out, const ResponseHead& head) {
     out = put(out, prefix->line());
     if (head.body == ResponseHead::Body::chunked) out = put(out, "Transfer-Encoding: chunked\r\n");
   }
-  out = put(out, content_type_line(head.content_type));
+  if (head.content_type != ContentType::none) {
+    out = put(out, content_type_line(head.content_type));
+  }
   if (head.etag) {
     out = put(out, "ETag: ");
     out = write_etag(out, *head.etag);
