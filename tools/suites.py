@@ -47,6 +47,8 @@ def select(build_dir, configuration, suites):
 
 def cases(entry):
     """How many test cases of one meson test passed and failed."""
+    if entry["result"] == "SKIP":
+        return 0, 0
     good = entry["result"] in ("OK", "EXPECTEDFAIL")
     counts = DOCTEST_COUNTS.search(entry.get("stdout") or "")
     if counts:
@@ -66,7 +68,7 @@ def suite_of(name, by_name):
 
 
 def report(results_dir):
-    rows, unfinished, broken = {}, [], []
+    rows, unfinished, notes = {}, [], []
     with open(os.path.join(results_dir, "runs"), encoding="utf-8") as runs:
         for run in runs:
             configuration, build_dir, expected, seconds = run.rstrip("\n").split("\t")
@@ -85,8 +87,8 @@ def report(results_dir):
                 row[1] += failed
                 row[2] += entry["duration"]
                 busy += entry["duration"]
-                if failed:
-                    broken.append((configuration, entry["name"].split(" / ")[-1], entry["result"]))
+                if failed or entry["result"] == "SKIP":
+                    notes.append((configuration, entry["name"].split(" / ")[-1], entry["result"]))
             rows[("(build and run)", configuration)] = [None, None, float(seconds)]
 
     order = SUITES + ["other", "(build and run)"]
@@ -96,8 +98,9 @@ def report(results_dir):
     ):
         counts = f"{'':>7} {'':>7}" if passed is None else f"{passed:>7} {failed:>7}"
         print(f"{suite:<16} {configuration:<14} {counts} {seconds:>8.1f}")
-    for configuration, name, result in broken:
-        print(f"failed: {configuration}: {name} ({result})")
+    for configuration, name, result in notes:
+        word = "skipped" if result == "SKIP" else "failed"
+        print(f"{word}: {configuration}: {name} ({result})")
     for configuration, count in unfinished:
         print(f"failed: {configuration}: {count} tests did not run (did the build fail?)")
 
