@@ -1,0 +1,82 @@
+// A consistent, ordered walk over one shard: what was visible when it was opened, nothing later.
+//
+//   for (;;) {
+//     switch (scan.try_next()) {
+//       case Scan::Step::record: use(scan.entry()); break;
+//       case Scan::Step::wait:   co_await scan.load(); break;     // a block has to be read
+//       case Scan::Step::end:    return;
+//     }
+//   }
+//
+// Holds the memtables and tables it started with, so they stay in memory and on the disk until
+// it is gone: whoever owns a scan bounds how long it may live.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gyre/result.hpp>
+#include <gyre/task.hpp>
+
+#include "store/large_reader.hpp"
+#include "store/merge.hpp"
+#include "store/shard.hpp"
+#include "store/source_cursor.hpp"
+
+namespace gyre {
+
+// The bytes of a large value, piece by piece, wherever they lie.
+class LargeValueStream {
+ public:
+  explicit LargeValueStream(ValueBuffer buffer)
+      : buffer_(std::make_unique<ValueBuffer>(std::move(buffer))), pieces_(*buffer_) {}
+  explicit LargeValueStream(LargeReader reader) : reader_(std::move(reader)) {}
+
+  // For what Shard::get or try_get found.
+  static Result<LargeValueStream> open(StoreRead&& read);
+
+  // The next piece, at most 256 KiB, valid until the next call; empty at the end.
+  Task<Result<std::string_view>> next();
+
+ private:
+  std::unique_ptr<ValueBuffer> buffer_;  // does not move: pieces_ points into it
+  ValueBuffer::Reader pieces_;
+  std::optional<LargeReader> reader_;
+};
+
+class Scan {
+ public:
+  enum class Step : uint8_t { record, wait, end };
+
+  ~Scan();
+  Scan(const Scan&) = delete;
+  Scan& operator=(const Scan&) = delete;
+
+  Step try_next();
+  Task<Result<void>> load();
+
+  // The present record; valid until the next try_next. If large(), entry().value is not the value.
+  const Entry& entry() const { return heap_.top().entry(); }
+  bool large() const;
+  uint64_t value_bytes() const;
+  Result<LargeValueStream> large_value() const;
+
+ private:
+  friend class Shard;
+  Scan() = default;
+  bool step(SourceCursor& cursor);
+
+  std::string end_;
+  uint64_t now_ms_ = 0;
+  std::vector<std::shared_ptr<const void>> memtables_;
+  std::shared_ptr<const TableLevels> levels_;
+  std::vector<std::unique_ptr<SourceCursor>> cursors_;
+  MergeHeap<SourceCursor> heap_;
+  SourceCursor* loading_ = nullptr;
+  bool on_record_ = false;
+};
+
+}  // namespace gyre

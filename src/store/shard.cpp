@@ -1,0 +1,489 @@
+#include "store/shard.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <gyre/time.hpp>
+
+#include "base/assert.hpp"
+#include "base/limits.hpp"
+#include "store/bloom.hpp"
+#include "store/file_names.hpp"
+
+namespace gyre {
+
+Shard::Shard(ShardOptions options, ShardContext context)
+    : options_(std::move(options)),
+      context_(context),
+      cache_(std::make_unique<BlockCache>(options_.cache_bytes)),
+      host_(std::make_unique<TableHost>(options_.directory, *cache_, &Shard::table_dropped, this)),
+      levels_(std::make_shared<TableLevels>()),
+      active_(std::make_shared<Mem>(context_.write_memory)),
+      scope_(nullptr, "shard") {
+  if (options_.log_bytes_max == 0) options_.log_bytes_max = limits::log_bytes_before_flush_max;
+}
+
+Shard::~Shard() {
+  GYRE_ASSERT(scope_.size() == 0);
+}
+
+Task<Result<std::unique_ptr<Shard>>> Shard::open(ShardOptions options, ShardContext context) {
+  std::unique_ptr<Shard> shard(new Shard(std::move(options), context));
+  Result<void> opened = co_await shard->recover();
+  if (!opened) {
+    shard->closing_ = true;
+    shard->scope_.request_stop();
+    co_await shard->scope_.join();
+    if (shard->log_) static_cast<void>(co_await shard->log_->close());
+    if (shard->manifest_) static_cast<void>(co_await shard->manifest_->close());
+    co_await shard->drop_tables();
+    co_return fail(opened.error());
+  }
+  shard->scope_.spawn_background(shard->flush_loop());
+  shard->scope_.spawn_background(shard->compaction_loop());
+  co_return shard;
+}
+
+Task<Result<void>> Shard::close(bool flush) {
+  Result<void> result{};
+  if (flush && !read_only_) result = co_await this->flush();
+  closing_ = true;
+  scope_.request_stop();
+  flush_wanted_.set();
+  compaction_wanted_.set();
+  visible_moved_.set();
+  co_await scope_.join();
+  Result<void> log_closed = co_await log_->close();
+  Result<void> manifest_closed = co_await manifest_->close();
+  immutable_.clear();
+  active_.reset();
+  co_await drop_tables();
+  if (result && !log_closed && !read_only_) result = log_closed;
+  if (result && !manifest_closed && !read_only_) result = manifest_closed;
+  co_return result;
+}
+
+// Files of obsolete tables are removed in the background once nobody reads them any more.
+Task<void> Shard::drop_tables() {
+  levels_ = std::make_shared<TableLevels>();
+  co_await host_->drain();
+  co_await scope_.join();
+}
+
+size_t Shard::memtable_bytes() const {
+  size_t bytes = active_->table.allocated_bytes();
+  for (const MemRef& mem : immutable_) bytes += mem->table.allocated_bytes();
+  return bytes;
+}
+
+// --- writing
+// -----------------------------------------------------------------------------------------
+
+Errc Shard::write(StoreWrite& write) {
+  if (read_only_) return Errc::read_only;
+  if (closing_) return Errc::closed;
+  if (levels_->level(0).size() >= options_.compaction.l0_stop) {
+    ++stats_.writes_refused;
+    return Errc::overloaded;
+  }
+  if (!write.record.version) {
+    write.record.version = context_.clock.next(Reactor::current().wall_us());
+  } else {
+    context_.clock.observe(write.record.version.hlc);
+  }
+  ++stats_.writes;
+  if (log_->try_append(write)) return Errc::ok;
+  // No room in the open frame: the bytes must live until there is.
+  if (write.key_storage.empty()) {
+    write.key_storage.assign(write.record.key);
+    write.record.key = write.key_storage;
+  }
+  if (write.record.value_buffer == nullptr && !write.record.value.empty()) {
+    write.buffer.append(write.record.value);
+    write.record.value = {};
+    write.record.value_buffer = &write.buffer;
+  }
+  log_->enqueue(write);
+  return Errc::ok;
+}
+
+void Shard::logged(LogWrite& log_write) noexcept {
+  auto& write = static_cast<StoreWrite&>(log_write);
+  const WriteRecord& record = write.record;
+  active_->charged_bytes += std::exchange(write.charged_bytes, 0);
+  if (record.value_buffer != nullptr) {
+    active_->table.add(write.seq, record.kind, record.version, record.expire_at_ms, record.key,
+                       std::move(write.buffer));
+    write.record.value_buffer = nullptr;
+  } else {
+    active_->table.add(write.seq, record.kind, record.version, record.expire_at_ms, record.key,
+                       record.value);
+  }
+  rotate_if_full();
+}
+
+void Shard::committed(uint64_t seq) noexcept {
+  visible_seq_ = seq;
+  visible_moved_.set();
+}
+
+void Shard::completed(LogWrite& log_write, Errc status) noexcept {
+  auto& write = static_cast<StoreWrite&>(log_write);
+  if (write.charged_bytes != 0)
+    context_.write_memory.release(std::exchange(write.charged_bytes, 0));
+  write.done(write, status);
+}
+
+void Shard::log_failed(const Error& error) noexcept {
+  become_read_only(error);
+}
+
+void Shard::become_read_only(const Error& error) {
+  if (read_only_) return;
+  read_only_ = true;
+  read_only_reason_ = error.message();
+  Reactor::current().log(
+      "error",
+      fmt::format("shard={} event=read_only reason=\"{}\" advice=\"reads go on; writes get "
+                  "503; check the disk, then restart\"",
+                  options_.identity.index, read_only_reason_));
+  flushed_.set();
+  visible_moved_.set();
+}
+
+void Shard::rotate_if_full() {
+  if (active_->table.used_bytes() < options_.memtable_bytes_max &&
+      log_->position() - active_->log_start < options_.log_bytes_max) {
+    return;
+  }
+  if (immutable_.size() >= 2) return;  // the flush is behind; write_memory bounds the growth
+  rotate();
+}
+
+void Shard::rotate() {
+  if (active_->table.empty()) return;
+  immutable_.push_back(std::move(active_));
+  active_ = std::make_shared<Mem>(context_.write_memory);
+  active_->log_start = log_->position_floor();
+  flush_wanted_.set();
+}
+
+void Shard::memory_wanted() {
+  if (immutable_.empty() && !read_only_ && !closing_) rotate();
+}
+
+namespace {
+
+// A StoreWrite as an awaitable.
+struct AwaitWrite : StoreWrite {
+  explicit AwaitWrite(Shard& to) : shard(to) {}
+  bool await_ready() const noexcept { return false; }
+  template <class Promise>
+  bool await_suspend(std::coroutine_handle<Promise> handle) {
+    done = [](StoreWrite& self, Errc result) noexcept {
+      auto& wait = static_cast<AwaitWrite&>(self);
+      wait.status = result;
+      wait.finished = true;
+      if (wait.task != nullptr) wait.task->schedule();
+    };
+    const Errc verdict = shard.write(*this);
+    if (verdict != Errc::ok) {
+      status = verdict;
+      return false;
+    }
+    if (finished) return false;
+    task = &handle.promise();
+    return true;
+  }
+  Errc await_resume() const noexcept { return status; }
+
+  Shard& shard;
+  PromiseBase* task = nullptr;
+  Errc status = Errc::ok;
+  bool finished = false;
+};
+
+}  // namespace
+
+Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t expire_at_ms) {
+  const size_t charge = StoreWrite::charge_for(key.size(), value.size());
+  if (charge > context_.write_memory.capacity()) {
+    co_return fail(Errc::too_large, "the value is larger than the memory for writes");
+  }
+  if (!context_.write_memory.try_acquire(charge)) {
+    memory_wanted();
+    if (!co_await context_.write_memory.acquire(charge)) co_return fail(Errc::cancelled);
+  }
+  AwaitWrite write(*this);
+  write.charged_bytes = charge;
+  write.record.kind = Kind::value;
+  write.record.expire_at_ms = expire_at_ms;
+  write.key_storage = std::move(key);
+  write.record.key = write.key_storage;
+  write.buffer = std::move(value);
+  write.record.value_buffer = &write.buffer;
+  const Errc status = co_await write;
+  if (write.charged_bytes != 0) context_.write_memory.release(write.charged_bytes);
+  if (status != Errc::ok) co_return fail(status, read_only_reason_);
+  co_return write.record.version;
+}
+
+Task<Result<Version>> Shard::remove(std::string key) {
+  const size_t charge = StoreWrite::charge_for(key.size(), 0);
+  if (!context_.write_memory.try_acquire(charge)) {
+    memory_wanted();
+    if (!co_await context_.write_memory.acquire(charge)) co_return fail(Errc::cancelled);
+  }
+  AwaitWrite write(*this);
+  write.charged_bytes = charge;
+  write.record.kind = Kind::tombstone;
+  write.key_storage = std::move(key);
+  write.record.key = write.key_storage;
+  const Errc status = co_await write;
+  if (write.charged_bytes != 0) context_.write_memory.release(write.charged_bytes);
+  if (status != Errc::ok) co_return fail(status, read_only_reason_);
+  co_return write.record.version;
+}
+
+// --- reading
+// -----------------------------------------------------------------------------------------
+
+// The winner among the memtables, which are asked newest first.
+const Memtable::Node* Shard::find_in_memory(std::string_view key, MemRef* holder) const {
+  const Memtable::Node* best = active_->table.get(key, visible_seq_);
+  if (best != nullptr && holder != nullptr) *holder = active_;
+  for (auto mem = immutable_.rbegin(); mem != immutable_.rend(); ++mem) {
+    if (best != nullptr && (*mem)->table.version_max() <= best->version()) continue;
+    const Memtable::Node* node = (*mem)->table.get(key, visible_seq_);
+    if (node == nullptr || (best != nullptr && node->version() <= best->version())) continue;
+    best = node;
+    if (holder != nullptr) *holder = *mem;
+  }
+  return best;
+}
+
+namespace {
+
+bool is_live(Kind kind, uint64_t expire_at_ms, uint64_t now_ms) {
+  return kind != Kind::tombstone && (expire_at_ms == 0 || expire_at_ms > now_ms);
+}
+
+void fill_from_node(const Memtable::Node& node, StoreRead& out) {
+  out.version = node.version();
+  out.expire_at_ms = node.expire_at_ms();
+  out.size_bytes = node.value_bytes();
+  out.large = node.large();
+  if (node.large()) {
+    out.large_buffer = node.large_value().share();
+  } else {
+    out.value = node.value();
+  }
+}
+
+Result<void> fill_from_table(const TableRef& table, TableEntry& found, StoreRead& out) {
+  const Entry& entry = found.entry;
+  out.version = entry.version;
+  out.expire_at_ms = entry.expire_at_ms;
+  out.large = entry.kind == Kind::large;
+  if (out.large) {
+    Result<uint64_t> size = LargeReader::size_of(*table, entry.value);
+    if (!size) return fail(size.error());
+    out.large_encoded.assign(entry.value);
+    out.large_table = table;
+    out.size_bytes = *size;
+  } else {
+    out.value = entry.value;
+    out.size_bytes = entry.value.size();
+  }
+  out.pin = std::move(found.pin);
+  return {};
+}
+
+// Visits, in the order in which they are asked, the tables that may hold `key`. A table is passed
+// over once the answer so far is newer than everything in it. `visit(table)` returns false to stop.
+template <class Visit>
+bool for_each_candidate(const TableLevels& levels, std::string_view key, const Version& best,
+                        const bool& found, Visit&& visit) {
+  const auto outdated = [&](const TableRef& table) {
+    return found && table->record().version_max <= best;
+  };
+  for (const TableRef& table : levels.level(0)) {
+    const TableRecord& record = table->record();
+    if (key < record.smallest_key || key > record.largest_key || outdated(table)) continue;
+    if (!visit(table)) return false;
+  }
+  for (unsigned level = 1; level < limits::table_level_count; ++level) {
+    const TableRef* table = levels.find(level, key);
+    if (table == nullptr || outdated(*table)) continue;
+    if (!visit(*table)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out) {
+  const Memtable::Node* node = find_in_memory(key, nullptr);
+  Version best = node != nullptr ? node->version() : Version{};
+  bool found = node != nullptr;
+  const TableRef* winner = nullptr;
+  TableEntry winning;
+  bool needs_io = false;
+  if (levels_->table_count() != 0) {
+    const uint64_t hash = bloom_hash(key);
+    for_each_candidate(*levels_, key, best, found, [&](const TableRef& table) {
+      TableEntry entry;
+      switch (table->try_get(key, hash, entry)) {
+        case Probe::absent:
+          return true;
+        case Probe::needs_io:
+          needs_io = true;
+          return false;
+        case Probe::hit:
+          break;
+      }
+      if (found && entry.entry.version <= best) return true;
+      best = entry.entry.version;
+      found = true;
+      winner = &table;
+      winning = std::move(entry);
+      return true;
+    });
+  }
+  if (needs_io) return ReadOutcome::wait;
+  if (!found) {
+    ++stats_.reads_memory;
+    return ReadOutcome::absent;
+  }
+  if (winner == nullptr) {
+    ++stats_.reads_memory;
+    if (!is_live(node->kind(), node->expire_at_ms(), now_ms)) return ReadOutcome::absent;
+    fill_from_node(*node, out);
+    return ReadOutcome::found;
+  }
+  ++stats_.reads_memory;
+  if (!is_live(winning.entry.kind, winning.entry.expire_at_ms, now_ms)) return ReadOutcome::absent;
+  if (!fill_from_table(*winner, winning, out))
+    return ReadOutcome::wait;  // get() says what is wrong
+  return ReadOutcome::found;
+}
+
+Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) {
+  ++stats_.reads_waited;
+  MemRef holder;
+  const Memtable::Node* node = find_in_memory(key, &holder);
+  const std::shared_ptr<const TableLevels> levels = levels_;
+  Version best = node != nullptr ? node->version() : Version{};
+  bool found = node != nullptr;
+  TableRef winner;
+  TableEntry winning;
+  const uint64_t hash = bloom_hash(key);
+  // The candidates first: the loop over them suspends.
+  std::vector<TableRef> candidates;
+  for_each_candidate(*levels, key, best, found, [&](const TableRef& table) {
+    candidates.push_back(table);
+    return true;
+  });
+  for (const TableRef& table : candidates) {
+    if (found && table->record().version_max <= best) continue;
+    TableEntry entry;
+    Result<bool> hit = co_await table->get(key, hash, entry);
+    if (!hit) co_return fail(hit.error());
+    if (!*hit || (found && entry.entry.version <= best)) continue;
+    best = entry.entry.version;
+    found = true;
+    winner = table;
+    winning = std::move(entry);
+  }
+  if (!found) co_return false;
+  if (!winner) {
+    if (!is_live(node->kind(), node->expire_at_ms(), now_ms)) co_return false;
+    fill_from_node(*node, out);
+    out.memtable = std::shared_ptr<const Memtable>(holder, &holder->table);
+    co_return true;
+  }
+  if (!is_live(winning.entry.kind, winning.entry.expire_at_ms, now_ms)) co_return false;
+  if (Result<void> filled = fill_from_table(winner, winning, out); !filled)
+    co_return fail(filled.error());
+  co_return true;
+}
+
+// --- flush and compaction: the loops -------------------------------------------------------------
+
+Task<Result<void>> Shard::flush() {
+  if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
+  const uint64_t through = log_->seq_next() - 1;
+  while (!read_only_ && (!immutable_.empty() || !active_->table.empty())) {
+    const bool done = immutable_.empty() && active_->table.seq_first() > through;
+    if (done) break;
+    if (immutable_.empty()) rotate();
+    flushed_.reset();
+    if (!co_await flushed_.wait()) co_return fail(Errc::cancelled);
+  }
+  if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
+  co_return Result<void>{};
+}
+
+Task<void> Shard::flush_loop() {
+  for (;;) {
+    while (immutable_.empty()) {
+      if (closing_) co_return;
+      flush_wanted_.reset();
+      if (!co_await flush_wanted_.wait()) co_return;
+    }
+    if (closing_ || read_only_) co_return;
+    if (Result<void> done = co_await flush_oldest(); !done) {
+      if (done.error().code == Errc::cancelled) co_return;
+      become_read_only(done.error());
+      co_return;
+    }
+    rotate_if_full();
+    flushed_.set();
+    compaction_wanted_.set();
+  }
+}
+
+Task<void> Shard::compaction_loop() {
+  for (;;) {
+    std::optional<CompactionJob> job = pick_compaction(*levels_, options_.compaction);
+    if (!job) {
+      compaction_idle_.set();
+      if (closing_) co_return;
+      compaction_wanted_.reset();
+      if (!co_await compaction_wanted_.wait()) co_return;
+      continue;
+    }
+    if (closing_ || read_only_) co_return;
+    compaction_idle_.reset();
+    if (Result<void> done = co_await run_compaction(std::move(*job)); !done) {
+      if (done.error().code == Errc::cancelled) co_return;
+      become_read_only(done.error());
+      compaction_idle_.set();
+      co_return;
+    }
+  }
+}
+
+Task<Result<void>> Shard::settle() {
+  for (;;) {
+    if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
+    if (!pick_compaction(*levels_, options_.compaction)) co_return Result<void>{};
+    compaction_idle_.reset();
+    compaction_wanted_.set();
+    if (!co_await compaction_idle_.wait()) co_return fail(Errc::cancelled);
+  }
+}
+
+void Shard::table_dropped(void* self, DroppedTable table) noexcept {
+  auto& shard = *static_cast<Shard*>(self);
+  shard.scope_.spawn_background(
+      shard.remove_file(join_path(shard.options_.directory, table_file_name(table.file_number))));
+}
+
+Task<void> Shard::remove_file(std::string path) {
+  // A file that stays is an orphan, and is removed at the next open.
+  static_cast<void>(co_await unlink_file(std::move(path)));
+}
+
+}  // namespace gyre

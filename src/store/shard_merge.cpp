@@ -1,0 +1,298 @@
+// The background half of a shard: flushing memtables and merging tables. Both build tables from
+// sorted sources, make them durable, and install them with one manifest edit and one step that
+// does not suspend.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <gyre/file.hpp>
+#include <gyre/time.hpp>
+
+#include "base/assert.hpp"
+#include "store/file_names.hpp"
+#include "store/merge.hpp"
+#include "store/shard.hpp"
+#include "store/source_cursor.hpp"
+#include "store/table_writer.hpp"
+
+namespace gyre {
+
+namespace {
+
+constexpr unsigned entries_between_yields = 64;
+
+// Adds what `cursor` stands on.
+Task<Result<void>> add_entry(TableWriter& writer, const SourceCursor& cursor) {
+  const Entry& entry = cursor.entry();
+  if (cursor.node() != nullptr && cursor.node()->large()) {
+    co_return co_await writer.add_large(entry, cursor.node()->large_value().share());
+  }
+  if (entry.kind == Kind::large) {
+    Result<LargeReader> reader = LargeReader::open(cursor.table(), entry.value);
+    if (!reader) co_return fail(reader.error());
+    co_return co_await writer.add_large(entry, *reader);
+  }
+  if (writer.add(entry)) co_return co_await writer.drain();
+  co_return Result<void>{};
+}
+
+bool is_small(const SourceCursor& cursor, const TableOptions& options) {
+  if (cursor.node() != nullptr) return !cursor.node()->large();
+  return cursor.entry().kind != Kind::large &&
+         cursor.entry().value.size() < options.large_value_bytes_min;
+}
+
+}  // namespace
+
+// --- flush
+// -----------------------------------------------------------------------------------------
+
+Task<Result<void>> Shard::flush_oldest() {
+  const MemRef mem = immutable_.front();
+  // Only what is durable may reach a table.
+  while (visible_seq_ < mem->table.seq_last()) {
+    if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
+    visible_moved_.reset();
+    if (!co_await visible_moved_.wait()) co_return fail(Errc::cancelled);
+  }
+  const uint64_t number = manifest_->take_file_number();
+  Result<std::unique_ptr<TableWriter>> writer = co_await TableWriter::create(
+      options_.directory, number,
+      {.table = options_.table, .level = 0, .size_bytes_estimate = mem->table.used_bytes()});
+  if (!writer) co_return fail(writer.error());
+  SourceCursor cursor(mem->table, Memtable::seq_newest);
+  Result<void> done = co_await cursor.seek("");
+  unsigned count = 0;
+  while (done && cursor.valid()) {
+    if (is_small(cursor, options_.table)) {
+      if ((*writer)->add(cursor.entry())) done = co_await (*writer)->drain();
+    } else {
+      done = co_await add_entry(**writer, cursor);
+    }
+    if (!done) break;
+    cursor.next();
+    if (++count % entries_between_yields == 0) co_await maybe_yield();
+  }
+  Result<TableRecord> record = fail(Errc::cancelled);
+  if (done) {
+    record = co_await (*writer)->finish(Reactor::current().wall_ms(), mem->table.seq_last());
+  } else {
+    co_await (*writer)->abandon();
+    co_return done;
+  }
+  if (!record) co_return fail(record.error());
+  if (Result<void> synced = co_await sync_directory(options_.directory); !synced) co_return synced;
+
+  const Mem& next = immutable_.size() > 1 ? *immutable_[1] : *active_;
+  VersionEdit edit;
+  edit.log_start_position = next.log_start;
+  edit.flushed_through_seq = mem->table.seq_last();
+  edit.log_promised_position = log_ ? log_->synced_position() : 0;
+  edit.hlc_max = context_.clock.last();
+  edit.added.push_back(*record);
+  const uint64_t log_start = edit.log_start_position;
+  if (Result<void> installed = co_await install(std::move(edit), {}); !installed) {
+    co_return installed;
+  }
+  immutable_.pop_front();
+  if (log_) log_->release_before(log_start);
+  ++stats_.flushes;
+  stats_.flushed_bytes += record->size_bytes;
+  co_return Result<void>{};
+}
+
+// --- install
+// ---------------------------------------------------------------------------------------
+
+// `moved`: open tables that the edit adds under another level; the others are opened here.
+Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved) {
+  std::vector<TableRef> added;
+  for (const TableRecord& record : edit.added) {
+    const auto known = std::find_if(moved.begin(), moved.end(), [&](const TableRef& table) {
+      return table->file_number() == record.file_number;
+    });
+    if (known != moved.end()) {
+      added.push_back(*known);
+      continue;
+    }
+    Result<TableRef> table = co_await TableFile::open(*host_, record);
+    if (!table) co_return fail(table.error());
+    added.push_back(*table);
+  }
+  if (Result<void> durable = co_await manifest_->append(edit); !durable) co_return durable;
+  // From here to the end nothing suspends.
+  for (const RemovedTable& removed : edit.removed) {
+    const bool stays = std::any_of(moved.begin(), moved.end(), [&](const TableRef& table) {
+      return table->file_number() == removed.file_number;
+    });
+    if (stays) continue;
+    for (const TableRef& table : levels_->level(removed.level)) {
+      if (table->file_number() == removed.file_number) table->mark_obsolete();
+    }
+  }
+  for (size_t i = 0; i < added.size(); ++i) added[i]->set_level(edit.added[i].level);
+  levels_ = levels_->with(edit, added);
+  co_return Result<void>{};
+}
+
+// --- compaction
+// --------------------------------------------------------------------------------------
+
+// Whether something that the job does not merge may hold an entry of `key` that is older than
+// `version`: then a tombstone must stay to hide it.
+bool Shard::older_data_elsewhere(const CompactionJob& job, std::string_view key,
+                                 Version version) const {
+  const auto in_job = [&](const TableRef& table) {
+    const auto is_it = [&](const TableRef& other) {
+      return other->file_number() == table->file_number();
+    };
+    return std::any_of(job.inputs.begin(), job.inputs.end(), is_it) ||
+           std::any_of(job.overlapping.begin(), job.overlapping.end(), is_it);
+  };
+  const auto hides = [&](const TableRef& table) {
+    return table->may_hold(key) && table->record().version_min <= version && !in_job(table);
+  };
+  for (const TableRef& table : levels_->level(0)) {
+    if (hides(table)) return true;
+  }
+  for (unsigned level = 1; level < limits::table_level_count; ++level) {
+    const TableRef* table = levels_->find(level, key);
+    if (table != nullptr && hides(*table)) return true;
+  }
+  const auto in_memtable = [&](const MemRef& mem) {
+    return !mem->table.empty() && mem->table.version_min() <= version;
+  };
+  return in_memtable(active_) || std::any_of(immutable_.begin(), immutable_.end(), in_memtable);
+}
+
+Task<Result<void>> Shard::merge_tables(const CompactionJob& job,
+                                       std::vector<TableRecord>& outputs) {
+  std::vector<std::unique_ptr<SourceCursor>> cursors;
+  const TableCursorOptions cursor_options = TableCursorOptions::for_compaction();
+  for (const TableRef& table : job.inputs) {
+    cursors.push_back(std::make_unique<SourceCursor>(std::vector<TableRef>{table}, cursor_options));
+  }
+  if (!job.overlapping.empty()) {
+    cursors.push_back(std::make_unique<SourceCursor>(job.overlapping, cursor_options));
+  }
+  uint64_t log_sequence_max = 0;
+  uint64_t input_bytes = 0;
+  for (const auto* tables : {&job.inputs, &job.overlapping}) {
+    for (const TableRef& table : *tables) {
+      log_sequence_max = std::max(log_sequence_max, table->record().log_sequence_max);
+      input_bytes += table->size_bytes();
+    }
+  }
+  stats_.compacted_bytes_read += input_bytes;
+
+  MergeHeap<SourceCursor> heap;
+  heap.reserve(cursors.size());
+  for (auto& cursor : cursors) {
+    if (Result<void> sought = co_await cursor->seek(""); !sought) co_return sought;
+    heap.push(*cursor);
+  }
+  const uint64_t now_ms = Reactor::current().wall_ms();
+  const uint64_t target = options_.compaction.table_bytes_target;
+  std::unique_ptr<TableWriter> writer;
+  Result<void> done{};
+  unsigned count = 0;
+  while (done && !heap.empty()) {
+    while (done) {
+      SourceCursor* loser = heap.shadowed();
+      if (loser == nullptr) break;
+      if (!loser->next()) done = co_await loser->load_next();
+      if (done) heap.advanced(*loser);
+    }
+    if (!done) break;
+    SourceCursor& winner = heap.top();
+    Entry entry = winner.entry();
+    const bool dead = entry.is_tombstone() || entry.is_expired(now_ms);
+    if (!dead || older_data_elsewhere(job, entry.key, entry.version)) {
+      if (!writer) {
+        Result<std::unique_ptr<TableWriter>> made =
+            co_await TableWriter::create(options_.directory, manifest_->take_file_number(),
+                                         {.table = options_.table,
+                                          .level = static_cast<uint8_t>(job.output_level),
+                                          .size_bytes_estimate = std::min(input_bytes, target)});
+        if (!made) {
+          done = fail(made.error());
+          break;
+        }
+        writer = std::move(*made);
+      }
+      if (dead && !entry.is_tombstone()) {
+        // An expired value only hides what is older: its bytes are not needed for that.
+        entry.kind = Kind::tombstone;
+        entry.expire_at_ms = 0;
+        entry.value = {};
+        if (writer->add(entry)) done = co_await writer->drain();
+      } else if (is_small(winner, options_.table)) {
+        if (writer->add(entry)) done = co_await writer->drain();
+      } else {
+        done = co_await add_entry(*writer, winner);
+      }
+      if (done && writer->estimated_file_bytes() >= target) {
+        Result<TableRecord> record = co_await writer->finish(now_ms, log_sequence_max);
+        writer.reset();
+        if (record) {
+          outputs.push_back(*record);
+        } else {
+          done = fail(record.error());
+        }
+      }
+    }
+    if (!done) break;
+    if (!winner.next()) done = co_await winner.load_next();
+    if (done) heap.advanced(winner);
+    if (++count % entries_between_yields == 0) {
+      co_await maybe_yield();
+      if (closing_ || read_only_) done = fail(Errc::cancelled);
+    }
+  }
+  if (writer && done) {
+    Result<TableRecord> record = co_await writer->finish(now_ms, log_sequence_max);
+    writer.reset();
+    if (record) {
+      outputs.push_back(*record);
+    } else {
+      done = fail(record.error());
+    }
+  }
+  if (writer) co_await writer->abandon();
+  co_return done;
+}
+
+Task<Result<void>> Shard::run_compaction(CompactionJob job) {
+  VersionEdit edit;
+  edit.hlc_max = context_.clock.last();
+  for (const TableRef& table : job.inputs) {
+    edit.removed.push_back({static_cast<uint8_t>(job.level), table->file_number()});
+  }
+  ++stats_.compactions;
+  if (job.trivial_move) {
+    TableRecord record = job.inputs.front()->record();
+    record.level = static_cast<uint8_t>(job.output_level);
+    edit.added.push_back(std::move(record));
+    co_return co_await install(std::move(edit), {job.inputs.front()});
+  }
+  for (const TableRef& table : job.overlapping) {
+    edit.removed.push_back({static_cast<uint8_t>(job.output_level), table->file_number()});
+  }
+  std::vector<TableRecord> outputs;
+  Result<void> merged = co_await merge_tables(job, outputs);
+  if (merged) merged = co_await sync_directory(options_.directory);
+  if (!merged) {
+    // Finished outputs are orphans now; the next open would remove them too.
+    for (const TableRecord& output : outputs) {
+      co_await remove_file(join_path(options_.directory, table_file_name(output.file_number)));
+    }
+    co_return merged;
+  }
+  for (TableRecord& output : outputs) {
+    stats_.compacted_bytes_written += output.size_bytes;
+    edit.added.push_back(std::move(output));
+  }
+  co_return co_await install(std::move(edit), {});
+}
+
+}  // namespace gyre

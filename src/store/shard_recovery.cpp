@@ -1,0 +1,214 @@
+// Opening a shard: manifest, tables, orphans, log (storage study b7).
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <gyre/file.hpp>
+#include <gyre/time.hpp>
+
+#include "base/assert.hpp"
+#include "store/file_names.hpp"
+#include "store/shard.hpp"
+
+namespace gyre {
+
+namespace {
+
+constexpr size_t segment_head_bytes = 4096;
+constexpr size_t replay_window_bytes = 1u << 20;
+
+struct FoundSegment {
+  uint64_t id;
+  uint64_t size_bytes;
+  std::string path;
+};
+
+}  // namespace
+
+Task<Result<void>> Shard::recover() {
+  if (Result<void> made = co_await make_directories(options_.directory); !made) co_return made;
+  const std::string current = join_path(options_.directory, current_file_name);
+  Result<FileStatus> status = co_await file_status(current);
+  if (!status) co_return fail(status.error());
+  Result<std::unique_ptr<ManifestLog>> manifest =
+      status->exists ? co_await ManifestLog::open(options_.directory)
+                     : co_await ManifestLog::create(options_.directory, options_.identity);
+  if (!manifest) co_return fail(manifest.error());
+  manifest_ = std::move(*manifest);
+  if (manifest_->state().identity() != options_.identity) {
+    co_return fail(Errc::invalid,
+                   options_.directory +
+                       " belongs to another data directory or shard number: put it back where it "
+                       "came from, or start with an empty --data directory");
+  }
+  context_.clock.observe(manifest_->state().hlc_max());
+  if (Result<void> opened = co_await open_tables(); !opened) co_return opened;
+  std::vector<LogSegment> chain;
+  std::vector<LogSegment> spare;
+  if (Result<void> replayed = co_await replay_log(chain, spare); !replayed) co_return replayed;
+  co_return co_await start_log(std::move(chain), std::move(spare));
+}
+
+Task<Result<void>> Shard::open_tables() {
+  const LevelState& state = manifest_->state();
+  VersionEdit all;
+  std::vector<TableRef> tables;
+  for (unsigned level = 0; level < limits::table_level_count; ++level) {
+    for (const TableRecord* record : state.level(level)) {
+      Result<TableRef> table = co_await TableFile::open(*host_, *record);
+      if (!table) co_return fail(table.error());
+      all.added.push_back(*record);
+      tables.push_back(*table);
+    }
+  }
+  levels_ = TableLevels().with(all, tables);
+  // Tables that no edit names were being written when the process ended.
+  Result<std::vector<DirEntry>> entries = co_await list_directory(options_.directory);
+  if (!entries) co_return fail(entries.error());
+  for (const DirEntry& entry : *entries) {
+    const FileName name = parse_file_name(entry.name);
+    if (entry.is_directory || name.kind != FileKind::table) continue;
+    if (state.find(name.number) != nullptr) continue;
+    Result<void> gone = co_await unlink_file(join_path(options_.directory, entry.name));
+    if (!gone) co_return gone;
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Shard::replay_log(std::vector<LogSegment>& chain,
+                                     std::vector<LogSegment>& spare) {
+  Result<std::vector<DirEntry>> entries = co_await list_directory(options_.directory);
+  if (!entries) co_return fail(entries.error());
+  std::vector<FoundSegment> found;
+  for (const DirEntry& entry : *entries) {
+    const FileName name = parse_file_name(entry.name);
+    if (entry.is_directory || name.kind != FileKind::log) continue;
+    found.push_back({name.number, entry.size_bytes, join_path(options_.directory, entry.name)});
+  }
+  std::sort(found.begin(), found.end(),
+            [](const FoundSegment& a, const FoundSegment& b) { return a.id < b.id; });
+
+  const LevelState& state = manifest_->state();
+  LogReader reader({.salt = options_.log_salt,
+                    .start_position = state.log_start_position(),
+                    .skip_through_seq = state.flushed_through_seq(),
+                    .promised_position = state.log_promised_position(),
+                    .window_bytes = replay_window_bytes,
+                    .assembly_bytes_max = context_.write_memory.capacity()});
+  std::vector<File> files;
+  for (const FoundSegment& segment : found) {
+    Result<File> file = co_await File::open(segment.path, flag_read);
+    if (!file) co_return fail(file.error());
+    char head[segment_head_bytes];
+    Result<size_t> size = co_await file->read_full(0, {head, sizeof head});
+    if (!size) co_return fail(size.error());
+    Result<void> added =
+        reader.add_segment(segment.id, segment.size_bytes, {head, *size}, segment.path);
+    if (!added) co_return added;
+    files.push_back(std::move(*file));
+  }
+  active_->log_start = state.log_start_position();
+  Result<void> replayed = co_await replay_records(reader, files);
+  for (File& file : files) static_cast<void>(co_await file.close());
+  if (!replayed) co_return replayed;
+
+  for (size_t i = 0; i < found.size(); ++i) {
+    LogSegment segment{.id = found[i].id, .base = 0, .size_bytes = found[i].size_bytes};
+    if (reader.in_chain(i)) {
+      segment.base = reader.base(i);
+      chain.push_back(segment);
+    } else {
+      spare.push_back(segment);
+    }
+  }
+  log_end_ = reader.end();
+  context_.clock.observe(log_end_.version_max.hlc);
+  visible_seq_ = std::max(visible_seq_, log_end_.seq_next - 1);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Shard::replay_records(LogReader& reader, std::vector<File>& files) {
+  AlignedBuffer window(replay_window_bytes);
+  for (;;) {
+    Result<LogReader::Event> event = reader.next();
+    if (!event) co_return fail(event.error());
+    switch (*event) {
+      case LogReader::Event::end:
+        co_return Result<void>{};
+      case LogReader::Event::want: {
+        const LogReader::Want want = reader.want();
+        if (want.size_bytes > window.size()) window = AlignedBuffer(want.size_bytes);
+        Result<size_t> size = co_await files[want.segment].read_full(
+            want.offset_bytes, window.span().first(want.size_bytes));
+        if (!size) co_return fail(size.error());
+        if (*size != want.size_bytes)
+          co_return fail(Errc::io, "a log segment shrank while it was read");
+        reader.supply({window.data(), want.size_bytes});
+        co_await maybe_yield();
+        break;
+      }
+      case LogReader::Event::record:
+        apply_recovered(reader.record());
+        // A log may hold more than memtables may: flush on the way.
+        if (active_->table.used_bytes() >= options_.memtable_bytes_max) {
+          visible_seq_ = active_->table.seq_last();
+          immutable_.push_back(std::move(active_));
+          active_ = std::make_shared<Mem>(context_.write_memory);
+          active_->log_start = immutable_.front()->log_start;
+          if (Result<void> done = co_await flush_oldest(); !done) co_return done;
+        }
+        break;
+    }
+  }
+}
+
+void Shard::apply_recovered(LogRecord& record) {
+  ++stats_.records_recovered;
+  const size_t value_bytes = record.assembled ? record.value_buffer.size() : record.value.size();
+  const size_t charge = StoreWrite::charge_for(record.key.size(), value_bytes);
+  // Nobody else uses the budget yet; a log that was written under a larger one may exceed it.
+  if (context_.write_memory.try_acquire(charge)) active_->charged_bytes += charge;
+  if (record.assembled) {
+    active_->table.add(record.seq, record.kind, record.version, record.expire_at_ms, record.key,
+                       std::move(record.value_buffer));
+  } else {
+    active_->table.add(record.seq, record.kind, record.version, record.expire_at_ms, record.key,
+                       record.value);
+  }
+}
+
+Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<LogSegment> spare) {
+  if (active_->table.empty() && !chain.empty()) {
+    // Nothing in the old segments is needed: the next start need not read them again.
+    VersionEdit edit;
+    edit.log_start_position = log_end_.position;
+    edit.flushed_through_seq = log_end_.seq_next - 1;
+    edit.hlc_max = context_.clock.last();
+    if (Result<void> done = co_await manifest_->append(std::move(edit)); !done) co_return done;
+    spare.insert(spare.end(), chain.begin(), chain.end());
+    chain.clear();
+    active_->log_start = log_end_.position;
+  }
+  log_ = std::make_unique<LogWriter>(
+      LogWriterOptions{
+          .directory = options_.directory,
+          .salt = options_.log_salt,
+          .durability = options_.durability,
+          .sync_interval = options_.sync_interval,
+          .segment_bytes_max = options_.log_segment_bytes_max,
+          .position = log_end_.position,
+          .segment_id_next = log_end_.segment_id_next,
+          .frame_seq_next = log_end_.frame_seq_next,
+          .seq_next = std::max(log_end_.seq_next, manifest_->state().flushed_through_seq() + 1),
+          .reopened = true},
+      static_cast<LogClient&>(*this));
+  if (Result<void> opened = co_await log_->open(std::move(chain), std::move(spare)); !opened) {
+    co_return opened;
+  }
+  visible_seq_ = log_->seq_next() - 1;
+  // A long log is turned into a table soon, so that another crash recovers faster.
+  if (active_->table.used_bytes() > options_.memtable_bytes_max / 2) rotate();
+  co_return Result<void>{};
+}
+
+}  // namespace gyre

@@ -1,0 +1,66 @@
+// The two kinds of sorted input that scans, flushes and compactions merge, behind one interface:
+// a memtable as of a seq, and a sorted run of tables (one table of level 0, or any stretch of a
+// deeper level).
+//
+// next() is plain code; where it answers false a block has to be read: co_await load_next().
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gyre/result.hpp>
+#include <gyre/task.hpp>
+
+#include "store/memtable.hpp"
+#include "store/table_cursor.hpp"
+
+namespace gyre {
+
+class SourceCursor {
+ public:
+  // One entry per key: the winner among those with seq <= visible_seq.
+  SourceCursor(const Memtable& memtable, uint64_t visible_seq)
+      : memtable_(&memtable), nodes_(memtable), visible_seq_(visible_seq) {}
+  // `tables` in key order, disjoint.
+  SourceCursor(std::vector<TableRef> tables, TableCursorOptions options)
+      : tables_(std::move(tables)), options_(std::move(options)) {}
+  SourceCursor(const SourceCursor&) = delete;
+  SourceCursor& operator=(const SourceCursor&) = delete;
+
+  Task<Result<void>> seek(std::string key);
+
+  bool valid() const {
+    return memtable_ != nullptr ? node_ != nullptr : cursor_ && cursor_->valid();
+  }
+  std::string_view key() const { return memtable_ != nullptr ? node_->key() : cursor_->key(); }
+  const Entry& entry() const { return memtable_ != nullptr ? entry_ : cursor_->entry(); }
+
+  bool next();
+  Task<Result<void>> load_next();
+
+  // Where a large value's bytes are: the node (if it is not nullptr), or the table.
+  const Memtable::Node* node() const { return node_; }
+  const TableRef& table() const { return cursor_->table(); }
+
+ private:
+  void settle_on_key();
+
+  // memtable
+  const Memtable* memtable_ = nullptr;
+  std::optional<Memtable::Iterator> nodes_;
+  uint64_t visible_seq_ = 0;
+  const Memtable::Node* node_ = nullptr;
+  Entry entry_;
+
+  // tables
+  std::vector<TableRef> tables_;
+  size_t table_index_ = 0;
+  TableCursorOptions options_;
+  std::optional<TableCursor> cursor_;
+  bool load_needed_ = false;  // the cursor stands at the end of a block
+};
+
+}  // namespace gyre

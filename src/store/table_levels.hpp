@@ -1,0 +1,42 @@
+// The tables of a shard at one moment. Immutable: an install makes a new set that shares the
+// levels it did not touch, and whoever reads holds the set it started with.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/limits.hpp"
+#include "store/manifest_edit.hpp"
+#include "store/table_file.hpp"
+
+namespace gyre {
+
+class TableLevels {
+ public:
+  using Level = std::vector<TableRef>;
+
+  TableLevels();
+
+  // Level 0 newest (greatest file number) first, tables may overlap; deeper levels in key order,
+  // disjoint.
+  const Level& level(unsigned number) const { return *levels_[number]; }
+  uint64_t level_bytes(unsigned number) const { return bytes_[number]; }
+  size_t table_count() const;
+  uint64_t total_bytes() const;
+  // The table of a level >= 1 that may hold `key`, or nullptr.
+  const TableRef* find(unsigned number, std::string_view key) const;
+  // The index of the first table of a level >= 1 whose largest key is not below `key`.
+  size_t lower_bound(unsigned number, std::string_view key) const;
+
+  // The set after an edit whose added tables are `added` (in the order of edit.added).
+  std::shared_ptr<const TableLevels> with(const VersionEdit& edit,
+                                          const std::vector<TableRef>& added) const;
+
+ private:
+  std::array<std::shared_ptr<const Level>, limits::table_level_count> levels_;
+  std::array<uint64_t, limits::table_level_count> bytes_{};
+};
+
+}  // namespace gyre
