@@ -4,6 +4,8 @@
 
 namespace gyre {
 
+ReceiveParking::ReceiveParking() = default;
+
 ReceiveParking::Rearm::Rearm(ReceiveParking& of)
     : TickHook([](TickHook& self) noexcept { static_cast<Rearm&>(self).parking.rearm(); }),
       parking(of) {}
