@@ -125,6 +125,10 @@ class Reactor {
 
   // Time of this tick: taken once per tick, good enough for deadlines.
   Nanos now() const { return now_; }
+  // `duration` from now; nanos_never stays never.
+  Nanos after(Nanos duration) const {
+    return duration < nanos_never - now_ ? now_ + duration : nanos_never;
+  }
   uint64_t wall_us() { return backend_.wall_us(); }
   uint64_t wall_ms() { return backend_.wall_us() / 1000; }
   uint64_t random() { return backend_.random(); }
@@ -144,6 +148,9 @@ class Reactor {
 
   // True when long work should give the core back (co_await maybe_yield() asks it).
   bool need_preempt();
+
+  // Background work is running at this moment.
+  bool in_background() const { return in_background_; }
 
   // Log writes in flight shorten background slices (DESIGN D2).
   void log_write_started() { ++log_writes_in_flight_; }

@@ -16,8 +16,9 @@ class Scope {
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 
-  // Starts `task` through the ready list. The child is stopped by this scope's StopSource.
-  void spawn(Task<void> task) { spawn(std::move(task), false); }
+  // Starts `task` through the ready list. The child is stopped by this scope's StopSource. It runs
+  // in the class of the task that made the scope: what a compaction spawns stays background.
+  void spawn(Task<void> task) { spawn(std::move(task), background_); }
   // Flush, compaction, scrub: runs only when no foreground work is ready.
   void spawn_background(Task<void> task) { spawn(std::move(task), true); }
 
@@ -45,8 +46,16 @@ class Scope {
   void spawn(Task<void> task, bool background);
   void child_ended(PromiseBase& child) noexcept;
 
+  // Wakes the joiner, unless a new child came between the end of the last one and its turn.
+  struct Joined : Runnable {
+    explicit Joined(Scope& of);
+    Scope& scope;
+  };
+
   StopSource stop_;
   const char* name_;
+  bool background_;
+  Joined joined_{*this};
   PromiseBase* children_ = nullptr;
   PromiseBase* joiner_ = nullptr;
   size_t size_ = 0;

@@ -130,14 +130,17 @@ class Semaphore {
     return true;
   }
   void release(uint64_t units = 1) noexcept {
-    available_ += units;
+    const uint64_t paid = units < owed_ ? units : owed_;
+    owed_ -= paid;
+    available_ += units - paid;
     grant();
   }
-  // Grows or shrinks the total; a shrink below what is held makes `available` wait for releases.
   void add_capacity(uint64_t units) noexcept {
     capacity_ += units;
     release(units);
   }
+  // At most the capacity. What is held at the moment is taken when it is released.
+  void remove_capacity(uint64_t units) noexcept;
 
   struct Acquire {
     Semaphore& semaphore;
@@ -170,6 +173,7 @@ class Semaphore {
 
   uint64_t available_;
   uint64_t capacity_;
+  uint64_t owed_ = 0;  // removed from the capacity while it was held
   WaitQueue waiters_;
 };
 

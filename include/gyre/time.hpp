@@ -41,7 +41,7 @@ class Sleep {
   return Sleep(deadline);
 }
 [[nodiscard]] inline Sleep sleep_for(Nanos duration) {
-  return Sleep(Reactor::current().now() + duration);
+  return Sleep(Reactor::current().after(duration));
 }
 
 // Goes to the end of the ready list.
@@ -117,7 +117,7 @@ Task<Result<T>> with_deadline(Nanos deadline, Task<Result<T>> task) {
 
 template <class T>
 Task<Result<T>> with_timeout(Nanos timeout, Task<Result<T>> task) {
-  return with_deadline<T>(Reactor::current().now() + timeout, std::move(task));
+  return with_deadline<T>(Reactor::current().after(timeout), std::move(task));
 }
 
 }  // namespace gyre

@@ -216,7 +216,7 @@ Nanos Reactor::time_to_sleep() const {
     if (!outbox.empty()) return 0;  // a full ring: look again as soon as the other core drained it
   }
   if (main_ended_ && operations_in_flight() == 0) return 0;
-  if (timers_.empty()) return nanos_never;
+  if (timers_.empty() || timers_.front().deadline == nanos_never) return nanos_never;
   return std::max<Nanos>(0, timers_.front().deadline - last_check_);
 }
 

@@ -4,8 +4,18 @@
 
 namespace gyre {
 
+Scope::Joined::Joined(Scope& of) : scope(of) {
+  run = [](Runnable& self) noexcept {
+    Scope& joined = static_cast<Joined&>(self).scope;
+    if (joined.size_ == 0) std::exchange(joined.joiner_, nullptr)->self.resume();
+  };
+}
+
 Scope::Scope(StopSource* parent, const char* name)
-    : stop_(parent), name_(name), reactor_(&Reactor::current()) {
+    : stop_(parent),
+      name_(name),
+      background_(Reactor::current().in_background()),
+      reactor_(&Reactor::current()) {
   next_scope_ = reactor_->scopes_;
   if (next_scope_ != nullptr) next_scope_->previous_scope_ = this;
   reactor_->scopes_ = this;
@@ -50,8 +60,10 @@ std::coroutine_handle<> finish_root(PromiseBase& promise) noexcept {
   GYRE_ASSERT(scope != nullptr);
   scope->child_ended(promise);
   promise.self.destroy();
-  if (scope->size_ == 0 && scope->joiner_ != nullptr) {
-    std::exchange(scope->joiner_, nullptr)->schedule();
+  if (scope->size_ == 0 && scope->joiner_ != nullptr && !scope->joined_.queued) {
+    scope->joined_.task = scope->joiner_;
+    scope->joined_.background = scope->joiner_->resume_runnable.background;
+    Reactor::current().schedule(scope->joined_);
   }
   return std::noop_coroutine();
 }

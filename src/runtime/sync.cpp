@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <gyre/sync.hpp>
 
 #include "base/assert.hpp"
@@ -51,6 +53,14 @@ void WaitQueue::wake(Waiter& waiter) noexcept {
 Semaphore::Acquire Semaphore::acquire(uint64_t units) noexcept {
   GYRE_ASSERT(units <= capacity_ || capacity_ == 0);
   return Acquire{*this, units};
+}
+
+void Semaphore::remove_capacity(uint64_t units) noexcept {
+  GYRE_ASSERT(units <= capacity_);
+  capacity_ -= units;
+  const uint64_t taken = std::min(units, available_);
+  available_ -= taken;
+  owed_ += units - taken;
 }
 
 }  // namespace gyre
