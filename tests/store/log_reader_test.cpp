@@ -290,6 +290,53 @@ TEST_CASE("a gap within the log is corruption if a later frame promises it") {
   CHECK(read_back(log.segments).end.error().code == Errc::corrupt);
 }
 
+TEST_CASE("a promise up to the very place of a torn frame doesn't make it corrupt") {
+  LogImage log;
+  log.add_segment(10 * page);
+  log.frame({record("a", "1")});
+  log.frame({record("torn", "2")});
+  log.begin();
+  log.whole(record("later", "3"));
+  log.end(false);
+  REQUIRE(log.frames[2].synced_position == log.frames[1].position);
+  flip(log, 1);
+  const ReadBack back = read_back(log.segments);
+  REQUIRE(back.end);
+  CHECK(back.records.size() == 1);
+}
+
+TEST_CASE("a frame whose position or sequence doesn't follow the one before is not good") {
+  LogImage log;
+  log.add_segment(10 * page);
+  log.frame({record("a", "1")});
+  const LogImage start = log;
+  log.frame_seq += 1;
+  log.begin();
+  log.whole(record("b", "2"));
+  log.end(false);
+  CHECK(read_back(log.segments).records.size() == 1);
+  log = start;
+  log.position += page;
+  log.begin();
+  log.whole(record("b", "2"));
+  log.end(false);
+  CHECK(read_back(log.segments).records.size() == 1);
+}
+
+TEST_CASE("a frame that runs into the next segment's positions is not good") {
+  LogImage log;
+  log.add_segment(10 * page);
+  log.frame({record("a", "1")});
+  log.frame({record("long", two_pages)});
+  log.add_segment(10 * page);
+  log.position = 2 * page;
+  log.synced_position = 0;
+  log.begin();
+  log.whole(record("b", "2"));
+  log.end(false);
+  CHECK(read_back(log.segments).records.size() == 1);
+}
+
 TEST_CASE("a frame out of its place is not good") {
   LogImage log;
   log.add_segment(8 * page);
@@ -407,6 +454,10 @@ TEST_CASE("after a torn tail the log goes on, and whole frames behind the tear s
   // Even a torn frame that reads well later is dead by then.
   log.segments[0].bytes = whole;
   CHECK(read_back(log.segments).records == log.written);
+
+  // And it can't take the place of what was acknowledged after it.
+  flip(log, 4);
+  CHECK(read_back(log.segments).end.error().code == Errc::corrupt);
 }
 
 TEST_CASE("what a recovery gave up stays given up, also whole segments") {
