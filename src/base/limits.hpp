@@ -45,6 +45,7 @@ inline constexpr unsigned table_partition_blocks_max = 4096;
 inline constexpr unsigned table_bloom_bits_per_key_max = 20;
 inline constexpr size_t table_chunk_bytes_max = 1u << 20;  // of a large value, checked as one
 inline constexpr unsigned table_level_count = 7;
+inline constexpr uint64_t manifest_bytes_max = 1ull << 30;  // read at once at start; real ones have a few MiB
 
 // --- io_uring backend ----------------------------------------------------------------------------
 inline constexpr size_t log_buffer_bytes_max = 256u << 10;  // per core, of lines that stderr has not taken

@@ -47,10 +47,12 @@ class LargeReader {
     uint64_t count = 0;
   };
   Group group_at(uint64_t chunk) const;
-  uint64_t group_bytes(Group group) const;
-  void start(Group group);
+  uint64_t group_end(const Group& group) const;
+  bool list_comes_with(const Group& group) const;
+  void start(const Group& group);
   Task<Result<void>> read_list();
-  Task<Result<void>> finish_group();
+  Result<void> take_list(std::string_view bytes, uint64_t begin);
+  Task<Result<void>> fill();
 
   TableRef table_;
   LargeHandle handle_;

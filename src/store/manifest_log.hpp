@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <gyre/file.hpp>
 #include <gyre/result.hpp>
@@ -68,17 +69,27 @@ class ManifestLog {
  private:
   explicit ManifestLog(std::string directory) : directory_(std::move(directory)) {}
 
+  struct NewManifest {
+    File file;
+    uint64_t record_bytes = 0;
+    uint64_t allocated_bytes = 0;
+  };
+
   Task<Result<void>> read_current();
+  Task<Result<void>> read_edits();
   Result<void> replay(std::string_view content);
-  Task<Result<void>> append_locked(VersionEdit edit);
-  Task<Result<void>> reserve(uint64_t end);
-  // Begins a new manifest with the present state. Only `poisoned_` tells whether a failure matters.
-  Task<Result<void>> roll();
-  Task<Result<void>> write_new(uint64_t number, VersionEdit snapshot);
-  Task<Result<void>> point_current_at(uint64_t number);
+  Task<Result<void>> count_manifests();
   Task<void> remove_leftovers();
+
+  Task<Result<void>> append_alone(VersionEdit edit);
+  Task<Result<void>> reserve(uint64_t end);
+  Error poison(const Error& error);
+
   bool wants_roll() const;
-  Error poison(Error error);
+  // Begins a new manifest with the present state. A failure that matters poisons.
+  Task<Result<void>> roll();
+  Task<Result<NewManifest>> write_new(uint64_t number, std::string record);
+  Task<Result<void>> write_current_temporary(uint64_t number);
   std::string path_of(uint64_t number) const;
 
   std::string directory_;

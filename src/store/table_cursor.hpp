@@ -90,8 +90,9 @@ class TableCursor {
     }
   };
   struct Range {
-    uint64_t begin = 0;
+    uint64_t begin = 0;  // aligned
     uint64_t end = 0;
+    uint32_t block_behind = 0;  // the first one that it does not cover
     bool empty() const { return begin == end; }
   };
 
@@ -99,19 +100,20 @@ class TableCursor {
   Task<Result<bool>> enter_partition(uint32_t index);
   // Loads data block `index` of the current partition into block_cursor_, not positioned yet.
   Task<Result<void>> load_block(uint32_t index);
+  Result<std::string_view> decode(const BlockHandle& handle);
   Task<Result<void>> fill_window(uint32_t index, BlockHandle handle);
   Range plan_window(uint32_t index, size_t size_bytes_max) const;
-  void start_read_ahead(uint32_t index);
-  // After block_cursor_ was positioned.
-  Result<void> settle();
-  Task<Result<void>> seek_in(uint32_t partition, std::string_view key);
-  unexpected<Error> broken(Error error, uint64_t offset);
+  void start_read(const Range& range);
+  void start_read_ahead(const Range& range);
+  Task<Result<void>> settle();
+  unexpected<Error> broken(Error error);
   void clear_position();
 
   TableRef table_;
   TableCursorOptions options_;
   BlockPin partition_pin_;
   PartitionView partition_;
+  uint64_t partition_offset_ = 0;
   uint32_t partition_index_ = 0;
   uint32_t block_index_ = 0;
   bool has_partition_ = false;
@@ -126,6 +128,7 @@ class TableCursor {
   OverlappedIo ahead_;
   Range ahead_range_;
   size_t window_bytes_ = 0;  // of the next window
+  uint32_t windows_since_seek_ = 0;
 };
 
 }  // namespace gyre

@@ -78,15 +78,16 @@ class TableHost {
   size_t uncached_bytes() const { return uncached_bytes_; }
   // Of open tables: top indexes, keys.
   size_t table_memory_bytes() const { return table_memory_bytes_; }
+  void count_window_read(size_t size_bytes) {
+    ++stats_.window_reads;
+    stats_.window_read_bytes += size_bytes;
+  }
   // Resumes when the last table is gone. Reads ahead that nobody waits for keep a table for as
   // long as they take.
   Task<void> drain();
 
  private:
   friend class TableFile;
-  friend class BlockPin;
-  friend class TableCursor;
-  friend class LargeReader;
   friend struct LooseBlock;
 
   static constexpr size_t read_buckets = 256;
@@ -199,11 +200,12 @@ class TableFile : public SharedFile {
 
   Task<Result<void>> read_metadata();
   Result<void> check_properties() const;
-  // The bytes of `handle`, checked and decoded to the cache or, failing that, loose.
+  // load_block, or past the cache.
+  Task<Result<BlockPin>> load(BlockHandle handle, CacheHint hint, bool bypass_cache);
+  // A read, checked and decoded into the cache, or loose if that is bypassed or has no room.
   Task<Result<BlockPin>> read_block(BlockHandle handle, CacheHint hint, bool bypass_cache);
   Result<BlockPin> decode(std::string_view stored, const BlockHandle& handle, CacheHint hint,
                           bool bypass_cache);
-  Task<Result<BlockPin>> load(BlockHandle handle, CacheHint hint);
 
   TableHost& host_;
   TableRecord record_;

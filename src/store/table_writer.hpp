@@ -77,17 +77,16 @@ class TableWriter {
   static constexpr size_t memory_bytes_expected = 4u << 20;
 
  private:
-  TableWriter(std::string path, uint64_t file_number, TableWriterOptions options,
+  TableWriter(std::string path, uint64_t file_number, const TableWriterOptions& options,
               Ref<SharedFile> file);
 
-  // Starts a write of the first `bytes` pending ones, padded to a multiple of 4096.
+  Task<Result<void>> reserve(uint64_t end);
   Task<Result<void>> write_piece(size_t bytes);
-  Task<Result<void>> extend_to(uint64_t end);
-  Task<Result<void>> settle(OverlappedIo& write);
+  Task<Result<void>> wait_for_writes();
   Task<Result<void>> finish_file();
+  // Removes the file; everything answers `error` from then on.
   Task<Result<void>> fail_with(Error error);
   Task<void> remove_file();
-  unexpected<Error> named(Error error) const;
 
   std::string path_;
   uint64_t file_number_;
@@ -96,7 +95,7 @@ class TableWriter {
   Ref<SharedFile> file_;  // empty once it is closed
   std::array<OverlappedIo, 2> writes_;
   size_t oldest_write_ = 0;
-  uint64_t written_bytes_ = 0;  // started
+  uint64_t written_bytes_ = 0;  // by all writes started
   uint64_t allocated_bytes_ = 0;
   std::optional<Error> error_;
 };

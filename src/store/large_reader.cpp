@@ -1,0 +1,155 @@
+#include "store/large_reader.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/limits.hpp"
+
+namespace gyre {
+
+namespace {
+
+constexpr uint64_t alignment = limits::io_alignment_bytes;
+
+uint64_t align_down(uint64_t offset) {
+  return offset / alignment * alignment;
+}
+uint64_t align_up(uint64_t offset) {
+  return align_down(offset + alignment - 1);
+}
+
+}  // namespace
+
+Result<LargeReader> LargeReader::open(TableRef table, std::string_view encoded) {
+  const Result<LargeHandle> handle = LargeHandle::decode(encoded, table->data_end());
+  if (!handle) return fail(table->in_file(handle.error(), table->data_end()));
+  return LargeReader(std::move(table), *handle);
+}
+
+Result<uint64_t> LargeReader::size_of(const TableFile& table, std::string_view encoded) {
+  const Result<LargeHandle> handle = LargeHandle::decode(encoded, table.data_end());
+  if (!handle) return fail(table.in_file(handle.error(), table.data_end()));
+  return handle->size_bytes;
+}
+
+size_t LargeReader::memory_bytes() const {
+  return buffer_.size() + ahead_.memory_bytes() + list_.capacity();
+}
+
+size_t LargeReader::memory_bytes_expected(uint64_t value_bytes) {
+  const size_t list_bytes = value_bytes / (64u << 10) * 8 + 8;
+  if (value_bytes + list_bytes + alignment <= piece_bytes_max) return piece_bytes_max;
+  return 2 * piece_bytes_max + align_up(list_bytes + alignment) + list_bytes;
+}
+
+// --- groups --------------------------------------------------------------------------------------
+
+// As many chunks as fit into one buffer, wherever they begin.
+LargeReader::Group LargeReader::group_at(uint64_t chunk) const {
+  const uint64_t fitting = (piece_bytes_max - alignment) / handle_.chunk_bytes;
+  return {chunk, std::min(std::max<uint64_t>(fitting, 1), handle_.chunk_count() - chunk)};
+}
+
+uint64_t LargeReader::group_end(const Group& group) const {
+  const uint64_t last = group.first + group.count - 1;
+  return handle_.chunk_offset(last) + handle_.chunk_size_bytes(last);
+}
+
+// The list of checksums follows the last chunk: a value that fits into one read with it gets one.
+bool LargeReader::list_comes_with(const Group& group) const {
+  return group.first == 0 && group.count == handle_.chunk_count() &&
+         handle_.size_bytes + handle_.list_bytes() + alignment <= piece_bytes_max;
+}
+
+void LargeReader::start(const Group& group) {
+  const uint64_t begin = align_down(handle_.chunk_offset(group.first));
+  const uint64_t end = group_end(group) + (list_comes_with(group) ? handle_.list_bytes() : 0);
+  ahead_.start_read(table_, begin, align_up(end) - begin);
+  ahead_group_ = group;
+  next_chunk_ = group.first + group.count;
+  table_->host().count_window_read(align_up(end) - begin);
+}
+
+Task<Result<void>> LargeReader::read_list() {
+  const uint64_t begin = align_down(handle_.list_offset());
+  const size_t end = align_up(handle_.list_offset() + handle_.list_bytes());
+  OverlappedIo read;
+  read.start_read(table_, begin, end - begin);
+  table_->host().count_window_read(end - begin);
+  const Result<OverlappedIo::Done> done = co_await read.finish();
+  if (!done) co_return fail(table_->in_file(done.error(), begin));
+  co_return take_list({done->buffer.data(), done->size_bytes}, begin);
+}
+
+// Takes the list out of the bytes read at `begin`.
+Result<void> LargeReader::take_list(std::string_view bytes, uint64_t begin) {
+  if (begin + bytes.size() < handle_.list_offset() + handle_.list_bytes()) {
+    return fail(
+        table_->in_file(Error::of(Errc::corrupt, "the file ends early"), begin + bytes.size()));
+  }
+  list_ = bytes.substr(handle_.list_offset() - begin, handle_.list_bytes());
+  const Result<void> checked = check_large_list(handle_, list_);
+  if (!checked) return fail(table_->in_file(checked.error(), handle_.list_offset()));
+  return {};
+}
+
+// --- reading -------------------------------------------------------------------------------------
+
+Task<Result<std::string_view>> LargeReader::next() {
+  if (rest_.empty()) {
+    if (failed_) co_return fail(Errc::io, "a large value was read on after an error");
+    const Result<void> filled = co_await fill();
+    if (!filled) {
+      failed_ = true;
+      ahead_.abandon();
+      co_return fail(filled.error());
+    }
+  }
+  const std::string_view piece = rest_.substr(0, piece_bytes_max);
+  rest_.remove_prefix(piece.size());
+  given_bytes_ += piece.size();
+  co_return piece;
+}
+
+// Fills rest_ with the next group, and starts to read the one behind it.
+Task<Result<void>> LargeReader::fill() {
+  if (!ahead_.started()) {  // the first time, or the end
+    if (next_chunk_ == handle_.chunk_count()) {
+      buffer_ = AlignedBuffer();
+      co_return Result<void>{};
+    }
+    start(group_at(next_chunk_));
+  }
+  const Group group = ahead_group_;
+  if (list_.empty() && !list_comes_with(group)) {
+    const Result<void> read = co_await read_list();
+    if (!read) co_return read;
+  }
+  Result<OverlappedIo::Done> done = co_await ahead_.finish();
+  const uint64_t begin = align_down(handle_.chunk_offset(group.first));
+  if (!done) co_return fail(table_->in_file(done.error(), begin));
+  const std::string_view bytes(done->buffer.data(), done->size_bytes);
+  if (begin + bytes.size() < group_end(group)) {
+    co_return fail(
+        table_->in_file(Error::of(Errc::corrupt, "the file ends early"), begin + bytes.size()));
+  }
+  if (list_.empty()) {
+    const Result<void> taken = take_list(bytes, begin);
+    if (!taken) co_return taken;
+  }
+  buffer_ = std::move(done->buffer);
+  done->buffer = AlignedBuffer();  // the group before, whose bytes nobody uses any more
+  if (next_chunk_ != handle_.chunk_count()) start(group_at(next_chunk_));
+  for (uint64_t chunk = group.first; chunk < group.first + group.count; ++chunk) {
+    const std::string_view stored =
+        bytes.substr(handle_.chunk_offset(chunk) - begin, handle_.chunk_size_bytes(chunk));
+    const Result<void> checked = check_large_chunk(handle_, list_, chunk, stored);
+    if (!checked) co_return fail(table_->in_file(checked.error(), handle_.chunk_offset(chunk)));
+  }
+  const uint64_t first_offset = handle_.chunk_offset(group.first);
+  rest_ = bytes.substr(first_offset - begin, group_end(group) - first_offset);
+  co_return Result<void>{};
+}
+
+}  // namespace gyre
