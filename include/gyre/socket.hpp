@@ -50,8 +50,10 @@ class Socket {
   void release() noexcept;
   // True if `receive` would answer without waiting.
   bool receive_ready() const {
-    return !pending_.empty() || !spill_.empty() || ended_ || error_ != 0;
+    return !pending_.empty() || !spill_.empty() || ended_ || error_ != 0 || interrupted_;
   }
+  // Makes the present or next receive answer Errc::timed_out, once. For deadlines.
+  void interrupt_receive() noexcept;
   size_t spill_bytes() const { return spill_.size(); }
   uint64_t bytes_received() const { return bytes_received_; }
 
@@ -67,6 +69,8 @@ class Socket {
   // True once at most `bytes` wait to be sent; false if the connection broke or the task stopped.
   Task<bool> drained(size_t bytes);
   bool broken() const { return broken_; }
+  // Gives the connection up: output is discarded, waiting tasks resume. close() is still needed.
+  void abort() noexcept;
 
   // --- ending --------------------------------------------------------------------------------
   // Sends FIN: after what is in the output queue if that is drained first.
@@ -106,6 +110,7 @@ class Socket {
   bool ended_ = false;
   bool broken_ = false;
   bool closing_ = false;
+  bool interrupted_ = false;
   bool waiting_ = false;  // a consumer is in receive()
   bool parked_ = false;   // waits for provided buffers
   bool holding_ = false;  // current_ belongs to the consumer

@@ -285,6 +285,9 @@ bool Socket::Receive::await_ready() noexcept {
 Result<std::string_view> Socket::Receive::await_resume() {
   Socket& socket = socket_;
   socket.waiting_ = false;
+  if (std::exchange(socket.interrupted_, false) && socket.pending_.empty()) {
+    return fail(Errc::timed_out);
+  }
   if (!socket.pending_.empty()) {
     const Pending first = socket.pending_.front();
     socket.current_ = first.buffer;
@@ -317,6 +320,15 @@ Result<std::string_view> Socket::Receive::await_resume() {
 
 IoDone Socket::shutdown_send() {
   return IoDone({.code = OpCode::shutdown, .fd = fd_, .len = 1 /* SHUT_WR */});
+}
+
+void Socket::abort() noexcept {
+  broken_ = true;
+  Reactor::current().cancel(send_op_);
+  if (!send_op_.in_flight) fail_output();
+  progress_.set();
+  if (error_ == 0) error_ = ECONNABORTED;
+  if (waiting_) readable_.set();
 }
 
 void Socket::note_idle() noexcept {
