@@ -13,18 +13,21 @@ namespace gyre::uring {
 LogBuffer::LogBuffer(size_t bytes_max) : memory_(bytes_max), chunk_memory_(PIPE_BUF) {}
 
 bool LogBuffer::append(std::string_view line) {
-  tell_dropped();
-  if (dropped_untold_ == 0 && put(line)) return true;
+  // The report and the line go in together or not at all: while the reader is slow, one report
+  // covers the whole gap.
+  if (tell_dropped(line.size() + 1) && put(line)) return true;
   ++dropped_;
   ++dropped_untold_;
   return false;
 }
 
-void LogBuffer::tell_dropped() {
-  if (dropped_untold_ == 0) return;
+bool LogBuffer::tell_dropped(size_t room_after_bytes) {
+  if (dropped_untold_ == 0) return true;
   char text[64];
   const auto end = fmt::format_to_n(text, sizeof text, "{} log lines dropped", dropped_untold_);
-  if (put({text, end.size})) dropped_untold_ = 0;
+  if (end.size + 1 + room_after_bytes > memory_.size() - used_) return false;
+  dropped_untold_ = 0;
+  return put({text, end.size});
 }
 
 bool LogBuffer::put(std::string_view line) {
@@ -43,7 +46,7 @@ bool LogBuffer::put(std::string_view line) {
 
 std::string_view LogBuffer::chunk() {
   if (!chunk_.empty()) return chunk_;
-  tell_dropped();
+  tell_dropped(0);
   size_t bytes = std::min(used_, chunk_memory_.size());
   copy_out(bytes, chunk_memory_.data());
   // Back to the last whole line, unless one line fills it all.

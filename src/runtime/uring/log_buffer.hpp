@@ -29,7 +29,7 @@ class LogBuffer {
 
  private:
   bool put(std::string_view line);
-  void tell_dropped();
+  bool tell_dropped(size_t room_after_bytes);  // false: something stays untold
   void copy_out(size_t bytes, char* to) const;
 
   std::vector<char> memory_;
