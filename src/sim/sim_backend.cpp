@@ -106,7 +106,7 @@ void SimBackend::log(std::string_view line) {
 std::string SimBackend::describe(const Op& op) const {
   std::string text =
       fmt::format("{} fd {} len {} offset {}", to_string(op.code), op.fd, op.len, op.offset);
-  if (op.path != nullptr) text += fmt::format(" \"{}\"", op.path);
+  if (op.path != nullptr && *op.path != 0) text += fmt::format(" \"{}\"", op.path);
   return text;
 }
 

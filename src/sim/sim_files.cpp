@@ -13,6 +13,12 @@
 namespace gyre::sim {
 
 namespace {
+// (A path may be set to "" for these.)
+bool uses_descriptor(OpCode code) {
+  return code == OpCode::read || code == OpCode::write || code == OpCode::fsync ||
+         code == OpCode::allocate || code == OpCode::truncate;
+}
+
 bool is_sync(const Op& op) {
   return op.code == OpCode::fsync || (op.code == OpCode::write && (op.flags & flag_dsync) != 0);
 }
@@ -74,15 +80,15 @@ bool SimBackend::fill_request(Slot& slot, DiskRequest& request, int32_t& error) 
   request.code = op.code;
   request.flags = op.flags;
   request.offset = op.offset;
-  request.path = op.path;
-  request.path2 = op.path2;
   if (op.code == OpCode::open || op.code == OpCode::lock_file) {
     if (node_.handles_.size() >= node_.options().descriptors_max) return error = -EMFILE, false;
+  }
+  if (!uses_descriptor(op.code)) {
+    request.path = op.path;
+    request.path2 = op.path2;
     return true;
   }
-  const auto found = node_.handles_.find(op.fd);
-  if (op.path != nullptr || found == node_.handles_.end()) return true;
-  const Handle& handle = found->second;
+  const Handle& handle = node_.handles_.at(op.fd);
   request.inode = handle.inode;
   request.length = op.code == OpCode::read ? op.len : op.length;
   const bool writes = (handle.flags & flag_write) != 0;
