@@ -33,6 +33,7 @@ class Socket {
   static constexpr size_t chunk_bytes = 16u << 10;
   static constexpr size_t reserve_bytes_max = chunk_bytes;
   static constexpr size_t spill_bytes_pause = 8u << 10;  // beyond it the receive is cancelled
+  static constexpr size_t spill_bytes_kept = 4u << 10;   // each of two, while nothing arrives
 
   explicit Socket(int fd);
   ~Socket();  // asserts that it was closed
@@ -55,6 +56,8 @@ class Socket {
   // Makes the present or next receive answer Errc::timed_out, once. For deadlines.
   void interrupt_receive() noexcept;
   size_t spill_bytes() const { return spill_.size(); }
+  // Memory held for received bytes; an idle connection keeps at most 2 * spill_bytes_kept.
+  size_t receive_bytes_kept() const { return spill_.capacity() + spill_taken_.capacity(); }
   uint64_t bytes_received() const { return bytes_received_; }
 
   // --- sending -------------------------------------------------------------------------------
@@ -182,7 +185,8 @@ class Listener {
   int fd() const { return fd_; }
 
   // A connected descriptor, owned by the caller. Errors that pass by themselves (too many open
-  // files) pause accepting for 100 ms and do not end it. Errc::cancelled when stopped.
+  // files) pause accepting for 100 ms and do not end it. Errc::cancelled when stopped, Errc::closed
+  // once close was called.
   Task<Result<int>> accept();
   Task<void> close();
 
@@ -194,6 +198,7 @@ class Listener {
   static void on_accept(Op& op, Completion completion) noexcept;
 
   int fd_ = -1;
+  bool closing_ = false;
   AcceptOp op_{*this};
   std::vector<int> accepted_;
   size_t taken_ = 0;

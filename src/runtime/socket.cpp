@@ -54,7 +54,8 @@ void release_output_pool() noexcept {
 }
 
 Socket::OutputChunk& Socket::writable_chunk(size_t size_bytes) {
-  if (output_tail_ != nullptr && output_tail_->capacity - output_tail_->end >= size_bytes) {
+  // A reference has no capacity: nothing may be written behind somebody else's bytes.
+  if (output_tail_ != nullptr && output_tail_->end + size_bytes <= output_tail_->capacity) {
     return *output_tail_;
   }
   void* memory = nullptr;
@@ -100,7 +101,7 @@ char* Socket::reserve(size_t size_bytes) {
 void Socket::commit(size_t size_bytes) {
   if (size_bytes == 0) return;
   OutputChunk& chunk = *output_tail_;
-  GYRE_ASSERT(chunk.capacity - chunk.end >= size_bytes);
+  GYRE_ASSERT(chunk.end + size_bytes <= chunk.capacity);
   chunk.end += static_cast<uint32_t>(size_bytes);
   output_bytes_ += size_bytes;
   if (!send_op_.in_flight) Reactor::current().at_tick_end(flush_);
@@ -142,7 +143,7 @@ Socket::Flush::Flush(Socket& of)
       socket(of) {}
 
 void Socket::submit_send() noexcept {
-  if (send_op_.in_flight || output_bytes_ == 0) return;
+  if (send_op_.in_flight || output_bytes_ == 0 || closing_) return;
   if (broken_) {
     fail_output();
     return;
@@ -278,7 +279,13 @@ bool Socket::Receive::await_ready() noexcept {
   socket_.release();
   socket_.readable_.reset();
   ready_ = socket_.receive_ready();
-  if (!ready_) socket_.arm_receive();
+  if (!ready_) {
+    // About to wait, perhaps for long: nobody looks at either any more.
+    for (std::string* idle : {&socket_.spill_, &socket_.spill_taken_}) {
+      if (idle->capacity() > spill_bytes_kept) std::string().swap(*idle);
+    }
+    socket_.arm_receive();
+  }
   return ready_;
 }
 
@@ -375,6 +382,7 @@ Task<Result<void>> Listener::open(Options options) {
                                          options.address);
   if (!fd) co_return fail(fd.error());
   fd_ = static_cast<int>(*fd);
+  closing_ = false;
   ++Reactor::current().descriptors_open;
   co_return Result<void>{};
 }
@@ -393,6 +401,7 @@ void Listener::on_accept(Op& op, Completion completion) noexcept {
 
 Task<Result<int>> Listener::accept() {
   for (;;) {
+    if (closing_ || fd_ < 0) co_return fail(Errc::closed);
     if (taken_ < accepted_.size()) co_return accepted_[taken_++];
     accepted_.clear();
     taken_ = 0;
@@ -416,6 +425,7 @@ Task<Result<int>> Listener::accept() {
 
 Task<void> Listener::close() {
   if (fd_ < 0) co_return;
+  closing_ = true;
   Reactor& reactor = Reactor::current();
   reactor.cancel(op_);
   while (op_.in_flight) {
