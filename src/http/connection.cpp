@@ -1,0 +1,487 @@
+#include "http/connection.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include <gyre/time.hpp>
+
+#include "base/assert.hpp"
+
+namespace gyre::http {
+
+namespace {
+
+constexpr Nanos deadline_check_interval = milliseconds(500);
+
+// An answer that is known but whose turn has not come.
+class TextExchange : public Exchange {
+ public:
+  TextExchange(Connection& connection, uint16_t status, std::string_view body, ContentType type,
+               uint32_t retry_after_s, std::string_view allow, bool is_error)
+      : Exchange(connection),
+        status_(status),
+        body_(body),
+        type_(type),
+        retry_after_s_(retry_after_s),
+        allow_(allow),
+        is_error_(is_error) {}
+
+  void begin() override { connection().finished(*this); }
+  void respond(Connection& to) override {
+    write(to.socket(), style, status_, body_, type_, retry_after_s_, allow_, is_error_);
+  }
+
+  static void write(Socket& out, const AnswerStyle& style, uint16_t status, std::string_view body,
+                    ContentType type, uint32_t retry_after_s, std::string_view allow,
+                    bool is_error) {
+    if (is_error) {
+      char* at = out.reserve(error_answer_bytes_max);
+      char* end = write_error_answer(at, {.status = status,
+                                          .reason = body,
+                                          .close = style.close,
+                                          .say_keep_alive = style.say_keep_alive,
+                                          .without_body = style.head_only,
+                                          .retry_after_s = retry_after_s,
+                                          .allow = allow});
+      out.commit(static_cast<size_t>(end - at));
+      return;
+    }
+    char* at = out.reserve(response_head_bytes_max);
+    char* end = write_response_head(at, {.status = status,
+                                         .close = style.close,
+                                         .say_keep_alive = style.say_keep_alive,
+                                         .content_type = type,
+                                         .content_length = body.size()});
+    out.commit(static_cast<size_t>(end - at));
+    if (!style.head_only) out.append(body);
+  }
+
+ private:
+  uint16_t status_;
+  std::string body_;
+  ContentType type_;
+  uint32_t retry_after_s_;
+  std::string_view allow_;  // literals only
+  bool is_error_;
+};
+
+}  // namespace
+
+Exchange::Exchange(Connection& connection) : style(connection.style()), connection_(connection) {}
+
+Task<bool> Exchange::make_room(size_t) {
+  co_return true;
+}
+Task<bool> Exchange::stream(Connection&) {
+  co_return true;
+}
+
+Connection::DeadlineTimer::DeadlineTimer(Connection& of)
+    : Timer([](Timer& self) noexcept {
+        static_cast<DeadlineTimer&>(self).connection.check_deadlines();
+      }),
+      connection(of) {}
+
+Connection::Connection(int fd, Handler& handler, const ConnectionLimits& limits)
+    : socket_(fd), handler_(handler), limits_(limits), parser_(limits.body_bytes_max) {}
+
+Connection::~Connection() {
+  GYRE_ASSERT(queue_head_ == nullptr && receiving_ == nullptr);
+}
+
+// --- life
+// ------------------------------------------------------------------------------------------------
+
+Task<void> Connection::run() {
+  Reactor& reactor = Reactor::current();
+  Scope scope(co_await current_stop(), "connection");
+  scope_ = &scope;
+  enter(Phase::idle);
+  progress_since_ = reactor.now();
+  reactor.arm(timer_, reactor.now() + deadline_check_interval);
+
+  co_await read_requests();
+
+  // What was started is finished and answered before the connection goes, unless it is broken.
+  closing_ = true;
+  enter(Phase::waiting);
+  if (receiving_ != nullptr) delete std::exchange(receiving_, nullptr);
+  while (queue_head_ != nullptr) {
+    changed_.reset();
+    flush_answers();
+    if (queue_head_ == nullptr) break;
+    co_await gyre::detail::Uninterrupted{changed_};
+  }
+  co_await scope.join();
+  if (!skip_linger_ && !socket_.broken()) co_await linger();
+  reactor.disarm(timer_);
+  scope_ = nullptr;
+  co_await socket_.close();
+  handler_.connection_closed(*this);
+}
+
+Task<void> Connection::read_requests() {
+  for (;;) {
+    if (closing_) co_return;
+    if (draining_ && queue_head_ == nullptr && receiving_ == nullptr && parser_.idle()) co_return;
+    Result<std::string_view> bytes = co_await socket_.receive();
+    if (!bytes) {
+      if (bytes.error().code == Errc::timed_out) {
+        if (std::exchange(interrupted_, false)) continue;
+        // A deadline: a started request is told so, an idle connection just ends.
+        if (!parser_.idle() && !closing_) {
+          style_ = AnswerStyle{.close = true};
+          answer_error(408, "the request was not complete in time");
+        } else {
+          skip_linger_ = true;
+        }
+      } else {
+        skip_linger_ = true;
+      }
+      co_return;
+    }
+    if (bytes->empty()) {  // the client has finished sending; what it asked for is still answered
+      skip_linger_ = true;
+      co_return;
+    }
+    bool go_on = co_await process(*bytes);
+    socket_.release();
+    // A wait inside saved the rest of the buffer.
+    while (go_on && !carry_.empty()) {
+      std::string rest;
+      rest.swap(carry_);
+      go_on = co_await process(rest);
+    }
+    if (!go_on) co_return;
+    if (receiving_ != nullptr) {
+      receiving_->detach_body();
+    } else if (parser_.idle()) {
+      enter(Phase::idle);
+    } else if (phase_ != Phase::head) {
+      enter(Phase::head);
+    }
+  }
+}
+
+// False: the connection reads no further. If it has to wait, the rest of `bytes` is in carry_.
+Task<bool> Connection::process(std::string_view bytes) {
+  for (;;) {
+    const RequestParser::Step step = parser_.feed(bytes);
+    const std::string_view rest = bytes.substr(step.consumed);
+    switch (step.event) {
+      case RequestParser::Event::need_more:
+        co_return true;
+      case RequestParser::Event::request:
+      case RequestParser::Event::head: {
+        const bool has_body = step.event == RequestParser::Event::head;
+        if (!start_request(parser_.head())) co_return false;
+        if (has_body) {
+          enter(Phase::body);
+          break;
+        }
+        if (receiving_ == nullptr) {
+          if (!must_wait_for_room()) break;
+          save_rest(rest);
+          co_return co_await wait_for_room();
+        }
+        Exchange& exchange = *std::exchange(receiving_, nullptr);
+        enqueue(exchange);
+        if (!blocked(exchange) && !must_wait_for_room()) {
+          begin(exchange);
+          break;
+        }
+        save_rest(rest);
+        co_return co_await wait_turn(exchange);
+      }
+      case RequestParser::Event::body: {
+        if (receiving_ == nullptr) break;  // answered already: skipped
+        const bool whole =
+            !parser_.head().chunked && step.body.size() == parser_.head().content_length;
+        phase_since_ = Reactor::current().now();
+        if (receiving_->take_body(step.body, whole)) break;
+        const std::string piece(step.body);
+        save_rest(rest);
+        socket_.release();
+        if (!co_await receiving_->make_room(piece.size()) || !receiving_->take_body(piece, false)) {
+          // Answered without its body: nothing behind it can be read.
+          closing_ = true;
+          Exchange& exchange = *std::exchange(receiving_, nullptr);
+          exchange.style.close = true;
+          enqueue(exchange);
+          begin(exchange);
+          co_return false;
+        }
+        phase_since_ = Reactor::current().now();
+        co_return true;
+      }
+      case RequestParser::Event::complete: {
+        enter(Phase::head);
+        if (receiving_ == nullptr) {
+          if (closing_) co_return false;
+          break;
+        }
+        Exchange& exchange = *std::exchange(receiving_, nullptr);
+        enqueue(exchange);
+        if (!blocked(exchange) && !must_wait_for_room()) {
+          begin(exchange);
+          break;
+        }
+        exchange.detach_body();
+        save_rest(rest);
+        co_return co_await wait_turn(exchange);
+      }
+      case RequestParser::Event::error: {
+        const ParseError& error = parser_.error();
+        if (receiving_ != nullptr) delete std::exchange(receiving_, nullptr);
+        style_ = AnswerStyle{.close = true};
+        answer_error(error.status, error.reason);
+        co_return false;
+      }
+    }
+    bytes = rest;
+    if (closing_ && receiving_ == nullptr) co_return false;
+  }
+}
+
+void Connection::save_rest(std::string_view rest) {
+  // process() may be running over carry_'s former content, never over carry_ itself.
+  carry_.assign(rest);
+}
+
+AnswerStyle Connection::style_of(const RequestHead& head) const {
+  const bool close = !head.keep_alive || draining_;
+  return {.head_only = head.method == Method::head,
+          .close = close,
+          .say_keep_alive = head.http_minor == 0 && !close,
+          .http_1_0 = head.http_minor == 0};
+}
+
+// False: nothing more is read. Afterwards receiving_ is what works on the request, if anything.
+bool Connection::start_request(const RequestHead& head) {
+  ++stats_.requests;
+  style_ = style_of(head);
+  if (style_.close) closing_ = true;
+  const bool expect = head.expect_continue && head.has_body();
+  Exchange* exchange = handler_.start(*this, head);
+  if (exchange == nullptr) {
+    ++stats_.answered_at_once;
+    // An error given to a client that still waits for "100 Continue": it may or may not send the
+    // body now, so nothing behind this can be told apart.
+    if (expect) closing_ = true;
+    return !(expect && closing_);
+  }
+  receiving_ = exchange;
+  if (expect && may_answer_now()) socket_.append(continue_answer);
+  return true;
+}
+
+// --- order
+// -------------------------------------------------------------------------------------------
+
+void Connection::enqueue(Exchange& exchange) {
+  exchange.next_ = nullptr;
+  (queue_tail_ != nullptr ? queue_tail_->next_ : queue_head_) = &exchange;
+  queue_tail_ = &exchange;
+  ++queue_size_;
+  if (exchange.unsafe) ++unsafe_unfinished_;
+}
+
+void Connection::begin(Exchange& exchange) {
+  exchange.begun_ = true;
+  exchange.begin();
+}
+
+bool Connection::conflicts(uint64_t key_hash) const {
+  if (unsafe_unfinished_ == 0) return false;
+  for (const Exchange* at = queue_head_; at != nullptr; at = at->next_) {
+    if (at->unsafe && !at->finished_ && at->key_hash == key_hash) return true;
+  }
+  return false;
+}
+
+// Whether something before `exchange` in the queue has to end first.
+bool Connection::blocked(const Exchange& exchange) const {
+  for (const Exchange* at = queue_head_; at != &exchange; at = at->next_) {
+    if (!at->unsafe || at->finished_) continue;
+    if (exchange.many_keys || at->many_keys || at->key_hash == exchange.key_hash) return true;
+  }
+  return false;
+}
+
+bool Connection::must_wait_for_room() const {
+  return queue_size_ > limits_.pipeline_max || socket_.output_bytes() > limits_.output_bytes_pause;
+}
+
+Task<bool> Connection::wait_turn(Exchange& exchange) {
+  socket_.release();
+  enter(Phase::waiting);
+  while (blocked(exchange)) {
+    changed_.reset();
+    co_await gyre::detail::Uninterrupted{changed_};
+  }
+  begin(exchange);  // may be the end of `exchange`
+  if (closing_) co_return false;
+  co_return co_await wait_for_room();
+}
+
+Task<bool> Connection::wait_for_room() {
+  socket_.release();
+  enter(Phase::waiting);
+  while (must_wait_for_room()) {
+    if (socket_.output_bytes() > limits_.output_bytes_pause) {
+      if (!co_await socket_.drained(limits_.output_bytes_pause / 2)) {
+        skip_linger_ = true;
+        co_return false;
+      }
+    } else {
+      changed_.reset();
+      co_await gyre::detail::Uninterrupted{changed_};
+    }
+  }
+  enter(Phase::head);
+  co_return !closing_;
+}
+
+void Connection::finished(Exchange& exchange) noexcept {
+  GYRE_ASSERT(!exchange.finished_);
+  exchange.finished_ = true;
+  if (exchange.unsafe) --unsafe_unfinished_;
+  flush_answers();
+  changed_.set();
+}
+
+// Sends what is finished, in order, as far as it goes.
+void Connection::flush_answers() noexcept {
+  while (queue_head_ != nullptr && queue_head_->finished_ && !streaming_) {
+    Exchange* exchange = queue_head_;
+    if (!socket_.broken()) {
+      exchange->respond(*this);
+      if (exchange->is_stream) {
+        streaming_ = true;
+        scope_->spawn(run_stream(exchange));
+        return;
+      }
+    }
+    queue_head_ = exchange->next_;
+    if (queue_head_ == nullptr) queue_tail_ = nullptr;
+    --queue_size_;
+    if (exchange->style.close) closing_ = true;
+    delete exchange;
+  }
+}
+
+Task<void> Connection::run_stream(Exchange* exchange) {
+  const bool complete = co_await exchange->stream(*this);
+  if (!complete) {
+    closing_ = true;
+    skip_linger_ = true;
+    socket_.abort();
+  }
+  streaming_ = false;
+  queue_head_ = exchange->next_;
+  if (queue_head_ == nullptr) queue_tail_ = nullptr;
+  --queue_size_;
+  if (exchange->style.close) closing_ = true;
+  delete exchange;
+  flush_answers();
+  changed_.set();
+}
+
+// --- answers
+// -------------------------------------------------------------------------------------------
+
+void Connection::answer_error(uint16_t status, std::string_view reason, uint32_t retry_after_s,
+                              std::string_view allow) {
+  if (style_.close) closing_ = true;
+  if (may_answer_now()) {
+    TextExchange::write(socket_, style_, status, reason, ContentType::text, retry_after_s, allow,
+                        true);
+    return;
+  }
+  auto* exchange =
+      new TextExchange(*this, status, reason, ContentType::text, retry_after_s, allow, true);
+  enqueue(*exchange);
+  begin(*exchange);
+}
+
+void Connection::answer_text(uint16_t status, std::string_view body, ContentType type) {
+  if (style_.close) closing_ = true;
+  if (may_answer_now()) {
+    TextExchange::write(socket_, style_, status, body, type, 0, {}, false);
+    return;
+  }
+  auto* exchange = new TextExchange(*this, status, body, type, 0, {}, false);
+  enqueue(*exchange);
+  begin(*exchange);
+}
+
+// --- deadlines and the end
+// ---------------------------------------------------------------------------
+
+void Connection::enter(Phase phase) {
+  phase_ = phase;
+  phase_since_ = Reactor::current().now();
+}
+
+void Connection::check_deadlines() noexcept {
+  Reactor& reactor = Reactor::current();
+  const Nanos now = reactor.now();
+  if (socket_.output_bytes() == 0 || socket_.bytes_sent() != sent_seen_) {
+    sent_seen_ = socket_.bytes_sent();
+    progress_since_ = now;
+  } else if (now - progress_since_ > limits_.send_timeout) {
+    skip_linger_ = true;
+    abort();
+  }
+  const Nanos in_phase = now - phase_since_;
+  const bool late =
+      (phase_ == Phase::head && in_phase > limits_.head_timeout) ||
+      (phase_ == Phase::body && in_phase > limits_.body_timeout) ||
+      (phase_ == Phase::idle && queue_head_ == nullptr && in_phase > limits_.idle_timeout);
+  if (late) socket_.interrupt_receive();
+  reactor.arm(timer_, now + deadline_check_interval);
+}
+
+void Connection::drain() {
+  draining_ = true;
+  if (phase_ == Phase::idle) {
+    interrupted_ = true;
+    socket_.interrupt_receive();
+  }
+}
+
+void Connection::abort() {
+  closing_ = true;
+  skip_linger_ = true;
+  socket_.abort();
+  changed_.set();
+}
+
+// The answer is sent, then FIN; what the client still sends is read and dropped for a while, since
+// closing with unread bytes would reset the connection and take the answer from the client.
+Task<void> Connection::linger() {
+  Reactor& reactor = Reactor::current();
+  if (!co_await socket_.drained(0)) co_return;
+  static_cast<void>(co_await socket_.shutdown_send());
+  const Nanos deadline = reactor.now() + limits_.linger;
+  const uint64_t bytes_at_start = socket_.bytes_received();
+  reactor.disarm(timer_);
+  struct Interrupt : Timer {
+    explicit Interrupt(Socket& of)
+        : Timer([](Timer& self) noexcept {
+            static_cast<Interrupt&>(self).socket.interrupt_receive();
+          }),
+          socket(of) {}
+    Socket& socket;
+  } timer(socket_);
+  reactor.arm(timer, deadline);
+  for (;;) {
+    Result<std::string_view> bytes = co_await socket_.receive();
+    socket_.release();
+    if (!bytes || bytes->empty()) break;
+    if (socket_.bytes_received() - bytes_at_start > limits_.linger_bytes_max) break;
+  }
+  reactor.disarm(timer);
+}
+
+}  // namespace gyre::http
