@@ -32,6 +32,8 @@ int play(UringNode& node, unsigned me, std::atomic<int>& turn, int turns) {
     backend.reap();
     if (backend.now() - start >= patience) ++lost;
   }
+  // A core that believed a stale IORING_SQ_TASKRUN would spin until the other answers.
+  CHECK(backend.stats().enters < 10 * static_cast<uint64_t>(turns));
   return lost;
 }
 
