@@ -289,10 +289,18 @@ bool Socket::Receive::await_ready() noexcept {
   return ready_;
 }
 
+void Socket::interrupt_receive() noexcept {
+  interrupted_ = true;
+  if (waiting_) readable_.set();
+}
+
 Result<std::string_view> Socket::Receive::await_resume() {
   Socket& socket = socket_;
   socket.waiting_ = false;
-  if (std::exchange(socket.interrupted_, false) && socket.pending_.empty()) {
+  // What arrived in this tick is answered first (the buffers must not be held); the interrupt
+  // stays for the next receive, so that a peer who never pauses can't outrun a deadline.
+  if (socket.interrupted_ && socket.pending_.empty()) {
+    socket.interrupted_ = false;
     return fail(Errc::timed_out);
   }
   if (!socket.pending_.empty()) {

@@ -408,3 +408,54 @@ TEST_CASE("an idle connection keeps no memory of a burst") {
   stage.backend.end_receive(peer, 0);
   stage.finish();
 }
+
+TEST_CASE("an interrupt ends the present or the next receive, once, and comes before the spill") {
+  struct Body {
+    static Task<void> interrupt_soon(Socket& socket) {
+      co_await sleep_for(1);
+      socket.interrupt_receive();
+    }
+    static Task<void> run(Stage& stage) {
+      Socket socket(peer);
+      socket.interrupt_receive();
+      CHECK((co_await socket.receive()).error().code == Errc::timed_out);
+
+      Scope scope;
+      scope.spawn(interrupt_soon(socket));
+      CHECK((co_await socket.receive()).error().code == Errc::timed_out);
+      co_await scope.join();
+
+      stage.backend.receive(peer, "spilled");
+      co_await sleep_for(1);
+      socket.interrupt_receive();
+      CHECK((co_await socket.receive()).error().code == Errc::timed_out);
+      CHECK((co_await socket.receive()).value() == "spilled");
+      co_await socket.close();
+    }
+  };
+  Stage stage;
+  stage.backend.sleep_moves_clock = true;
+  stage.run(Body::run(stage));
+}
+
+TEST_CASE("a peer whose bytes arrive with the interrupt can't outrun it") {
+  struct Deadline : Timer {
+    explicit Deadline(Socket& of)
+        : Timer([](Timer& self) noexcept {
+            static_cast<Deadline&>(self).socket.interrupt_receive();
+          }),
+          socket(of) {}
+    Socket& socket;
+  };
+  Stage stage;
+  Reading reading;
+  reading.go.set();
+  stage.start(read_all(reading));
+  stage.tick(2);
+  Deadline deadline(*reading.socket);
+  stage.reactor.arm(deadline, stage.backend.clock);
+  stage.backend.receive(peer, "x");
+  stage.finish();
+  CHECK(reading.bytes == "x");
+  CHECK(reading.error == Errc::timed_out);
+}
