@@ -56,8 +56,8 @@ install_packages() {
   local as_root=()
   if ((EUID != 0)); then
     command -v sudo >/dev/null ||
-      die "Missing packages, and neither root nor sudo to install them. As root:" \
-        $'\n'"  apt-get install --no-install-recommends ${missing[*]}"
+      die "Missing packages, and neither root nor sudo to install them. As root:"$'\n'\
+"  apt-get install --no-install-recommends ${missing[*]}"
     as_root=(sudo)
   fi
   say "Installing: ${missing[*]}"
