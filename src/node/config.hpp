@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <gyre/result.hpp>
+#include <gyre/store_options.hpp>
 
 #include "node/config_values.hpp"
 #include "node/machine.hpp"
@@ -25,7 +26,6 @@
 
 namespace gyre {
 
-enum class Durability : uint8_t { group, interval, none };
 enum class LogLevel : uint8_t { debug, info, warn, error };
 
 std::string_view to_string(Durability durability);

@@ -1,0 +1,374 @@
+#include "node/core.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include <gyre/time.hpp>
+
+#include "base/assert.hpp"
+#include "base/hash.hpp"
+#include "http/etag.hpp"
+#include "node/entity_exchange.hpp"
+#include "node/node.hpp"
+#include "node/observe.hpp"
+#include "node/scan_exchange.hpp"
+
+namespace gyre {
+
+namespace {
+
+constexpr std::string_view entity_methods = "GET, HEAD, PUT, DELETE";
+constexpr std::string_view read_methods = "GET, HEAD";
+constexpr uint32_t retry_after_s = 1;
+
+constexpr std::string_view known_paths =
+    "unknown path; known are /v0/entity, /v0/entities, /v0/status, /livez, /readyz, /metrics";
+
+}  // namespace
+
+Core::Core(Node& node, unsigned index)
+    : node_(node), index_(index), scratch_(new char[http::parameters_scratch_bytes]) {
+  const ServeConfig& config = node.config();
+  limits_.body_bytes_max = config.value_bytes_max;
+  limits_.head_timeout = milliseconds(static_cast<int64_t>(config.head_timeout_ms));
+  limits_.body_timeout = milliseconds(static_cast<int64_t>(config.body_timeout_ms));
+  limits_.idle_timeout = milliseconds(static_cast<int64_t>(config.idle_timeout_ms));
+  limits_.send_timeout = milliseconds(static_cast<int64_t>(config.send_timeout_ms));
+}
+
+Core::~Core() {
+  GYRE_ASSERT(connections_ == nullptr);
+}
+
+// --- life
+// ----------------------------------------------------------------------------------------------
+
+void Core::start() {
+  scope_ = std::make_unique<Scope>(nullptr, "core");
+  accept_scope_ = std::make_unique<Scope>(nullptr, "accept");
+}
+
+Task<Result<void>> Core::listen(bool probe) {
+  const ServeConfig& config = node_.config();
+  Result<void> opened = co_await listener_.open({.address = config.listen.host,
+                                                 .port = port_ != 0 ? port_ : config.listen.port,
+                                                 .reuse_port = node_.cores() > 1,
+                                                 .probe_port = probe});
+  if (!opened && opened.error().os_error == EADDRINUSE) {
+    co_return fail(Errc::busy,
+                   fmt::format("{}:{} is in use by another process: stop it, or choose another "
+                               "address with --listen",
+                               config.listen.host, config.listen.port));
+  }
+  if (!opened) {
+    co_return fail(Error::from_errno(
+        opened.error().os_error,
+        fmt::format("cannot listen on {}:{}", config.listen.host, config.listen.port)));
+  }
+  port_ = node_.port_of(listener_.fd());
+  co_return opened;
+}
+
+void Core::accept() {
+  accept_scope_->spawn(run_acceptor());
+}
+
+Task<void> Core::run_acceptor() {
+  Acceptor acceptor(node_.counts(), node_.sinks());
+  Result<void> ended = co_await acceptor.run(listener_);
+  if (!ended) {
+    Reactor::current().log("error", "event=accept_ended " + ended.error().message());
+  }
+}
+
+Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
+  const ServeConfig& config = node_.config();
+  const uint32_t count = directory.shard_count();
+  shards_.resize(count);
+  uint32_t mine = 0;
+  for (uint32_t shard = 0; shard < count; ++shard) mine += node_.owner_of(shard) == index_;
+  const MemoryPlan& plan = config.memory_plan;
+  write_memory_ =
+      std::make_unique<Semaphore>(plan.memtable_bytes_per_shard * std::max<uint32_t>(mine, 1));
+  transit_memory_ = std::make_unique<Semaphore>(plan.transit_bytes_per_core);
+  clock_ = HybridClock(directory.node_number(), static_cast<uint16_t>(index_));
+  for (uint32_t shard = 0; shard < count; ++shard) {
+    if (node_.owner_of(shard) != index_) continue;
+    ShardOptions options;
+    options.directory = directory.shard_path(shard);
+    options.identity = directory.shard_identity(shard);
+    options.log_salt = directory.log_salt(shard);
+    options.durability = config.durability;
+    // One active and up to two immutable memtables share the reservation.
+    options.memtable_bytes_max =
+        std::clamp<uint64_t>(plan.memtable_bytes_per_shard / 3, 1u << 20, 64u << 20);
+    options.cache_bytes = plan.cache_bytes_per_shard;
+    options.compaction.base_bytes_min =
+        std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
+    Result<std::unique_ptr<Shard>> opened =
+        co_await Shard::open(std::move(options), {.write_memory = *write_memory_, .clock = clock_});
+    if (!opened) co_return fail(opened.error());
+    shards_[shard] = std::move(*opened);
+  }
+  co_return Result<void>{};
+}
+
+Task<bool> Core::drain(Nanos deadline) {
+  Reactor& reactor = Reactor::current();
+  accept_scope_->request_stop();
+  co_await accept_scope_->join();
+  co_await listener_.close();
+  for (http::Connection* at = connections_; at != nullptr; at = at->next) at->drain();
+  struct Cut : Timer {
+    explicit Cut(Core& of)
+        : Timer([](Timer& self) noexcept {
+            Core& core = static_cast<Cut&>(self).core;
+            static_cast<Cut&>(self).struck = true;
+            for (http::Connection* at = core.connections_; at != nullptr; at = at->next)
+              at->abort();
+          }),
+          core(of) {}
+    Core& core;
+    bool struck = false;
+  } cut(*this);
+  reactor.arm(cut, deadline);
+  while (connections_ != nullptr) {
+    connections_gone_.reset();
+    if (!co_await connections_gone_.wait()) break;
+  }
+  reactor.disarm(cut);
+  co_return !cut.struck;
+}
+
+Task<Result<void>> Core::close_shards() {
+  Result<void> result{};
+  co_await scope_->join();
+  for (auto& shard : shards_) {
+    if (!shard) continue;
+    if (Result<void> closed = co_await shard->close(true); !closed && result) result = closed;
+    shard.reset();
+  }
+  scope_.reset();
+  accept_scope_.reset();
+  co_return result;
+}
+
+// --- connections
+// -----------------------------------------------------------------------------------
+
+void Core::connected(int fd) noexcept {
+  Reactor& reactor = Reactor::current();
+  const uint64_t connections_max = node_.config().connections_max / node_.cores() + 1;
+  if (state_ == NodeState::draining || stats_.connections_open >= connections_max) {
+    ++stats_.connections_refused;
+    node_.counts().closed(index_);
+    close_detached(reactor, fd);
+    return;
+  }
+  ++stats_.connections_accepted;
+  ++stats_.connections_open;
+  auto* connection = new http::Connection(fd, *this, limits_);
+  connection->next = connections_;
+  if (connections_ != nullptr) connections_->previous = connection;
+  connections_ = connection;
+  scope_->spawn(serve_connection(connection));
+}
+
+Task<void> Core::serve_connection(http::Connection* connection) {
+  co_await connection->run();
+  delete connection;
+}
+
+void Core::connection_closed(http::Connection& connection) noexcept {
+  if (connection.next != nullptr) connection.next->previous = connection.previous;
+  (connection.previous != nullptr ? connection.previous->next : connections_) = connection.next;
+  --stats_.connections_open;
+  node_.counts().closed(index_);
+  if (connections_ == nullptr) connections_gone_.set();
+}
+
+// --- requests
+// ----------------------------------------------------------------------------------------
+
+http::Exchange* Core::refuse(http::Connection& connection, uint16_t status, std::string_view reason,
+                             std::string_view allow) {
+  count_status(status);
+  connection.answer_error(status, reason, status == 503 ? retry_after_s : 0, allow);
+  return nullptr;
+}
+
+http::Exchange* Core::start(http::Connection& connection, const http::RequestHead& head) {
+  std::string_view path = head.path;
+  if (path == "/v0/entity") return entity(connection, head);
+  char decoded[64];
+  if (path.find('%') != std::string_view::npos) {
+    const http::Decoded result = http::percent_decode(path, decoded, http::Plus::is_plus);
+    if (result.status == http::Decoded::Status::malformed) {
+      return refuse(connection, 400, "the path is not percent-encoded correctly");
+    }
+    path = result.status == http::Decoded::Status::ok ? result.text : std::string_view();
+    if (path == "/v0/entity") return entity(connection, head);
+  }
+  if (path == "/v0/entities") return entities(connection, head);
+  const bool reads = head.method == http::Method::get || head.method == http::Method::head;
+  if (is_observed(path)) {
+    if (!reads) return refuse(connection, 405, "only GET and HEAD are allowed here", read_methods);
+    return observe(connection, head, path);
+  }
+  count(RequestKind::other);
+  return refuse(connection, 400, known_paths);
+}
+
+http::Exchange* Core::observe(http::Connection& connection, const http::RequestHead& head,
+                              std::string_view path) {
+  count(RequestKind::status);
+  if (path == "/v0/status") {
+    if (state_ == NodeState::serving) {
+      count_status(200);
+      connection.answer_text(200, "", http::ContentType::none);
+      return nullptr;
+    }
+    return refuse(connection, 503,
+                  state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
+  }
+  return new ObserveExchange(connection, *this, path, head.query);
+}
+
+http::Exchange* Core::entity(http::Connection& connection, const http::RequestHead& head) {
+  using http::Method;
+  const bool known = head.method == Method::get || head.method == Method::head ||
+                     head.method == Method::put || head.method == Method::del;
+  if (!known) {
+    count(RequestKind::other);
+    return refuse(connection, 405, "only GET, HEAD, PUT and DELETE are allowed here",
+                  entity_methods);
+  }
+  const http::ParametersResult parsed =
+      http::parse_parameters(head.query, {scratch_.get(), http::parameters_scratch_bytes});
+  if (!parsed.error.empty()) return refuse(connection, 400, parsed.error);
+  const http::Parameters& parameters = parsed.parameters;
+  if (!parameters.id || parameters.id->empty()) {
+    return refuse(connection, 400, "the parameter id is missing or empty; use /v0/entity?id=KEY");
+  }
+  if (parameters.id->size() > limits::http_key_bytes_max) {
+    return refuse(connection, 400, "the key is longer than 65536 bytes");
+  }
+  const http::Replicas replicas = http::resolve_replicas(parameters, 1, node_.config().replication);
+  if (!replicas.error.empty()) return refuse(connection, 400, replicas.error);
+  if (head.has_if_match) {
+    return refuse(connection, 501,
+                  "If-Match is not supported: conditional writes do not exist yet");
+  }
+  if (state_ != NodeState::serving) {
+    return refuse(connection, 503,
+                  state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
+  }
+  if (head.method == Method::get || head.method == Method::head) {
+    return entity_get(connection, head, *parameters.id);
+  }
+  if (head.has_if_none_match) {
+    return refuse(connection, 501,
+                  "If-None-Match is not supported here: conditional writes do not exist yet");
+  }
+  return entity_write(connection, head, *parameters.id, parameters);
+}
+
+// The fast path: a value in this core's memory is answered here, without any object.
+http::Exchange* Core::entity_get(http::Connection& connection, const http::RequestHead& head,
+                                 std::string_view key) {
+  count(RequestKind::get);
+  const uint32_t shard_number = node_.shard_for(key);
+  const unsigned owner = node_.owner_of(shard_number);
+  const uint64_t key_hash = connection.has_unsafe() ? hash64(key) : 0;
+  if (owner == index_ && connection.may_answer_now() && !head.has_body()) {
+    StoreRead read;
+    switch (shards_[shard_number]->try_get(key, Reactor::current().wall_ms(), read)) {
+      case ReadOutcome::absent:
+        return refuse(connection, 404, "no value is stored under this key");
+      case ReadOutcome::found:
+        if (read.large) break;
+        if (head.has_if_none_match &&
+            http::if_none_match_matches(head.if_none_match, read.version)) {
+          break;
+        }
+        answer_value(connection, read);
+        return nullptr;
+      case ReadOutcome::wait:
+        break;
+    }
+  }
+  auto* exchange =
+      new ReadExchange(connection, *this, shard_number, owner, key, head.if_none_match);
+  exchange->key_hash = key_hash;
+  return exchange;
+}
+
+void Core::answer_value(http::Connection& connection, const StoreRead& read) {
+  const http::AnswerStyle& style = connection.style();
+  if (style.close) connection.close_after_answer();
+  count_status(200);
+  Socket& out = connection.socket();
+  const bool together =
+      http::response_head_bytes_max + read.value.size() <= Socket::reserve_bytes_max;
+  char* at = out.reserve(together ? http::response_head_bytes_max + read.value.size()
+                                  : http::response_head_bytes_max);
+  char* end = http::write_response_head(at, {.status = 200,
+                                             .close = style.close,
+                                             .say_keep_alive = style.say_keep_alive,
+                                             .content_type = http::ContentType::bytes,
+                                             .content_length = read.value.size(),
+                                             .etag = read.version});
+  if (style.head_only || !together) {
+    out.commit(static_cast<size_t>(end - at));
+    if (!style.head_only) out.append(read.value);
+    return;
+  }
+  std::memcpy(end, read.value.data(), read.value.size());
+  out.commit(static_cast<size_t>(end - at) + read.value.size());
+}
+
+http::Exchange* Core::entity_write(http::Connection& connection, const http::RequestHead& head,
+                                   std::string_view key, const http::Parameters& parameters) {
+  const bool is_put = head.method == http::Method::put;
+  count(is_put ? RequestKind::put : RequestKind::del);
+  uint64_t expire_at_ms = 0;
+  if (is_put && parameters.ttl_ms) {
+    expire_at_ms = Reactor::current().wall_ms() + *parameters.ttl_ms;
+  }
+  const uint32_t shard_number = node_.shard_for(key);
+  auto* exchange = new WriteExchange(connection, *this, shard_number, node_.owner_of(shard_number),
+                                     is_put ? Kind::value : Kind::tombstone, key, expire_at_ms,
+                                     head.chunked, head.content_length);
+  exchange->key_hash = hash64(key);
+  return exchange;
+}
+
+http::Exchange* Core::entities(http::Connection& connection, const http::RequestHead& head) {
+  count(RequestKind::range);
+  if (head.method != http::Method::get) {
+    return refuse(connection, 405, "only GET is allowed here", "GET");
+  }
+  const http::ParametersResult parsed =
+      http::parse_parameters(head.query, {scratch_.get(), http::parameters_scratch_bytes});
+  if (!parsed.error.empty()) return refuse(connection, 400, parsed.error);
+  const http::Parameters& parameters = parsed.parameters;
+  if (!parameters.start || parameters.start->empty()) {
+    return refuse(connection, 400,
+                  "the parameter start is missing or empty; use /v0/entities?start=KEY[&end=KEY]");
+  }
+  if (parameters.end && parameters.end->empty()) {
+    return refuse(connection, 400, "the parameter end is empty; leave it out for an open end");
+  }
+  const http::Replicas replicas = http::resolve_replicas(parameters, 1, node_.config().replication);
+  if (!replicas.error.empty()) return refuse(connection, 400, replicas.error);
+  if (state_ != NodeState::serving) {
+    return refuse(connection, 503,
+                  state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
+  }
+  return new ScanExchange(connection, *this, *parameters.start,
+                          parameters.end.value_or(std::string_view()));
+}
+
+}  // namespace gyre

@@ -1,0 +1,116 @@
+// The part of a node that lives on one core: its storage shards, its connections, its answers.
+// Every member belongs to that core's thread; cores talk through messages only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gyre/acceptor.hpp>
+#include <gyre/reactor.hpp>
+#include <gyre/scope.hpp>
+#include <gyre/socket.hpp>
+#include <gyre/sync.hpp>
+
+#include "http/connection.hpp"
+#include "http/target.hpp"
+#include "node/config.hpp"
+#include "store/data_directory.hpp"
+#include "store/shard.hpp"
+
+namespace gyre {
+
+class Core;
+class Node;
+
+enum class NodeState : uint8_t { recovering, serving, draining };
+
+struct CoreStats {
+  uint64_t requests_by_kind[8] = {};    // RequestKind
+  uint64_t responses_by_class[6] = {};  // 2xx at [2] …
+  uint64_t requests_forwarded = 0;      // to another core of this node
+  uint64_t connections_accepted = 0;
+  uint64_t connections_refused = 0;
+  uint64_t connections_open = 0;
+};
+
+enum class RequestKind : uint8_t { get, put, del, range, status, other };
+
+class Core final : public ConnectionSink, public http::Handler {
+ public:
+  Core(Node& node, unsigned index);
+  ~Core() override;
+
+  unsigned index() const { return index_; }
+  Node& node() { return node_; }
+  NodeState state() const { return state_; }
+  void set_state(NodeState state) { state_ = state; }
+
+  // --- life, on this core -----------------------------------------------------------------------
+  void start();  // once the reactor runs
+  Task<Result<void>> listen(bool probe);
+  void accept();
+  Task<Result<void>> open_shards(const DataDirectory& directory);
+  // Stops accepting, lets requests under way end, closes idle connections; after `deadline`
+  // connections are cut.
+  Task<bool> drain(Nanos deadline);
+  Task<Result<void>> close_shards();
+  uint16_t port() const { return port_; }
+  void set_port(uint16_t port) { port_ = port; }
+
+  // --- data
+  // ---------------------------------------------------------------------------------------- The
+  // shard, if this core owns it.
+  Shard& shard(uint32_t number) { return *shards_[number]; }
+  bool has_shard(uint32_t number) const { return number < shards_.size() && shards_[number]; }
+  const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
+  Semaphore& write_memory() { return *write_memory_; }
+  Semaphore& transit_memory() { return *transit_memory_; }
+  Scope& scope() { return *scope_; }
+  CoreStats& stats() { return stats_; }
+
+  // --- ConnectionSink, http::Handler
+  // ----------------------------------------------------------------
+  void connected(int fd) noexcept override;
+  http::Exchange* start(http::Connection& connection, const http::RequestHead& head) override;
+  void connection_closed(http::Connection& connection) noexcept override;
+
+  void count(RequestKind kind) { ++stats_.requests_by_kind[static_cast<size_t>(kind)]; }
+  void count_status(uint16_t status) { ++stats_.responses_by_class[status / 100 % 6]; }
+
+ private:
+  http::Exchange* entity(http::Connection& connection, const http::RequestHead& head);
+  http::Exchange* entity_get(http::Connection& connection, const http::RequestHead& head,
+                             std::string_view key);
+  void answer_value(http::Connection& connection, const StoreRead& read);
+  http::Exchange* entity_write(http::Connection& connection, const http::RequestHead& head,
+                               std::string_view key, const http::Parameters& parameters);
+  http::Exchange* entities(http::Connection& connection, const http::RequestHead& head);
+  http::Exchange* observe(http::Connection& connection, const http::RequestHead& head,
+                          std::string_view path);
+  http::Exchange* refuse(http::Connection& connection, uint16_t status, std::string_view reason,
+                         std::string_view allow = {});
+  Task<void> serve_connection(http::Connection* connection);
+  Task<void> run_acceptor();
+
+  Node& node_;
+  unsigned index_;
+  NodeState state_ = NodeState::recovering;
+  std::vector<std::unique_ptr<Shard>> shards_;  // by number; empty where another core owns it
+  std::unique_ptr<Semaphore> write_memory_;
+  std::unique_ptr<Semaphore> transit_memory_;
+  HybridClock clock_;
+  http::ConnectionLimits limits_;
+  std::unique_ptr<char[]> scratch_;  // decoded parameters of the request at hand
+  http::Connection* connections_ = nullptr;
+  Event connections_gone_;
+  Listener listener_;
+  uint16_t port_ = 0;
+  std::unique_ptr<Scope> scope_;
+  std::unique_ptr<Scope> accept_scope_;
+  CoreStats stats_;
+};
+
+}  // namespace gyre

@@ -1,0 +1,384 @@
+#include "node/entity_exchange.hpp"
+
+#include <cstring>
+
+#include <gyre/call.hpp>
+#include <gyre/time.hpp>
+
+#include "base/assert.hpp"
+#include "http/etag.hpp"
+#include "node/node.hpp"
+
+namespace gyre {
+
+namespace {
+
+// How long a write waits for memory before the client is told to come back.
+constexpr Nanos memory_patience = milliseconds(250);
+constexpr Nanos body_memory_patience = seconds(10);
+constexpr uint32_t retry_after_s = 1;
+constexpr size_t stream_output_bytes = 512u << 10;
+
+// A wait for memory with an end.
+Task<Result<void>> acquire(Semaphore& memory, uint64_t bytes) {
+  if (!co_await memory.acquire(bytes)) co_return fail(Errc::cancelled);
+  co_return Result<void>{};
+}
+
+void write_head(Socket& out, const http::ResponseHead& head) {
+  char* at = out.reserve(http::response_head_bytes_max);
+  char* end = http::write_response_head(at, head);
+  out.commit(static_cast<size_t>(end - at));
+}
+
+void write_failure(Socket& out, const http::AnswerStyle& style, uint16_t status,
+                   std::string_view reason) {
+  char* at = out.reserve(http::error_answer_bytes_max);
+  char* end = http::write_error_answer(at, {.status = status,
+                                            .reason = reason,
+                                            .close = style.close,
+                                            .say_keep_alive = style.say_keep_alive,
+                                            .without_body = style.head_only,
+                                            .retry_after_s = status == 503 ? retry_after_s : 0});
+  out.commit(static_cast<size_t>(end - at));
+}
+
+}  // namespace
+
+// --- travelling
+// --------------------------------------------------------------------------------------
+
+void EntityExchange::go_to_owner() {
+  if (owner_ == core_.index()) {
+    work(core_);
+    return;
+  }
+  ++core_.stats().requests_forwarded;
+  deliver = [](Message& self, Reactor&) noexcept {
+    auto& exchange = static_cast<EntityExchange&>(self);
+    exchange.work(exchange.core_.node().core(exchange.owner_));
+  };
+  Reactor::current().send(owner_, *this);
+}
+
+void EntityExchange::go_back() {
+  if (owner_ == core_.index()) {
+    connection().finished(*this);
+    return;
+  }
+  deliver = [](Message& self, Reactor&) noexcept {
+    auto& exchange = static_cast<EntityExchange&>(self);
+    exchange.connection().finished(exchange);
+  };
+  Reactor::current().send(core_.index(), *this);
+}
+
+// --- reading
+// -----------------------------------------------------------------------------------------
+
+ReadExchange::ReadExchange(http::Connection& connection, Core& core, uint32_t shard, unsigned owner,
+                           std::string_view key, std::string_view if_none_match)
+    : EntityExchange(connection, core, shard, owner), key_(key), if_none_match_(if_none_match) {}
+
+namespace {
+// Carries a stream back to the core that must destroy it.
+struct Disposal : Message {
+  std::unique_ptr<LargeValueStream> stream;
+};
+}  // namespace
+
+ReadExchange::~ReadExchange() {
+  if (transit_bytes_ != 0) core_.transit_memory().release(transit_bytes_);
+  if (!large_ || owner_ == core_.index()) return;
+  auto* disposal = new Disposal;
+  disposal->stream = std::move(large_);
+  disposal->deliver = [](Message& self, Reactor&) noexcept {
+    delete static_cast<Disposal*>(&self);
+  };
+  Reactor::current().send(owner_, *disposal);
+}
+
+void ReadExchange::begin() {
+  go_to_owner();
+}
+
+void ReadExchange::work(Core& owner) {
+  StoreRead read;
+  Shard& shard = owner.shard(shard_);
+  switch (shard.try_get(key_, Reactor::current().wall_ms(), read)) {
+    case ReadOutcome::found:
+      take(std::move(read));
+      break;
+    case ReadOutcome::absent:
+      status_ = 404;
+      break;
+    case ReadOutcome::wait:
+      owner.scope().spawn(work_slowly(owner));
+      return;
+  }
+  go_back();
+}
+
+Task<void> ReadExchange::work_slowly(Core& owner) {
+  StoreRead read;
+  Result<bool> found = co_await owner.shard(shard_).get(key_, Reactor::current().wall_ms(), read);
+  if (!found) {
+    status_ = 500;
+    failure_ = found.error().message();
+  } else if (*found) {
+    take(std::move(read));
+  } else {
+    status_ = 404;
+  }
+  go_back();
+}
+
+void ReadExchange::take(StoreRead&& read) {
+  status_ = 200;
+  version_ = read.version;
+  size_bytes_ = read.size_bytes;
+  if (read.large) {
+    Result<LargeValueStream> stream = LargeValueStream::open(std::move(read));
+    if (!stream) {
+      status_ = 500;
+      failure_ = stream.error().message();
+      return;
+    }
+    large_ = std::make_unique<LargeValueStream>(std::move(*stream));
+    is_stream = true;
+    return;
+  }
+  if (read.value.size() <= sizeof inline_) {
+    std::memcpy(inline_, read.value.data(), read.value.size());
+    value_ = {inline_, read.value.size()};
+  } else {
+    body_.assign(read.value);
+    value_ = body_;
+  }
+}
+
+void ReadExchange::respond(http::Connection& to) {
+  core_.count_status(status_);
+  if (status_ != 200) {
+    is_stream = false;
+    write_failure(
+        to.socket(), style, status_,
+        status_ == 404 ? "no value is stored under this key" : std::string_view(failure_));
+    return;
+  }
+  http::ResponseHead head{.status = 200,
+                          .close = style.close,
+                          .say_keep_alive = style.say_keep_alive,
+                          .content_type = http::ContentType::bytes,
+                          .content_length = size_bytes_,
+                          .etag = version_};
+  if (!if_none_match_.empty() && http::if_none_match_matches(if_none_match_, version_)) {
+    head.status = 304;
+    head.body = http::ResponseHead::Body::none;
+    is_stream = false;
+    write_head(to.socket(), head);
+    return;
+  }
+  write_head(to.socket(), head);
+  if (style.head_only) {
+    is_stream = false;
+    return;
+  }
+  if (!is_stream) to.socket().append(value_);
+}
+
+// The next piece of a large value; a view into piece_ if it came from another core.
+Task<Result<std::string_view>> ReadExchange::next_piece() {
+  if (owner_ == core_.index()) co_return co_await large_->next();
+  Result<bool> more = co_await spawn_on(owner_, [this]() { return fetch_piece(this); });
+  if (!more) co_return fail(more.error());
+  co_return std::string_view(piece_);
+}
+
+Task<Result<bool>> ReadExchange::fetch_piece(ReadExchange* self) {
+  Result<std::string_view> piece = co_await self->large_->next();
+  if (!piece) co_return fail(piece.error());
+  self->piece_.assign(*piece);
+  co_return !piece->empty();
+}
+
+Task<bool> ReadExchange::stream(http::Connection& to) {
+  const uint64_t memory = LargeReader::memory_bytes_expected(size_bytes_) + stream_output_bytes;
+  const uint64_t wanted = std::min<uint64_t>(memory, core_.transit_memory().capacity());
+  Result<void> reserved =
+      co_await with_timeout<void>(body_memory_patience, acquire(core_.transit_memory(), wanted));
+  if (!reserved) co_return false;  // the head is out: cutting the connection says it
+  transit_bytes_ = wanted;
+  uint64_t sent = 0;
+  for (;;) {
+    Result<std::string_view> piece = co_await next_piece();
+    if (!piece) {
+      Reactor::current().log("error", "event=read_failed " + piece.error().message());
+      co_return false;
+    }
+    if (piece->empty()) break;
+    sent += piece->size();
+    to.socket().append(*piece);
+    if (!co_await to.socket().drained(stream_output_bytes / 2)) co_return false;
+  }
+  co_return sent == size_bytes_;
+}
+
+// --- writing
+// -----------------------------------------------------------------------------------------
+
+WriteExchange::WriteExchange(http::Connection& connection, Core& core, uint32_t shard,
+                             unsigned owner, Kind kind, std::string_view key, uint64_t expire_at_ms,
+                             bool chunked, uint64_t content_length)
+    : EntityExchange(connection, core, shard, owner),
+      key_(key),
+      chunked_(chunked),
+      content_length_(content_length) {
+  unsafe = true;
+  record.kind = kind;
+  record.expire_at_ms = expire_at_ms;
+  status_ = kind == Kind::tombstone ? 202 : 201;
+  if (!chunked_ && content_length_ > view_bytes_max) buffer.expect(content_length_);
+}
+
+WriteExchange::~WriteExchange() {
+  if (transit_bytes_ != 0) core_.transit_memory().release(transit_bytes_);
+}
+
+// A body of known length is reserved whole with its first piece, so that two half-received ones
+// can't starve each other; a chunked one grows.
+uint64_t WriteExchange::transit_wanted(size_t piece_bytes) const {
+  if (!chunked_) return transit_bytes_ == 0 ? content_length_ : 0;
+  return piece_bytes;
+}
+
+bool WriteExchange::take_body(std::string_view piece, bool whole) {
+  if (record.kind == Kind::tombstone) return true;  // a body of a DELETE means nothing
+  if (whole && piece.size() <= view_bytes_max) {
+    view_ = piece;
+    return true;
+  }
+  const uint64_t wanted = transit_wanted(piece.size());
+  if (wanted != 0) {
+    if (!core_.transit_memory().try_acquire(wanted)) return false;
+    transit_bytes_ += wanted;
+  }
+  buffer.append(piece);
+  return true;
+}
+
+Task<bool> WriteExchange::make_room(size_t size_bytes) {
+  const uint64_t wanted = transit_wanted(size_bytes);
+  // A chunked body that has taken memory must not wait for others who have too.
+  const Nanos patience = chunked_ && transit_bytes_ != 0 ? memory_patience : body_memory_patience;
+  Result<void> acquired =
+      co_await with_timeout<void>(patience, acquire(core_.transit_memory(), wanted));
+  if (!acquired) {
+    status_ = 503;
+    failure_ = "no memory for the body now; try again";
+    co_return false;
+  }
+  core_.transit_memory().release(wanted);  // take_body takes it at once: nothing runs in between
+  co_return true;
+}
+
+void WriteExchange::detach_body() {
+  if (view_.empty()) return;
+  buffer.append(view_);
+  view_ = {};
+}
+
+void WriteExchange::begin() {
+  if (status_ == 503) {
+    connection().finished(*this);
+    return;
+  }
+  record.key = key_;
+  if (owner_ != core_.index() && !view_.empty()) {
+    if (view_.size() <= sizeof inline_) {
+      std::memcpy(inline_, view_.data(), view_.size());
+      view_ = {inline_, view_.size()};
+    } else {
+      detach_body();
+    }
+  }
+  go_to_owner();
+}
+
+void WriteExchange::work(Core& owner) {
+  const size_t value_bytes = buffer.empty() ? view_.size() : buffer.size();
+  charged_bytes = StoreWrite::charge_for(key_.size(), value_bytes);
+  if (owner.write_memory().try_acquire(charged_bytes)) {
+    submit(owner);
+    return;
+  }
+  owner.shard(shard_).memory_wanted();
+  if (charged_bytes > owner.write_memory().capacity()) {
+    charged_bytes = 0;
+    failure_ = "the value is larger than the memory for writes; raise --memory";
+    ended(Errc::too_large);
+    return;
+  }
+  if (owner_ == core_.index()) detach_body();
+  owner.scope().spawn(work_with_patience(owner));
+}
+
+Task<void> WriteExchange::work_with_patience(Core& owner) {
+  Result<void> acquired =
+      co_await with_timeout<void>(memory_patience, acquire(owner.write_memory(), charged_bytes));
+  if (!acquired) {
+    charged_bytes = 0;
+    ended(Errc::overloaded);
+    co_return;
+  }
+  submit(owner);
+}
+
+void WriteExchange::submit(Core& owner) {
+  if (buffer.empty()) {
+    record.value = view_;
+  } else {
+    record.value_buffer = &buffer;
+  }
+  done = [](StoreWrite& self, Errc result) noexcept {
+    static_cast<WriteExchange&>(self).ended(result);
+  };
+  const Errc verdict = owner.shard(shard_).write(*this);
+  if (verdict == Errc::ok) return;
+  owner.write_memory().release(std::exchange(charged_bytes, 0));
+  if (verdict == Errc::read_only) failure_ = owner.shard(shard_).read_only_reason();
+  ended(verdict);
+}
+
+void WriteExchange::ended(Errc result) {
+  switch (result) {
+    case Errc::ok:
+      break;
+    case Errc::too_large:
+      status_ = 413;
+      break;
+    case Errc::read_only:
+      status_ = 503;
+      if (failure_.empty()) failure_ = "the storage has failed; writes are refused";
+      break;
+    default:
+      status_ = 503;
+      failure_ = "the store can't take more writes now; try again";
+      break;
+  }
+  go_back();
+}
+
+void WriteExchange::respond(http::Connection& to) {
+  core_.count_status(status_);
+  if (status_ >= 400) {
+    write_failure(to.socket(), style, status_, failure_);
+    return;
+  }
+  write_head(to.socket(), {.status = status_,
+                           .close = style.close,
+                           .say_keep_alive = style.say_keep_alive,
+                           .etag = record.version});
+}
+
+}  // namespace gyre

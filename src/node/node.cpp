@@ -1,0 +1,200 @@
+#include "node/node.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <gyre/call.hpp>
+#include <gyre/time.hpp>
+#include <gyre/when.hpp>
+
+namespace gyre {
+
+namespace {
+
+// Requests under way get this long when the node is told to stop; then connections are cut. With
+// closing the store it stays within the promised 10 s.
+constexpr Nanos drain_patience = seconds(6);
+
+Task<Result<bool>> as_bool(Task<Result<void>> task) {
+  Result<void> result = co_await std::move(task);
+  if (!result) co_return fail(result.error());
+  co_return true;
+}
+
+// Delivers SIGINT and SIGTERM, one after another.
+class Signals {
+ public:
+  Signals() {
+    op_.code = OpCode::signal;
+    op_.on_complete = [](Op& op, Completion completion) noexcept {
+      Signals& signals = static_cast<SignalOp&>(op).signals;
+      if (completion.result > 0) {
+        ++signals.received_;
+        signals.event_.set();
+        if (signals.received_ > 1 && signals.second_ != nullptr) signals.second_(130);
+      }
+      if (!completion.more) signals.ended_.set();
+    };
+    Reactor::current().submit(op_);
+  }
+  Task<void> first() { static_cast<void>(co_await event_.wait()); }
+  void on_second(void (*handler)(int)) { second_ = handler; }
+  Task<void> close() {
+    Reactor::current().cancel(op_);
+    while (op_.in_flight) {
+      ended_.reset();
+      co_await detail::Uninterrupted{ended_};
+    }
+  }
+
+ private:
+  struct SignalOp : Op {
+    explicit SignalOp(Signals& of) : signals(of) {}
+    Signals& signals;
+  };
+  SignalOp op_{*this};
+  Event event_;
+  Event ended_;
+  int received_ = 0;
+  void (*second_)(int) = nullptr;
+};
+
+}  // namespace
+
+Node::Node(const ServeConfig& config, const Environment& environment)
+    : config_(config), environment_(environment), fabric_(config.cores), counts_(config.cores) {
+  for (unsigned core = 0; core < config.cores; ++core) {
+    cores_.push_back(std::make_unique<Core>(*this, core));
+    sinks_.push_back(cores_.back().get());
+    stop_events_.push_back(std::make_unique<Event>());
+  }
+}
+
+Node::~Node() = default;
+
+Task<void> Node::run(unsigned index) {
+  cores_[index]->start();
+  if (index == 0) {
+    co_await lead();
+  } else {
+    co_await follow(*cores_[index]);
+  }
+}
+
+Task<void> Node::follow(Core& core) {
+  // Everything happens through messages from core 0.
+  static_cast<void>(co_await stop_events_[core.index()]->wait());
+}
+
+void Node::report(const Error& error) {
+  Reactor::current().log("error", fmt::format("event=start_failed {}", error.message()));
+  exit_code_ = 1;
+}
+
+// Every core, at the same time.
+Task<Result<void>> Node::on_all(Task<Result<void>> (*work)(Node& node, Core& core)) {
+  std::vector<Task<Result<bool>>> tasks;
+  for (unsigned core = 0; core < cores(); ++core) tasks.push_back(on_one(core, work));
+  for (const Result<bool>& result : co_await when_all<Result<bool>>(std::move(tasks))) {
+    if (!result) co_return fail(result.error());
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<bool>> Node::on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core)) {
+  co_return co_await spawn_on(core,
+                              [this, core, work]() { return as_bool(work(*this, *cores_[core])); });
+}
+
+Task<Result<void>> Node::start_all() {
+  Core& first = *cores_[0];
+  Result<DataDirectory> opened =
+      co_await DataDirectory::open(config_.data, config_.shards.value_or(config_.cores));
+  if (!opened) co_return fail(opened.error());
+  directory_ = std::move(*opened);
+  shard_count_ = directory_.shard_count();
+  if (shard_count_ < cores()) {
+    co_return fail(Errc::invalid,
+                   fmt::format("{} was made with {} storage shards, which cannot keep {} cores "
+                               "busy: start with --cores {}",
+                               config_.data, shard_count_, cores(), shard_count_));
+  }
+  if (Result<void> listening = co_await first.listen(true); !listening) co_return listening;
+  // From here on clients get 503 instead of a refused connection.
+  Result<void> listening = co_await on_all(
+      [](Node& node, Core& core) -> Task<Result<void>> { return listen_and_accept(node, core); });
+  if (!listening) co_return listening;
+  co_return co_await on_all([](Node& node, Core& core) -> Task<Result<void>> {
+    return core.open_shards(node.directory_);
+  });
+}
+
+Task<Result<void>> Node::listen_and_accept(Node& node, Core& core) {
+  if (core.index() != 0) {
+    core.set_port(node.cores_[0]->port());
+    if (Result<void> listening = co_await core.listen(false); !listening) co_return listening;
+  }
+  core.accept();
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Node::serve_from_now(Node&, Core& core) {
+  core.set_state(NodeState::serving);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Node::drain_core(Node&, Core& core) {
+  core.set_state(NodeState::draining);
+  if (!co_await core.drain(Reactor::current().now() + drain_patience)) {
+    Reactor::current().log("warn", "event=connections_cut reason=\"not finished in time\"");
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Node::close_core(Node&, Core& core) {
+  co_return co_await core.close_shards();
+}
+
+Task<void> Node::lead() {
+  {
+    Signals signals;
+    signals.on_second(environment_.exit_now);
+    Result<void> started = co_await start_all();
+    if (started) {
+      static_cast<void>(co_await on_all(&Node::serve_from_now));
+      print_ready();
+      co_await signals.first();
+    } else {
+      report(started.error());
+    }
+    static_cast<void>(co_await on_all(&Node::drain_core));
+    if (Result<void> closed = co_await on_all(&Node::close_core); !closed && started) {
+      Reactor::current().log("error", "event=close_failed " + closed.error().message());
+      exit_code_ = 1;
+    }
+    co_await directory_.close();
+    co_await signals.close();
+  }
+  for (unsigned core = 1; core < cores(); ++core) {
+    co_await call_on(core, [this, core] {
+      stop_events_[core]->set();
+      return true;
+    });
+  }
+}
+
+void Node::print_ready() {
+  uint64_t records = 0;
+  for (const auto& core : cores_) {
+    for (const auto& shard : core->shards()) {
+      if (shard) records += shard->stats().records_recovered;
+    }
+  }
+  environment_.print(fmt::format(
+      "gyre serves http://{}:{} cores={} shards={} durability={} data={} records_recovered={}\n",
+      config_.listen.host, cores_[0]->port(), cores(), shard_count_, to_string(config_.durability),
+      config_.data, records));
+}
+
+}  // namespace gyre

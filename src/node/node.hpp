@@ -1,0 +1,74 @@
+// A node: its cores and what they share. Everything here is fixed before the cores start, or
+// written by one core and read by others only through messages.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gyre/acceptor.hpp>
+#include <gyre/mailbox.hpp>
+#include <gyre/task.hpp>
+
+#include "base/hash.hpp"
+#include "node/config.hpp"
+#include "node/core.hpp"
+
+namespace gyre {
+
+class Node {
+ public:
+  // What the node needs of the world beyond the Backend.
+  struct Environment {
+    uint16_t (*port_of)(int listening_fd);
+    void (*print)(std::string_view line);  // to standard output
+    void (*exit_now)(int code);            // does not return
+  };
+  Node(const ServeConfig& config, const Environment& environment);
+  ~Node();
+
+  const ServeConfig& config() const { return config_; }
+  unsigned cores() const { return config_.cores; }
+  Fabric& fabric() { return fabric_; }
+  ConnectionCounts& counts() { return counts_; }
+  Core& core(unsigned index) { return *cores_[index]; }
+  ConnectionSink* const* sinks() const { return sinks_.data(); }
+
+  uint32_t shard_count() const { return shard_count_; }
+  uint32_t shard_for(std::string_view key) const { return shard_of(key, shard_count_); }
+  unsigned owner_of(uint32_t shard) const { return shard % cores(); }
+
+  uint16_t port_of(int listening_fd) const { return environment_.port_of(listening_fd); }
+
+  // What core `index` runs: core 0 leads the others through start and stop.
+  Task<void> run(unsigned index);
+  // After all cores have ended. 0, or the exit code of a failed start.
+  int exit_code() const { return exit_code_; }
+
+ private:
+  Task<void> lead();
+  Task<void> follow(Core& core);
+  Task<Result<void>> start_all();
+  Task<Result<void>> on_all(Task<Result<void>> (*work)(Node& node, Core& core));
+  Task<Result<bool>> on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core));
+  static Task<Result<void>> listen_and_accept(Node& node, Core& core);
+  static Task<Result<void>> serve_from_now(Node& node, Core& core);
+  static Task<Result<void>> drain_core(Node& node, Core& core);
+  static Task<Result<void>> close_core(Node& node, Core& core);
+  void print_ready();
+  void report(const Error& error);
+
+  ServeConfig config_;
+  Environment environment_;
+  Fabric fabric_;
+  ConnectionCounts counts_;
+  std::vector<std::unique_ptr<Core>> cores_;
+  std::vector<ConnectionSink*> sinks_;
+  std::vector<std::unique_ptr<Event>> stop_events_;
+  DataDirectory directory_;
+  uint32_t shard_count_ = 1;
+  int exit_code_ = 0;
+};
+
+}  // namespace gyre

@@ -1,0 +1,274 @@
+#include "node/observe.hpp"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include <gyre/call.hpp>
+
+#include "node/node.hpp"
+
+namespace gyre {
+
+namespace {
+
+CoreReport report_of(Core& core) {
+  Reactor& reactor = Reactor::current();
+  CoreReport report;
+  report.core = core.index();
+  report.state = core.state();
+  report.stats = core.stats();
+  report.reactor = reactor.stats();
+  report.backend = reactor.backend().stats();
+  report.frames = frames_live();
+  report.output_bytes = output_bytes_live();
+  if (core.state() != NodeState::serving) return report;
+  report.write_memory_total = core.write_memory().capacity();
+  report.write_memory_used = core.write_memory().capacity() - core.write_memory().available();
+  report.transit_memory_used = core.transit_memory().capacity() - core.transit_memory().available();
+  for (uint32_t number = 0; number < core.shards().size(); ++number) {
+    if (!core.has_shard(number)) continue;
+    const Shard& shard = core.shard(number);
+    CoreReport::ShardReport& out = report.shards.emplace_back();
+    out.number = number;
+    out.read_only = shard.read_only();
+    out.read_only_reason = shard.read_only_reason();
+    out.stats = shard.stats();
+    out.log = shard.log_stats();
+    out.log_disk_bytes = shard.log_disk_bytes();
+    out.memtable_bytes = shard.memtable_bytes();
+    out.cache_used_bytes = shard.cache().used_bytes();
+    out.cache_capacity_bytes = shard.cache().capacity_bytes();
+    out.cache = shard.cache().stats();
+    for (unsigned level = 0; level < limits::table_level_count; ++level) {
+      out.levels.push_back({shard.levels().level(level).size(), shard.levels().level_bytes(level)});
+    }
+  }
+  return report;
+}
+
+// Prometheus text format: one family at a time.
+class MetricsText {
+ public:
+  explicit MetricsText(std::string& out) : out_(out) {}
+
+  void family(std::string_view name, std::string_view type, std::string_view help) {
+    name_ = name;
+    fmt::format_to(std::back_inserter(out_), "# HELP gyre_{} {}\n# TYPE gyre_{} {}\n", name, help,
+                   name, type);
+  }
+  template <class Value>
+  void sample(std::string_view labels, Value value) {
+    fmt::format_to(std::back_inserter(out_), "gyre_{}{{{}}} {}\n", name_, labels, value);
+  }
+
+ private:
+  std::string& out_;
+  std::string_view name_;
+};
+
+constexpr std::string_view kind_names[] = {"get", "put", "delete", "range", "status", "other"};
+
+template <class Value>
+void per_core(MetricsText& text, const std::vector<CoreReport>& reports, std::string_view name,
+              std::string_view type, std::string_view help, Value value) {
+  text.family(name, type, help);
+  for (const CoreReport& report : reports) {
+    text.sample(fmt::format("core=\"{}\"", report.core), value(report));
+  }
+}
+
+template <class Value>
+void per_shard(MetricsText& text, const std::vector<CoreReport>& reports, std::string_view name,
+               std::string_view type, std::string_view help, Value value) {
+  text.family(name, type, help);
+  for (const CoreReport& report : reports) {
+    for (const CoreReport::ShardReport& shard : report.shards) {
+      text.sample(fmt::format("shard=\"{}\"", shard.number), value(shard));
+    }
+  }
+}
+
+double seconds_of(Nanos nanos) {
+  return static_cast<double>(nanos) / 1e9;
+}
+
+}  // namespace
+
+bool is_observed(std::string_view path) {
+  return path == "/v0/status" || path == "/livez" || path == "/readyz" || path == "/metrics";
+}
+
+ObserveExchange::ObserveExchange(http::Connection& connection, Core& core, std::string_view path,
+                                 std::string_view query)
+    : Exchange(connection),
+      core_(core),
+      path_(path),
+      verbose_(query == "verbose" || query.starts_with("verbose=") ||
+               query.starts_with("verbose&")) {}
+
+void ObserveExchange::begin() {
+  if (path_ == "/livez") {
+    body_ = "ok\n";
+    connection().finished(*this);
+    return;
+  }
+  connection().scope().spawn(gather());
+}
+
+Task<void> ObserveExchange::gather() {
+  Node& node = core_.node();
+  std::vector<CoreReport> reports;
+  for (unsigned core = 0; core < node.cores(); ++core) {
+    reports.push_back(co_await call_on(core, [&node, core] { return report_of(node.core(core)); }));
+  }
+  if (path_ == "/readyz") {
+    answer_ready(reports);
+  } else {
+    answer_metrics(reports);
+  }
+  connection().finished(*this);
+}
+
+void ObserveExchange::answer_ready(const std::vector<CoreReport>& reports) {
+  const auto check = [this](bool good, const std::string& name, const std::string& why) {
+    if (!good) status_ = 503;
+    if (verbose_ || !good) {
+      body_ +=
+          good ? fmt::format("[+] {} ok\n", name) : fmt::format("[-] {} failed: {}\n", name, why);
+    }
+  };
+  bool serving = true;
+  for (const CoreReport& report : reports) serving = serving && report.state == NodeState::serving;
+  check(serving, "serving", "recovering or shutting down");
+  for (const CoreReport& report : reports) {
+    for (const CoreReport::ShardReport& shard : report.shards) {
+      check(!shard.read_only, fmt::format("shard-{:03}", shard.number), shard.read_only_reason);
+    }
+  }
+  if (body_.empty()) body_ = "ok\n";
+}
+
+void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
+  type_ = http::ContentType::prometheus;
+  MetricsText text(body_);
+  text.family("requests_total", "counter", "Requests by kind.");
+  for (const CoreReport& report : reports) {
+    for (size_t kind = 0; kind < std::size(kind_names); ++kind) {
+      text.sample(fmt::format("core=\"{}\",kind=\"{}\"", report.core, kind_names[kind]),
+                  report.stats.requests_by_kind[kind]);
+    }
+  }
+  text.family("responses_total", "counter", "Responses by class of status.");
+  for (const CoreReport& report : reports) {
+    for (unsigned status = 2; status <= 5; ++status) {
+      text.sample(fmt::format("core=\"{}\",class=\"{}xx\"", report.core, status),
+                  report.stats.responses_by_class[status]);
+    }
+  }
+  per_core(text, reports, "connections", "gauge", "Open client connections.",
+           [](const CoreReport& r) { return r.stats.connections_open; });
+  per_core(text, reports, "connections_accepted_total", "counter", "Client connections accepted.",
+           [](const CoreReport& r) { return r.stats.connections_accepted; });
+  per_core(text, reports, "connections_refused_total", "counter",
+           "Client connections closed at once: too many, or shutting down.",
+           [](const CoreReport& r) { return r.stats.connections_refused; });
+  per_core(text, reports, "requests_forwarded_total", "counter",
+           "Requests worked on by another core of this node.",
+           [](const CoreReport& r) { return r.stats.requests_forwarded; });
+  per_core(text, reports, "reactor_busy_seconds_total", "counter", "Time inside ticks.",
+           [](const CoreReport& r) { return seconds_of(r.reactor.busy); });
+  per_core(text, reports, "reactor_ticks_total", "counter", "Turns of the event loop.",
+           [](const CoreReport& r) { return r.reactor.ticks; });
+  per_core(text, reports, "reactor_stalls_total", "counter",
+           "Times that one task held the core for over 10 ms.",
+           [](const CoreReport& r) { return r.reactor.stalls; });
+  per_core(text, reports, "reactor_stall_longest_seconds", "gauge", "The longest of them.",
+           [](const CoreReport& r) { return seconds_of(r.reactor.stall_longest); });
+  per_core(text, reports, "backend_enters_total", "counter", "System calls into the ring.",
+           [](const CoreReport& r) { return r.backend.enters; });
+  per_core(text, reports, "backend_operations_total", "counter", "Operations submitted.",
+           [](const CoreReport& r) { return r.backend.submitted; });
+  per_core(text, reports, "log_lines_dropped_total", "counter",
+           "Log lines dropped because nobody reads them fast enough.",
+           [](const CoreReport& r) { return r.backend.log_lines_dropped; });
+  per_core(text, reports, "coroutine_frames", "gauge", "Coroutine frames alive.",
+           [](const CoreReport& r) { return r.frames; });
+  per_core(text, reports, "write_memory_used_bytes", "gauge", "Memory of writes not yet in tables.",
+           [](const CoreReport& r) { return r.write_memory_used; });
+  per_core(text, reports, "write_memory_bytes", "gauge", "The reservation for them.",
+           [](const CoreReport& r) { return r.write_memory_total; });
+  per_core(text, reports, "transit_memory_used_bytes", "gauge",
+           "Memory of bodies that arrive and values that leave.",
+           [](const CoreReport& r) { return r.transit_memory_used; });
+  per_core(text, reports, "output_bytes", "gauge", "Memory of output queues.",
+           [](const CoreReport& r) { return r.output_bytes; });
+
+  using ShardReport = CoreReport::ShardReport;
+  per_shard(text, reports, "shard_read_only", "gauge", "1 after a storage error.",
+            [](const ShardReport& s) { return s.read_only ? 1 : 0; });
+  per_shard(text, reports, "shard_writes_total", "counter", "Writes taken.",
+            [](const ShardReport& s) { return s.stats.writes; });
+  per_shard(text, reports, "shard_writes_refused_total", "counter", "Writes answered with 503.",
+            [](const ShardReport& s) { return s.stats.writes_refused; });
+  per_shard(text, reports, "shard_reads_memory_total", "counter", "Reads answered from memory.",
+            [](const ShardReport& s) { return s.stats.reads_memory; });
+  per_shard(text, reports, "shard_reads_waited_total", "counter", "Reads that needed the disk.",
+            [](const ShardReport& s) { return s.stats.reads_waited; });
+  per_shard(text, reports, "log_frames_total", "counter", "Group commits.",
+            [](const ShardReport& s) { return s.log.frames; });
+  per_shard(text, reports, "log_record_bytes_total", "counter", "Keys and values logged.",
+            [](const ShardReport& s) { return s.log.record_bytes; });
+  per_shard(text, reports, "log_written_bytes_total", "counter",
+            "Log bytes written, padding included; over record bytes: log amplification.",
+            [](const ShardReport& s) { return s.log.written_bytes; });
+  per_shard(text, reports, "log_disk_bytes", "gauge", "Size of the log's files.",
+            [](const ShardReport& s) { return s.log_disk_bytes; });
+  per_shard(text, reports, "memtable_bytes", "gauge", "Memory of memtables.",
+            [](const ShardReport& s) { return s.memtable_bytes; });
+  per_shard(text, reports, "flushes_total", "counter", "Memtables written to tables.",
+            [](const ShardReport& s) { return s.stats.flushes; });
+  per_shard(text, reports, "flushed_bytes_total", "counter", "Bytes of these tables.",
+            [](const ShardReport& s) { return s.stats.flushed_bytes; });
+  per_shard(text, reports, "compactions_total", "counter", "Merges of tables.",
+            [](const ShardReport& s) { return s.stats.compactions; });
+  per_shard(text, reports, "compaction_read_bytes_total", "counter", "Bytes of their inputs.",
+            [](const ShardReport& s) { return s.stats.compacted_bytes_read; });
+  per_shard(text, reports, "compaction_written_bytes_total", "counter", "Bytes of their outputs.",
+            [](const ShardReport& s) { return s.stats.compacted_bytes_written; });
+  per_shard(text, reports, "cache_hits_total", "counter", "Blocks found in the cache.",
+            [](const ShardReport& s) { return s.cache.hits; });
+  per_shard(text, reports, "cache_misses_total", "counter", "Blocks not found in the cache.",
+            [](const ShardReport& s) { return s.cache.misses; });
+  per_shard(text, reports, "cache_used_bytes", "gauge", "Memory of cached blocks.",
+            [](const ShardReport& s) { return s.cache_used_bytes; });
+  per_shard(text, reports, "cache_capacity_bytes", "gauge", "The reservation for them.",
+            [](const ShardReport& s) { return s.cache_capacity_bytes; });
+  for (const bool bytes : {false, true}) {
+    text.family(bytes ? "level_bytes" : "level_tables", "gauge",
+                bytes ? "Bytes of tables by level." : "Tables by level.");
+    for (const CoreReport& report : reports) {
+      for (const ShardReport& shard : report.shards) {
+        for (size_t level = 0; level < shard.levels.size(); ++level) {
+          text.sample(fmt::format("shard=\"{}\",level=\"{}\"", shard.number, level),
+                      bytes ? shard.levels[level].bytes : shard.levels[level].tables);
+        }
+      }
+    }
+  }
+}
+
+void ObserveExchange::respond(http::Connection& to) {
+  core_.count_status(status_);
+  Socket& out = to.socket();
+  char* at = out.reserve(http::response_head_bytes_max);
+  char* end = http::write_response_head(at, {.status = status_,
+                                             .close = style.close,
+                                             .say_keep_alive = style.say_keep_alive,
+                                             .content_type = type_,
+                                             .content_length = body_.size()});
+  out.commit(static_cast<size_t>(end - at));
+  if (!style.head_only) out.append(body_);
+}
+
+}  // namespace gyre

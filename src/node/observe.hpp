@@ -1,0 +1,70 @@
+// What a node says about itself: /v0/status, /livez, /readyz, /metrics.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "http/connection.hpp"
+#include "node/core.hpp"
+
+namespace gyre {
+
+// Paths that only report.
+bool is_observed(std::string_view path);
+
+// One core's figures, taken on that core.
+struct CoreReport {
+  unsigned core = 0;
+  NodeState state = NodeState::recovering;
+  CoreStats stats;
+  ReactorStats reactor;
+  BackendStats backend;
+  int64_t frames = 0;
+  uint64_t write_memory_used = 0;
+  uint64_t write_memory_total = 0;
+  uint64_t transit_memory_used = 0;
+  uint64_t output_bytes = 0;
+  struct ShardReport {
+    uint32_t number = 0;
+    bool read_only = false;
+    std::string read_only_reason;
+    ShardStats stats;
+    LogStats log;
+    uint64_t log_disk_bytes = 0;
+    uint64_t memtable_bytes = 0;
+    uint64_t cache_used_bytes = 0;
+    uint64_t cache_capacity_bytes = 0;
+    BlockCacheStats cache;
+    struct Level {
+      uint64_t tables = 0;
+      uint64_t bytes = 0;
+    };
+    std::vector<Level> levels;
+  };
+  std::vector<ShardReport> shards;
+};
+
+// Asks every core, then answers.
+class ObserveExchange final : public http::Exchange {
+ public:
+  ObserveExchange(http::Connection& connection, Core& core, std::string_view path,
+                  std::string_view query);
+
+  void begin() override;
+  void respond(http::Connection& to) override;
+
+ private:
+  Task<void> gather();
+  void answer_ready(const std::vector<CoreReport>& reports);
+  void answer_metrics(const std::vector<CoreReport>& reports);
+
+  Core& core_;
+  std::string path_;
+  bool verbose_;
+  uint16_t status_ = 200;
+  std::string body_;
+  http::ContentType type_ = http::ContentType::text;
+};
+
+}  // namespace gyre

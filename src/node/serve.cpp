@@ -1,0 +1,51 @@
+// `gyre serve`: check the machine, start the cores, run the node.
+#include <cstdio>
+#include <optional>
+#include <string>
+
+#include <gyre/reactor.hpp>
+
+#include "node/cli.hpp"
+#include "node/node.hpp"
+#include "runtime/uring/cores.hpp"
+#include "runtime/uring/node.hpp"
+#include "runtime/uring/probe.hpp"
+
+namespace gyre {
+
+namespace {
+
+void print_line(std::string_view line) {
+  std::fwrite(line.data(), 1, line.size(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int run_serve(const ServeConfig& config) {
+  Result<uring::ProbeReport> probed = uring::probe_system(config.cores);
+  if (!probed) {
+    std::fprintf(stderr, "gyre: %s\n", probed.error().detail.c_str());
+    return exit_failed;
+  }
+  if (!probed->warning.empty()) std::fprintf(stderr, "gyre: %s\n", probed->warning.c_str());
+  uring::block_signals();
+
+  Node node(
+      config,
+      {.port_of = &uring::listening_port, .print = &print_line, .exit_now = &uring::exit_now});
+  // Pinned only when the node has the machine to itself, or was told to (DESIGN D2).
+  const bool pin = config.pin || (config.cores > 1 && config.cores == uring::usable_cpus());
+  const std::string problem = uring::run_cores(
+      {.cores = config.cores, .pin = pin}, [&node](unsigned index, Backend& backend) {
+        Reactor reactor(backend, {.core = index}, &node.fabric());
+        reactor.run(node.run(index));
+      });
+  if (!problem.empty()) {
+    std::fprintf(stderr, "gyre: %s\n", problem.c_str());
+    return exit_failed;
+  }
+  return node.exit_code();
+}
+
+}  // namespace gyre
