@@ -111,7 +111,8 @@ class Reactor {
   // Runs ticks until `main` has ended. One call per reactor at a time.
   void run(Task<void> main);
   // Starts `main` without running it; `tick` then makes progress and returns false once main has
-  // ended. For the simulation, which interleaves many reactors on one thread.
+  // ended, every service task with it, and nothing is in flight. For the simulation, which
+  // interleaves many reactors on one thread.
   void start(Task<void> main);
   bool tick();
 
@@ -179,12 +180,17 @@ class Reactor {
   friend struct PromiseBase;
   friend std::coroutine_handle<> detail::finish_root(PromiseBase&) noexcept;
 
+  void deliver_messages();
+  bool finished() const;
   void run_one(Runnable& item);
   void run_foreground();
   void run_background();
   void fire_timers();
   void run_hooks();
+  void check_stall(const char* part);
   void report_stall(Nanos took, const std::source_location& where);
+  void report_stall(Nanos took, const char* part);
+  void note_stall(Nanos took);
   Nanos time_to_sleep() const;
   void sift_up(uint32_t index);
   void sift_down(uint32_t index);

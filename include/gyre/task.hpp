@@ -102,7 +102,13 @@ struct PromiseCommon : PromiseBase {
     self = std::coroutine_handle<Promise>::from_promise(static_cast<Promise&>(*this));
   }
 
-  std::suspend_always initial_suspend() const noexcept { return {}; }
+  // The default argument is evaluated in the coroutine, so it names the task before its first
+  // await.
+  std::suspend_always initial_suspend(
+      std::source_location at = std::source_location::current()) noexcept {
+    where = at;
+    return {};
+  }
   FinalAwaiter final_suspend() const noexcept { return {}; }
 
   template <class Awaitable>

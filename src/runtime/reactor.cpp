@@ -93,35 +93,48 @@ void Reactor::run(Task<void> main) {
 }
 
 bool Reactor::tick() {
+  if (main_scope_ == nullptr) return false;
   CurrentGuard current(*this);
   ++stats_.ticks;
-  if (fabric_ != nullptr) {
-    for (unsigned from = 0; from < fabric_->cores(); ++from) {
-      MessageRing& ring = fabric_->ring(from, options_.core);
-      while (Message* message = ring.pop()) {
-        ++stats_.messages_received;
-        message->deliver(*message, *this);
-      }
-    }
-  }
-  backend_.reap();
   now_ = backend_.now();
   last_check_ = now_;
-  const Nanos started = now_;
+  deliver_messages();
+  backend_.reap();
   fire_timers();
+  check_stall("messages, completions, timers");
   run_foreground();
   run_background();
   run_hooks();
-  if (main_ended_ && foreground_.empty() && background_.empty()) {
-    if (main_scope_->size() == 0 && operations_in_flight() == 0) {
-      main_scope_.reset();
-      backend_.enter(0);
-      return false;
-    }
+  check_stall("end of the tick");
+  stats_.busy += last_check_ - now_;
+  if (finished()) {
+    main_scope_.reset();
+    backend_.enter(0);
+    return false;
   }
-  stats_.busy += last_check_ - started;
   backend_.enter(time_to_sleep());
   return true;
+}
+
+void Reactor::deliver_messages() {
+  if (fabric_ == nullptr) return;
+  for (unsigned from = 0; from < fabric_->cores(); ++from) {
+    MessageRing& ring = fabric_->ring(from, options_.core);
+    while (Message* message = ring.pop()) {
+      ++stats_.messages_received;
+      message->deliver(*message, *this);
+    }
+  }
+}
+
+// Nothing is left to do, also not for another core that waits for an answer.
+bool Reactor::finished() const {
+  if (!main_ended_ || main_scope_->size() != 0 || operations_in_flight() != 0) return false;
+  if (!foreground_.empty() || !background_.empty()) return false;
+  for (const Outbox& outbox : outboxes_) {
+    if (!outbox.empty()) return false;
+  }
+  return fabric_ == nullptr || fabric_->inbox_empty(options_.core);
 }
 
 void Reactor::schedule(Runnable& item) noexcept {
@@ -142,8 +155,14 @@ void Reactor::run_one(Runnable& item) {
   last_check_ = after;
 }
 
+void Reactor::check_stall(const char* part) {
+  const Nanos after = backend_.now();
+  if (after - last_check_ > options_.stall_report) report_stall(after - last_check_, part);
+  last_check_ = after;
+}
+
 void Reactor::run_foreground() {
-  slice_end_ = now_ + options_.foreground_slice;
+  slice_end_ = last_check_ + options_.foreground_slice;
   in_background_ = false;
   while (!foreground_.empty()) {
     run_one(foreground_.pop());
@@ -215,7 +234,6 @@ Nanos Reactor::time_to_sleep() const {
   for (const Outbox& outbox : outboxes_) {
     if (!outbox.empty()) return 0;  // a full ring: look again as soon as the other core drained it
   }
-  if (main_ended_ && operations_in_flight() == 0) return 0;
   if (timers_.empty() || timers_.front().deadline == nanos_never) return nanos_never;
   return std::max<Nanos>(0, timers_.front().deadline - last_check_);
 }
@@ -287,11 +305,20 @@ void Reactor::sift_down(uint32_t index) {
 // --- diagnosis -----------------------------------------------------------------------------------
 
 void Reactor::report_stall(Nanos took, const std::source_location& where) {
-  ++stats_.stalls;
-  stats_.stall_longest = std::max(stats_.stall_longest, took);
+  note_stall(took);
   log("warn",
       fmt::format("stall_ms={:.1f} task=\"{}\" resumed_at={}:{}", static_cast<double>(took) / 1e6,
                   where.function_name(), where.file_name(), where.line()));
+}
+
+void Reactor::report_stall(Nanos took, const char* part) {
+  note_stall(took);
+  log("warn", fmt::format("stall_ms={:.1f} in=\"{}\"", static_cast<double>(took) / 1e6, part));
+}
+
+void Reactor::note_stall(Nanos took) {
+  ++stats_.stalls;
+  stats_.stall_longest = std::max(stats_.stall_longest, took);
 }
 
 void Reactor::log(std::string_view level, std::string_view text) {

@@ -1,0 +1,288 @@
+#include <string>
+#include <vector>
+
+#include <gyre/file.hpp>
+#include <gyre/scope.hpp>
+#include <gyre/socket.hpp>
+#include <gyre/sync.hpp>
+#include <gyre/time.hpp>
+
+#include "stage.hpp"
+
+using namespace gyre;
+using gyre::testing::Stage;
+
+namespace {
+
+Task<void> nothing() {
+  co_return;
+}
+// Works in pieces of `piece` until `pieces` are done, yielding after each.
+Task<void> work(Stage& stage, Nanos piece, int pieces, int& done) {
+  for (int i = 0; i < pieces; ++i) {
+    stage.backend.clock += piece;
+    ++done;
+    co_await yield();
+  }
+}
+Task<void> background(Stage& stage, Nanos piece, int pieces, int& done) {
+  Scope scope;
+  scope.spawn_background(work(stage, piece, pieces, done));
+  co_await scope.join();
+}
+
+}  // namespace
+
+TEST_CASE("a reactor ends when main has ended, and can start again") {
+  Stage stage;
+  stage.start(nothing());
+  CHECK_FALSE(stage.reactor.tick());
+  CHECK_FALSE(stage.reactor.tick());  // asked once more: still ended
+  CHECK(stage.backend.last_wait == 0);
+  stage.run(nothing());
+}
+
+TEST_CASE("main's end waits for service tasks, asleep, and for operations in flight") {
+  struct Service {
+    static Task<void> nap() { static_cast<void>(co_await sleep_for(seconds(5))); }
+    static Task<void> main() {
+      Reactor::current().service_scope().spawn(nap());
+      close_detached(Reactor::current(), 42);
+      co_return;
+    }
+  };
+  Stage stage;
+  stage.backend.answers.erase(OpCode::close);
+  stage.start(Service::main());
+  stage.tick(5);
+  CHECK_FALSE(stage.ended());
+  CHECK(stage.backend.last_wait == seconds(5));
+  stage.backend.complete(OpCode::close, 0);
+  stage.tick(5);
+  CHECK_FALSE(stage.ended());
+  CHECK(stage.backend.last_wait == seconds(5));  // it does not spin until the service task's timer
+  stage.advance(seconds(5));
+  stage.finish();
+}
+
+TEST_CASE("an idle reactor sleeps without a limit; with work ready it does not sleep") {
+  struct Body {
+    static Task<void> run(Event& end) { static_cast<void>(co_await end.wait()); }
+  };
+  Stage stage;
+  Event end;
+  stage.start(Body::run(end));
+  stage.tick();
+  CHECK(stage.backend.last_wait == nanos_never);
+  stage.inside([&] { end.set(); });
+  CHECK(stage.backend.last_wait == 0);
+  stage.finish();
+}
+
+TEST_CASE("foreground work runs for a slice per tick, then the ring is entered") {
+  Stage stage;
+  int done = 0;
+  stage.start(work(stage, microseconds(100), 20, done));
+  stage.tick();
+  CHECK(done == 5);  // 500 us
+  CHECK(stage.backend.last_wait == 0);
+  stage.tick();
+  CHECK(done == 10);
+  stage.finish();
+}
+
+TEST_CASE("background work runs only when no foreground work is ready, a slice per tick") {
+  struct Body {
+    static Task<void> run(Stage& stage, int& foreground, int& background_done) {
+      Scope scope;
+      scope.spawn_background(work(stage, microseconds(50), 20, background_done));
+      scope.spawn(work(stage, microseconds(100), 20, foreground));
+      co_await scope.join();
+    }
+  };
+  Stage stage;
+  int foreground = 0;
+  int in_background = 0;
+  stage.start(Body::run(stage, foreground, in_background));
+  for (int i = 0; i < 3; ++i) {
+    stage.tick();
+    CHECK(in_background == 0);
+  }
+  stage.tick(2);
+  CHECK(foreground == 20);
+  CHECK(in_background > 0);
+  CHECK(in_background <= 10);
+  const int before = in_background;
+  stage.tick();
+  CHECK(in_background == std::min(20, before + 5));  // 250 us
+  stage.finish();
+  CHECK(stage.backend.cpu_yields == 0);
+}
+
+TEST_CASE("while a log write is in flight, background slices are short and end in a yield") {
+  Stage stage;
+  int done = 0;
+  stage.start(background(stage, microseconds(10), 30, done));
+  stage.tick();
+  CHECK(done == 25);
+  stage.reactor.log_write_started();
+  stage.tick();
+  CHECK(done == 30);
+  CHECK(stage.backend.cpu_yields == 1);
+  stage.reactor.log_write_ended();
+  stage.finish();
+  done = 0;
+  stage.start(background(stage, microseconds(10), 30, done));
+  stage.reactor.log_write_started();
+  stage.tick();
+  CHECK(done == 5);  // 50 us
+  CHECK(stage.backend.cpu_yields == 2);
+  stage.reactor.log_write_ended();
+  stage.finish();
+}
+
+TEST_CASE("a durable write counts as a log write until it completes") {
+  struct Body {
+    static Task<void> run(File& file) {
+      static_cast<void>(co_await file.write(0, "x", flag_dsync));
+      co_await file.close();
+    }
+    static Task<void> both(Stage& stage, int& done) {
+      File file(5);
+      Scope scope;
+      scope.spawn_background(work(stage, microseconds(10), 50, done));
+      co_await run(file);
+      co_await scope.join();
+    }
+  };
+  Stage stage;
+  int done = 0;
+  stage.start(Body::both(stage, done));
+  stage.tick();
+  CHECK(done == 5);
+  stage.backend.complete(OpCode::write, 1);
+  stage.tick();
+  CHECK(done == 30);  // 250 us again
+  stage.finish();
+}
+
+TEST_CASE("what becomes ready in the foreground interrupts a background slice") {
+  struct Body {
+    static Task<void> busy(Event& event, int& turns) {
+      for (int i = 0; i < 10; ++i) {
+        ++turns;
+        if (i == 2) event.set();
+        co_await yield();
+      }
+    }
+    static Task<void> waiting(Event& event, int& turns, int& seen) {
+      static_cast<void>(co_await event.wait());
+      seen = turns;
+    }
+    static Task<void> run(int& turns, int& seen) {
+      Event event;
+      Scope scope;
+      scope.spawn_background(busy(event, turns));
+      scope.spawn(waiting(event, turns, seen));
+      co_await scope.join();
+    }
+  };
+  Stage stage;
+  int turns = 0;
+  int seen = 0;
+  stage.run(Body::run(turns, seen));
+  CHECK(seen == 3);
+}
+
+TEST_CASE("a background task's awaited children are background, whoever wakes them") {
+  struct Body {
+    static Task<bool> inner(Event& event) {
+      co_await event.wait();
+      co_return Reactor::current().in_background();
+    }
+    static Task<void> outer(Event& event, bool& result) {
+      result = Reactor::current().in_background();
+      result = result && co_await inner(event) && Reactor::current().in_background();
+    }
+    static Task<void> run(bool& result) {
+      Event event;
+      Scope scope;
+      scope.spawn_background(outer(event, result));
+      for (int i = 0; i < 3; ++i) co_await sleep_for(1);
+      CHECK_FALSE(Reactor::current().in_background());
+      event.set();
+      co_await scope.join();
+      CHECK_FALSE(Reactor::current().in_background());
+    }
+  };
+  Stage stage;
+  stage.backend.sleep_moves_clock = true;
+  bool result = false;
+  stage.run(Body::run(result));
+  CHECK(result);
+}
+
+TEST_CASE("need_preempt: completions, waiting messages, or the end of the slice") {
+  Stage stage;
+  struct Body {
+    static Task<void> run(Stage& stage) {
+      Reactor& reactor = Reactor::current();
+      CHECK_FALSE(reactor.need_preempt());
+      stage.backend.pending_answer = true;
+      CHECK(reactor.need_preempt());
+      stage.backend.pending_answer = false;
+      CHECK_FALSE(reactor.need_preempt());
+      stage.backend.clock += microseconds(500);
+      CHECK(reactor.need_preempt());
+      co_return;
+    }
+  };
+  stage.run(Body::run(stage));
+}
+
+TEST_CASE("tick hooks run once, at the end of the tick, and one that dies does not run") {
+  struct Counted : TickHook {
+    explicit Counted(int& of)
+        : TickHook([](TickHook& self) noexcept { ++static_cast<Counted&>(self).count; }),
+          count(of) {}
+    int& count;
+  };
+  struct Body {
+    static Task<void> run(int& first, int& dead, int& during) {
+      Counted hook(first);
+      Reactor::current().at_tick_end(hook);
+      Reactor::current().at_tick_end(hook);
+      {
+        Counted dies(dead);
+        Reactor::current().at_tick_end(dies);
+      }
+      during = first;
+      co_await sleep_for(1);
+    }
+  };
+  Stage stage;
+  stage.backend.sleep_moves_clock = true;
+  int first = 0;
+  int dead = 0;
+  int during = -1;
+  stage.run(Body::run(first, dead, during));
+  CHECK(during == 0);
+  CHECK(first == 1);
+  CHECK(dead == 0);
+}
+
+TEST_CASE("time stands still within a tick") {
+  struct Body {
+    static Task<void> run(Stage& stage) {
+      const Nanos before = Reactor::current().now();
+      stage.backend.clock += milliseconds(3);
+      CHECK(Reactor::current().now() == before);
+      co_await yield();
+      co_await sleep_for(0);
+      CHECK(Reactor::current().now() >= before + milliseconds(3));
+    }
+  };
+  Stage stage;
+  stage.run(Body::run(stage));
+  CHECK(stage.reactor.stats().busy >= 0);
+}
