@@ -33,6 +33,15 @@ void TableBuilder::append_to_file(std::string_view bytes) {
   file_bytes_ += bytes.size();
 }
 
+// Moves what is left only once it is the smaller half, so that draining costs each byte O(1).
+void TableBuilder::consume(size_t bytes) {
+  GYRE_ASSERT(bytes <= pending().size());
+  consumed_bytes_ += bytes;
+  if (consumed_bytes_ * 2 < pending_.size()) return;
+  pending_.erase(0, consumed_bytes_);
+  consumed_bytes_ = 0;
+}
+
 uint64_t TableBuilder::estimated_file_bytes() const {
   return file_bytes_ + (block_.empty() ? 0 : block_.size_bytes()) + partition_index_.size_bytes() +
          bloom_.filter_bytes();

@@ -56,8 +56,8 @@ class TableBuilder {
   // last log record that the table contains.
   void finish(uint64_t created_ms, uint64_t log_sequence_max);
 
-  std::string_view pending() const { return pending_; }
-  void consume(size_t bytes) { pending_.erase(0, bytes); }
+  std::string_view pending() const { return std::string_view(pending_).substr(consumed_bytes_); }
+  void consume(size_t bytes);
 
   // Bytes of the file so far, pending ones included. After finish(): the table's size.
   uint64_t file_bytes() const { return file_bytes_; }
@@ -84,6 +84,7 @@ class TableBuilder {
   TableOptions options_;
   uint64_t file_number_;
   std::string pending_;
+  size_t consumed_bytes_ = 0;  // at its front
   uint64_t file_bytes_ = 0;
 
   BlockBuilder block_;
