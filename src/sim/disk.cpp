@@ -464,7 +464,7 @@ int32_t Disk::list_dir(std::string_view path, std::vector<DirEntry>& out) {
 int32_t Disk::stat(std::string_view path, FileStatus& out) const {
   out = {};
   const Place place = find(path);
-  if (place.inode == 0) return 0;
+  if (place.inode == 0) return place.error == -ENOENT ? 0 : place.error;
   const Inode& inode = inodes_.at(place.inode);
   out = {true, inode.is_directory, inode.is_directory ? 0 : inode.file.current().size()};
   return 0;

@@ -1,5 +1,6 @@
 #include "sim/network.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 
@@ -22,6 +23,11 @@ bool is_any(std::string_view address) {
   return address == "0.0.0.0" || address == "::";
 }
 }  // namespace
+
+bool is_numeric_address(const char* text) {
+  in6_addr parsed;
+  return ::inet_pton(AF_INET, text, &parsed) == 1 || ::inet_pton(AF_INET6, text, &parsed) == 1;
+}
 
 Network::Network(World& world, NetworkOptions network_options, Prng prng)
     : options(network_options), world_(world), prng_(prng) {}
@@ -208,16 +214,21 @@ void Network::deliver(EndpointId id) {
     }
     clogged_until_.erase(clog);
   }
-  while (!endpoint.incoming.empty() && endpoint.incoming.front().at <= world_.time()) {
-    Endpoint::Message message = std::move(endpoint.incoming.front());
-    endpoint.incoming.pop_front();
-    receive(endpoint, message);
+  for (;;) {
+    // A receiver that fails to connect closes at once: the endpoint may be gone after each message.
+    const auto found = endpoints_.find(id);
+    if (found == endpoints_.end()) return;
+    Endpoint& receiver = found->second;
+    if (receiver.incoming.empty()) break;
+    if (receiver.incoming.front().at > world_.time()) {
+      schedule_delivery(receiver, receiver.incoming.front().at);
+      return;
+    }
+    Endpoint::Message message = std::move(receiver.incoming.front());
+    receiver.incoming.pop_front();
+    receive(receiver, message);
   }
-  if (!endpoint.incoming.empty()) {
-    schedule_delivery(endpoint, endpoint.incoming.front().at);
-  } else {
-    erase_if_done(id);
-  }
+  erase_if_done(id);
 }
 
 void Network::receive(Endpoint& endpoint, Endpoint::Message& message) {

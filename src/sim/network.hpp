@@ -8,8 +8,8 @@
 //   - closing with unread bytes, or sending to an endpoint that is gone, resets the connection,
 //     as the kernel does. A node without power answers nothing
 //
-// Invariants: a message queue is ordered by delivery time; every effect on another endpoint is a
-// message with a delay > 0, so no call here reenters another endpoint.
+// Invariants: a message queue is ordered by delivery time; what one endpoint does to its peer is
+// always a message with a delay > 0. A waiter that is told of a change may close its own endpoint.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,9 @@ class SimBackend;
 
 using EndpointId = uint32_t;
 using ListenerId = uint32_t;
+
+// "1.2.3.4" or "::1", what connect and listen take.
+bool is_numeric_address(const char* text);
 
 struct NetworkOptions {
   Latency loopback{microseconds(3), microseconds(60)};

@@ -167,9 +167,14 @@ int32_t SimBackend::answer(const Op& op) {
       return 0;
     }
     default: {
+      auto& addresses = *static_cast<std::vector<std::string>*>(op.out);
+      if (is_numeric_address(op.path)) {
+        addresses = {op.path};
+        return 0;
+      }
       const auto found = node_.names().find(op.path);
       if (found == node_.names().end() || found->second.empty()) return -ENOENT;
-      *static_cast<std::vector<std::string>*>(op.out) = found->second;
+      addresses = found->second;
       return 0;
     }
   }

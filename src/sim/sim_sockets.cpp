@@ -1,6 +1,5 @@
 // The socket half of SimBackend: an operation begins shortly after its submission, tries to make
 // progress, and tries again whenever its listener or endpoint changes, until it completes.
-#include <arpa/inet.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -14,12 +13,6 @@
 namespace gyre::sim {
 
 namespace {
-
-bool is_numeric(const char* address) {
-  in6_addr parsed;
-  return ::inet_pton(AF_INET, address, &parsed) == 1 ||
-         ::inet_pton(AF_INET6, address, &parsed) == 1;
-}
 
 size_t bytes_of(const Op& send) {
   size_t total = 0;
@@ -71,7 +64,7 @@ void SimBackend::begin(uint32_t index) {
       }
       return;
     case OpCode::connect:
-      if (!is_numeric(op.path)) return post(index, -EINVAL);
+      if (!is_numeric_address(op.path)) return post(index, -EINVAL);
       if (node_.handles_.size() >= node_.options().descriptors_max) return post(index, -EMFILE);
       slot.endpoint = network.connect(node_.id(), op.path, static_cast<uint16_t>(op.offset));
       network.watch(network.at(slot.endpoint), {this, index});
@@ -95,7 +88,7 @@ void SimBackend::begin(uint32_t index) {
 
 void SimBackend::begin_listen(Slot& slot, uint32_t index) {
   const Op& op = *slot.op;
-  if (!is_numeric(op.path)) return post(index, -EINVAL);
+  if (!is_numeric_address(op.path)) return post(index, -EINVAL);
   if (node_.handles_.size() >= node_.options().descriptors_max) return post(index, -EMFILE);
   ListenerId listener = 0;
   const int32_t result = world_.network().listen(
