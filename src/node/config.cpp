@@ -358,8 +358,8 @@ ServeConfig defaults(const Machine& machine) {
   config.memory_bytes = std::max(machine.memory_bytes / 4 / mebibyte, uint64_t{16}) * mebibyte;
   config.value_bytes_max = limits::value_bytes_max_default;
   config.head_timeout_ms = 10'000;
-  config.body_timeout_ms = 60'000;
-  config.idle_timeout_ms = 120'000;
+  config.body_timeout_ms = 30'000;
+  config.idle_timeout_ms = 75'000;
   config.send_timeout_ms = 30'000;
   for (const Setting& setting : table) config.origin.emplace(setting.name, "default");
   config.origin["cores"] = fmt::format("default: all of {}", machine.cpus_source);

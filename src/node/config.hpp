@@ -43,7 +43,7 @@ struct ServeConfig {
   uint64_t connections_max = 0;
   uint64_t rate_limit_per_s = 0;  // per client; 0: off
   uint64_t head_timeout_ms = 0;   // first byte of a request to the end of its header
-  uint64_t body_timeout_ms = 0;   // a body without progress
+  uint64_t body_timeout_ms = 0;   // end of the header to the end of the body
   uint64_t idle_timeout_ms = 0;   // a connection without a request
   uint64_t send_timeout_ms = 0;   // a client that doesn't read its response
   LogLevel log_level = LogLevel::info;
