@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstdlib>
 
 #include <gyre/file.hpp>
@@ -116,41 +117,61 @@ IoDone File::close() {
   return IoDone({.code = OpCode::close, .fd = std::exchange(fd_, -1)});
 }
 
+namespace {
+bool passes_by_itself(const Error& error) {
+  return error.os_error == EINTR || error.os_error == EAGAIN;
+}
+
+// Direct operations must start aligned. After a short one that did not end so, the next starts
+// before its end and may, by chance, end there or sooner: only several in a row mean that there is
+// nothing more. Where memory, offset and length are not aligned the file can't be a direct one, and
+// the next operation starts exactly at the end.
+constexpr unsigned no_progress_max = 8;
+
+bool may_be_direct(const char* data, uint64_t offset, size_t size_bytes) {
+  return (reinterpret_cast<uintptr_t>(data) | offset | size_bytes) % alignment == 0;
+}
+}  // namespace
+
 Task<Result<size_t>> File::read_full(uint64_t offset, std::span<char> into) const {
+  const bool aligned = may_be_direct(into.data(), offset, into.size());
+  unsigned no_progress = 0;
   size_t done = 0;
   while (done < into.size()) {
-    Result<uint32_t> count = co_await read(offset + done, into.subspan(done));
+    const size_t from = aligned ? done / alignment * alignment : done;
+    Result<uint32_t> count = co_await read(offset + from, into.subspan(from));
     if (!count) {
-      if (count.error().os_error == EINTR || count.error().os_error == EAGAIN) continue;
+      if (passes_by_itself(count.error())) continue;
       co_return fail(count.error());
     }
     if (*count == 0) break;
-    done += *count;
-    // A short direct read that ends unaligned is the end of the file.
-    if (done < into.size() && done % alignment != 0) {
-      Result<uint32_t> rest = 0u;
-      const size_t aligned = done / alignment * alignment;
-      rest = co_await read(offset + aligned, into.subspan(aligned));
-      if (!rest) co_return fail(rest.error());
-      if (aligned + *rest <= done) break;
-      done = aligned + *rest;
+    if (from + *count > done) {
+      done = from + *count;
+      no_progress = 0;
+    } else if (++no_progress == no_progress_max) {
+      break;  // the end of a file that ends unaligned
     }
   }
   co_return done;
 }
 
 Task<Result<void>> File::write_full(uint64_t offset, std::string_view bytes, uint16_t flags) const {
+  const bool aligned = may_be_direct(bytes.data(), offset, bytes.size());
+  unsigned no_progress = 0;
   size_t done = 0;
   while (done < bytes.size()) {
-    Result<uint32_t> count = co_await write(offset + done, bytes.substr(done), flags);
+    const size_t from = aligned ? done / alignment * alignment : done;
+    Result<uint32_t> count = co_await write(offset + from, bytes.substr(from), flags);
     if (!count) {
-      if (count.error().os_error == EINTR || count.error().os_error == EAGAIN) continue;
+      if (passes_by_itself(count.error())) continue;
       co_return fail(count.error());
     }
-    if (*count == 0) co_return fail(Errc::io, "a write made no progress");
-    done += *count;
-    // Go on from the last aligned position: direct writes must start on one.
-    if (done < bytes.size()) done = done / alignment * alignment;
+    if (from + *count > done) {
+      done = from + *count;
+      no_progress = 0;
+    } else if (*count == 0 || ++no_progress == no_progress_max) {
+      co_return fail(Errc::io, "a write made no progress");
+    }
   }
   co_return Result<void>{};
 }
