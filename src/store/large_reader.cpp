@@ -38,15 +38,23 @@ size_t LargeReader::memory_bytes() const {
 }
 
 size_t LargeReader::memory_bytes_expected(uint64_t value_bytes) {
-  const size_t list_bytes = value_bytes / (64u << 10) * 8 + 8;
-  if (value_bytes + list_bytes + alignment <= piece_bytes_max) return piece_bytes_max;
+  const size_t list_bytes = value_bytes / (64u << 10) * 8 + 32;  // a short string has more
+  if (value_bytes + list_bytes + alignment <= piece_bytes_max) {
+    return piece_bytes_max + list_bytes;
+  }
   return 2 * piece_bytes_max + align_up(list_bytes + alignment) + list_bytes;
 }
 
 // --- groups --------------------------------------------------------------------------------------
 
+// Whether value and checksum list, which follows its last chunk, fit into one read.
+bool LargeReader::is_one_read() const {
+  return handle_.size_bytes + handle_.list_bytes() + alignment <= piece_bytes_max;
+}
+
 // As many chunks as fit into one buffer, wherever they begin.
 LargeReader::Group LargeReader::group_at(uint64_t chunk) const {
+  if (is_one_read()) return {0, handle_.chunk_count()};
   const uint64_t fitting = (piece_bytes_max - alignment) / handle_.chunk_bytes;
   return {chunk, std::min(std::max<uint64_t>(fitting, 1), handle_.chunk_count() - chunk)};
 }
@@ -56,15 +64,9 @@ uint64_t LargeReader::group_end(const Group& group) const {
   return handle_.chunk_offset(last) + handle_.chunk_size_bytes(last);
 }
 
-// The list of checksums follows the last chunk: a value that fits into one read with it gets one.
-bool LargeReader::list_comes_with(const Group& group) const {
-  return group.first == 0 && group.count == handle_.chunk_count() &&
-         handle_.size_bytes + handle_.list_bytes() + alignment <= piece_bytes_max;
-}
-
 void LargeReader::start(const Group& group) {
   const uint64_t begin = align_down(handle_.chunk_offset(group.first));
-  const uint64_t end = group_end(group) + (list_comes_with(group) ? handle_.list_bytes() : 0);
+  const uint64_t end = group_end(group) + (is_one_read() ? handle_.list_bytes() : 0);
   ahead_.start_read(table_, begin, align_up(end) - begin);
   ahead_group_ = group;
   next_chunk_ = group.first + group.count;
@@ -122,7 +124,7 @@ Task<Result<void>> LargeReader::fill() {
     start(group_at(next_chunk_));
   }
   const Group group = ahead_group_;
-  if (list_.empty() && !list_comes_with(group)) {
+  if (list_.empty() && !is_one_read()) {
     const Result<void> read = co_await read_list();
     if (!read) co_return read;
   }

@@ -48,7 +48,7 @@ class LargeReader {
   };
   Group group_at(uint64_t chunk) const;
   uint64_t group_end(const Group& group) const;
-  bool list_comes_with(const Group& group) const;
+  bool is_one_read() const;
   void start(const Group& group);
   Task<Result<void>> read_list();
   Result<void> take_list(std::string_view bytes, uint64_t begin);
