@@ -1,6 +1,7 @@
 // Files and directories as awaitables, and the aligned memory that O_DIRECT wants.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -39,8 +40,11 @@ class OpenFile;
 
 // An open file or directory of this core. Close it explicitly where the result matters;
 // the destructor closes in the background.
-class File {
+class [[nodiscard]] File {
  public:
+  static constexpr size_t piece_bytes_max = size_t{1}
+                                            << 30;  // of one read or write: the kernel's is 2 GiB
+
   File() = default;
   explicit File(int fd);
   File(File&& other) noexcept;
@@ -57,7 +61,7 @@ class File {
   IoCount read(uint64_t offset, std::span<char> into) const {
     return IoCount({.code = OpCode::read,
                     .fd = fd_,
-                    .len = static_cast<uint32_t>(into.size()),
+                    .len = static_cast<uint32_t>(std::min(into.size(), piece_bytes_max)),
                     .offset = offset,
                     .data = into.data()});
   }
@@ -69,7 +73,7 @@ class File {
     return IoCount({.code = OpCode::write,
                     .flags = flags,
                     .fd = fd_,
-                    .len = static_cast<uint32_t>(bytes.size()),
+                    .len = static_cast<uint32_t>(std::min(bytes.size(), piece_bytes_max)),
                     .offset = offset,
                     .data = const_cast<char*>(bytes.data())});
   }
@@ -92,7 +96,7 @@ class File {
   int fd_ = -1;
 };
 
-class OpenFile : public IoWait {
+class [[nodiscard]] OpenFile : public IoWait {
  public:
   using IoWait::IoWait;
   Result<File> await_resume() const;

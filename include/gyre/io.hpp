@@ -63,7 +63,7 @@ class IoWait {
 };
 
 // Answers the count or descriptor the system call would.
-class IoCount : public IoWait {
+class [[nodiscard]] IoCount : public IoWait {
  public:
   using IoWait::IoWait;
   Result<uint32_t> await_resume() const {
@@ -75,7 +75,7 @@ class IoCount : public IoWait {
   std::string describe() const;
 };
 
-class IoDone : public IoWait {
+class [[nodiscard]] IoDone : public IoWait {
  public:
   using IoWait::IoWait;
   Result<void> await_resume() const {

@@ -1,0 +1,259 @@
+// Two reactors on one thread, ticked in turn: what crosses between cores, without threads.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gyre/call.hpp>
+#include <gyre/scope.hpp>
+#include <gyre/time.hpp>
+
+#include "scripted_backend.hpp"
+#include "stage.hpp"
+
+using namespace gyre;
+using gyre::testing::ScriptedBackend;
+
+namespace {
+
+struct Pair {
+  Pair()
+      : first(first_backend, {.core = 0}, &fabric), second(second_backend, {.core = 1}, &fabric) {
+    // Waiting by yielding takes time, so that ticks end.
+    first_backend.clock_step = microseconds(20);
+    second_backend.clock_step = microseconds(20);
+  }
+  ~Pair() {
+    CHECK(frames_live() == frames_before);
+    CHECK(first.operations_in_flight() + second.operations_in_flight() == 0);
+  }
+  void run(Task<void> on_first, Task<void> on_second) {
+    first.start(std::move(on_first));
+    second.start(std::move(on_second));
+    bool one = true;
+    bool two = true;
+    for (int i = 0; i < 1'000'000 && (one || two); ++i) {
+      one = one && first.tick();
+      two = two && second.tick();
+      ++rounds;
+    }
+    CHECK_FALSE(one);
+    CHECK_FALSE(two);
+  }
+
+  int64_t frames_before = frames_live();
+  ScriptedBackend first_backend;
+  ScriptedBackend second_backend;
+  Fabric fabric{2};
+  Reactor first;
+  Reactor second;
+  int rounds = 0;
+};
+
+Task<void> until(const bool& done) {
+  while (!done) co_await yield();
+}
+Task<void> nothing() {
+  co_return;
+}
+
+struct Numbered : Message {
+  int number = 0;
+  std::vector<int>* into = nullptr;
+};
+void record(Message& message, Reactor& at) noexcept {
+  auto& numbered = static_cast<Numbered&>(message);
+  CHECK(at.core() == 1);
+  CHECK(numbered.from == 0);
+  numbered.into->push_back(numbered.number);
+}
+
+}  // namespace
+
+TEST_CASE("a ring keeps the order, says when it is full, and wraps around") {
+  MessageRing ring;
+  std::vector<Message> messages(MessageRing::capacity);
+  CHECK(ring.empty());
+  CHECK(ring.pop() == nullptr);
+  for (int round = 0; round < 3; ++round) {
+    for (Message& message : messages) REQUIRE(ring.push(message));
+    Message extra;
+    CHECK_FALSE(ring.push(extra));
+    CHECK(ring.pop() == &messages[0]);
+    CHECK(ring.push(extra));
+    for (size_t i = 1; i < messages.size(); ++i) REQUIRE(ring.pop() == &messages[i]);
+    CHECK(ring.pop() == &extra);
+    CHECK(ring.empty());
+  }
+}
+
+TEST_CASE("an outbox moves what fits and keeps the rest, in order") {
+  MessageRing ring;
+  Outbox outbox;
+  std::vector<Message> messages(MessageRing::capacity + 10);
+  for (Message& message : messages) outbox.push(message);
+  CHECK(outbox.flush(ring));
+  CHECK_FALSE(outbox.empty());
+  CHECK_FALSE(outbox.flush(ring));
+  for (Message& message : messages) {
+    CHECK(ring.pop() == &message);
+    outbox.flush(ring);
+  }
+  CHECK(outbox.empty());
+}
+
+TEST_CASE("messages leave at the end of the tick with one wake, and arrive in order") {
+  struct Body {
+    static Task<void> run(std::vector<Numbered>& messages, std::vector<int>& got, bool& done) {
+      for (size_t i = 0; i < messages.size(); ++i) {
+        messages[i].deliver = &record;
+        messages[i].number = static_cast<int>(i);
+        messages[i].into = &got;
+        Reactor::current().send(1, messages[i]);
+      }
+      while (got.size() < messages.size()) co_await yield();
+      done = true;
+    }
+  };
+  Pair pair;
+  std::vector<Numbered> messages(3000);
+  std::vector<int> got;
+  bool done = false;
+  pair.run(Body::run(messages, got, done), until(done));
+  for (size_t i = 0; i < got.size(); ++i) REQUIRE(got[i] == static_cast<int>(i));
+  CHECK(pair.first_backend.wakes[1] == 3);  // 3000 messages through a ring of 1024
+  CHECK(pair.second_backend.wakes[0] == 0);
+}
+
+TEST_CASE("call_on runs the function on the other core; on its own core at once") {
+  struct Body {
+    static Task<void> run(bool& done) {
+      int calls = 0;
+      const unsigned there = co_await call_on(1, [&calls] {
+        ++calls;
+        return Reactor::current().core();
+      });
+      CHECK(there == 1);
+      CHECK(Reactor::current().core() == 0);
+      const uint64_t ticks = Reactor::current().stats().ticks;
+      CHECK(co_await call_on(0, [] { return Reactor::current().core(); }) == 0);
+      CHECK(Reactor::current().stats().ticks == ticks);
+      std::unique_ptr<int> moved = co_await call_on(1, [] { return std::make_unique<int>(5); });
+      CHECK(*moved == 5);
+      CHECK(calls == 1);
+      done = true;
+    }
+  };
+  Pair pair;
+  bool done = false;
+  pair.run(Body::run(done), until(done));
+}
+
+TEST_CASE("spawn_on runs a coroutine there, in that core's service scope, and brings its answer") {
+  struct Body {
+    static Task<std::string> slow(std::string text) {
+      for (int i = 0; i < 5; ++i) co_await yield();
+      CHECK(Reactor::current().core() == 1);
+      co_return text + " from " + std::to_string(Reactor::current().core());
+    }
+    static Task<void> run(bool& done) {
+      std::string name = "hello";
+      std::string answer = co_await spawn_on(1, [&name] { return slow(name); });
+      CHECK(answer == "hello from 1");
+      CHECK(Reactor::current().core() == 0);
+      done = true;
+    }
+  };
+  Pair pair;
+  bool done = false;
+  pair.run(Body::run(done), until(done));
+}
+
+TEST_CASE("a core answers what it was asked before it ends") {
+  struct Body {
+    static Task<int> slow() {
+      for (int i = 0; i < 3; ++i) co_await yield();
+      co_return 7;
+    }
+    static Task<void> run(int& answer) {
+      answer = co_await spawn_on(1, [] { return slow(); });
+    }
+  };
+  Pair pair;
+  int answer = 0;
+  pair.run(Body::run(answer), nothing());  // the second core's main ends at once
+  CHECK(answer == 7);
+}
+
+TEST_CASE("both directions full: nothing deadlocks, nothing is lost") {
+  struct Body {
+    static Task<void> call(unsigned to, int value, int& sum) {
+      sum += co_await call_on(to, [value] { return value; });
+    }
+    static Task<void> flood(unsigned to, int& sum, bool& mine, const bool& other) {
+      Scope scope;
+      for (int i = 0; i < 5000; ++i) scope.spawn(call(to, i, sum));
+      co_await scope.join();
+      mine = true;
+      co_await until(other);
+    }
+  };
+  Pair pair;
+  int sums[2] = {0, 0};
+  bool done[2] = {false, false};
+  pair.run(Body::flood(1, sums[0], done[0], done[1]), Body::flood(0, sums[1], done[1], done[0]));
+  CHECK(sums[0] == 4999 * 5000 / 2);
+  CHECK(sums[1] == 4999 * 5000 / 2);
+  CHECK(pair.rounds < 1000);
+}
+
+TEST_CASE("a full ring keeps the sender awake; waiting messages keep the receiver awake") {
+  struct Body {
+    static Task<void> run(std::vector<Numbered>& messages, std::vector<int>& got) {
+      for (Numbered& message : messages) {
+        message.deliver = &record;
+        message.into = &got;
+        Reactor::current().send(1, message);
+      }
+      static_cast<void>(co_await sleep_for(seconds(1)));
+    }
+    static Task<void> sleep(Nanos duration) { static_cast<void>(co_await sleep_for(duration)); }
+  };
+  Pair pair;
+  std::vector<Numbered> messages(1500);
+  std::vector<int> got;
+  pair.first.start(Body::run(messages, got));
+  pair.second.start(Body::sleep(seconds(1)));
+  pair.first.tick();
+  CHECK(pair.first_backend.last_wait == 0);
+  pair.first.tick();
+  CHECK(pair.first_backend.last_wait == 0);
+  CHECK(pair.first_backend.wakes[1] == 1);
+  pair.second.tick();
+  CHECK(got.size() == 1024);
+  pair.first.tick();
+  CHECK(pair.first_backend.wakes[1] == 2);
+  CHECK(pair.first_backend.last_wait > 0);
+  pair.second.tick();
+  CHECK(got.size() == 1500);
+  CHECK(pair.second_backend.last_wait > 0);
+  pair.first_backend.clock += seconds(2);
+  pair.second_backend.clock += seconds(2);
+  while (pair.first.tick()) {
+  }
+  while (pair.second.tick()) {
+  }
+}
+
+TEST_CASE("a delivered message sees the time of its own tick, not of the one before a long sleep") {
+  struct Body {
+    static Task<void> run(ScriptedBackend& other, bool& done) {
+      other.clock += seconds(30);  // the other core slept that long
+      const Nanos now = co_await call_on(1, [] { return Reactor::current().now(); });
+      CHECK(now >= seconds(31));
+      done = true;
+    }
+  };
+  Pair pair;
+  bool done = false;
+  pair.run(Body::run(pair.second_backend, done), until(done));
+}
