@@ -34,10 +34,8 @@ int run_serve(const ServeConfig& config) {
   Node node(
       config,
       {.port_of = &uring::listening_port, .print = &print_line, .exit_now = &uring::exit_now});
-  // Pinned only when the node has the machine to itself, or was told to (DESIGN D2).
-  const bool pin = config.pin || (config.cores > 1 && config.cores == uring::usable_cpus());
   const std::string problem = uring::run_cores(
-      {.cores = config.cores, .pin = pin}, [&node](unsigned index, Backend& backend) {
+      {.cores = config.cores, .pin = config.pin}, [&node](unsigned index, Backend& backend) {
         Reactor reactor(backend, {.core = index}, &node.fabric());
         reactor.run(node.run(index));
       });
