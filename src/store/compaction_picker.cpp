@@ -1,6 +1,7 @@
 #include "store/compaction_picker.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 namespace gyre {
@@ -114,6 +115,29 @@ std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
     return job_for(levels, 0, targets.base_level, {tables.begin(), tables.end()});
   }
   return job_for(levels, worst, worst + 1, {least_overlap(levels, worst)});
+}
+
+std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
+                                                  uint64_t file_number_end) {
+  constexpr unsigned bottom = level_count - 1;
+  const auto is_old = [&](const TableRef& table) {
+    return table->record().file_number < file_number_end;
+  };
+  std::vector<TableRef> newest;
+  std::copy_if(levels.level(0).begin(), levels.level(0).end(), std::back_inserter(newest), is_old);
+  if (!newest.empty()) return job_for(levels, 0, bottom, std::move(newest));
+  for (unsigned level = 1; level < bottom; ++level) {
+    const TableLevels::Level& tables = levels.level(level);
+    const auto found = std::find_if(tables.begin(), tables.end(), is_old);
+    if (found != tables.end()) return job_for(levels, level, bottom, {*found});
+  }
+  for (const TableRef& table : levels.level(bottom)) {
+    const TableRecord& record = table->record();
+    const bool may_shrink = record.tombstone_count != 0 || record.expire_at_ms_min != 0;
+    if (!is_old(table) || !may_shrink) continue;
+    return CompactionJob{.level = bottom, .output_level = bottom, .inputs = {table}};
+  }
+  return std::nullopt;
 }
 
 }  // namespace gyre

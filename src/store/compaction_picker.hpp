@@ -49,4 +49,10 @@ LevelTargets level_targets(const TableLevels& levels, const CompactionOptions& o
 std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
                                              const CompactionOptions& options);
 
+// The next job of a full compaction: every table whose file number is below `file_number_end` goes
+// to the deepest level, and those there that hold tombstones or expiries are written anew, so that
+// what may go goes. Nothing if it is done; each job removes or moves such tables, so it ends.
+std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
+                                                  uint64_t file_number_end);
+
 }  // namespace gyre

@@ -20,6 +20,7 @@ Scan::~Scan() = default;
 
 Task<Result<std::unique_ptr<Scan>>> Shard::scan(std::string start, std::string end,
                                                 uint64_t now_ms) {
+  const Call call(*this);
   std::unique_ptr<Scan> scan(new Scan);
   scan->end_ = end;
   scan->now_ms_ = now_ms;

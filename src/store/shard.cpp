@@ -53,8 +53,15 @@ Task<Result<void>> Shard::close(bool flush) {
   flush_wanted_.set();
   compaction_wanted_.set();
   visible_moved_.set();
+  stop_memory_waits();
   co_await scope_.join();
+  flushed_.set();
+  compacted_.set();
   Result<void> log_closed = co_await log_->close();
+  while (calls_ != 0) {
+    no_calls_.reset();
+    co_await detail::Uninterrupted{no_calls_};
+  }
   Result<void> manifest_closed = co_await manifest_->close();
   immutable_.clear();
   active_.reset();
@@ -150,9 +157,21 @@ void Shard::become_read_only(const Error& error) {
                   options_.identity.index, read_only_reason_));
   flushed_.set();
   visible_moved_.set();
+  compacted_.set();
+  stop_memory_waits();
+}
+
+// What a call answers that the end of the shard interrupted.
+Error Shard::ended_error() const {
+  if (read_only_) return Error::of(Errc::read_only, read_only_reason_);
+  return Error::of(closing_ ? Errc::closed : Errc::cancelled);
 }
 
 void Shard::rotate_if_full() {
+  if (immutable_.empty() && context_.write_memory.has_waiters()) {
+    rotate();  // somebody waits for what this memtable holds
+    return;
+  }
   if (active_->table.used_bytes() < options_.memtable_bytes_max &&
       log_->position() - active_->log_start < options_.log_bytes_max) {
     return;
@@ -206,14 +225,43 @@ struct AwaitWrite : StoreWrite {
 
 }  // namespace
 
-Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t expire_at_ms) {
-  const size_t charge = StoreWrite::charge_for(key.size(), value.size());
-  if (charge > context_.write_memory.capacity()) {
-    co_return fail(Errc::too_large, "the value is larger than the memory for writes");
+namespace {
+
+Task<bool> acquire(Semaphore& memory, size_t size_bytes) {
+  co_return co_await memory.acquire(size_bytes);
+}
+
+}  // namespace
+
+// Waits for memory as long as the shard takes writes: once it is read-only or closing, nothing
+// gives any back.
+Task<Result<void>> Shard::reserve_memory(size_t size_bytes) {
+  Semaphore& memory = context_.write_memory;
+  if (size_bytes > memory.capacity()) {
+    co_return fail(Errc::too_large, "the write is larger than the memory for writes");
   }
-  if (!context_.write_memory.try_acquire(charge)) {
-    memory_wanted();
-    if (!co_await context_.write_memory.acquire(charge)) co_return fail(Errc::cancelled);
+  if (memory.try_acquire(size_bytes)) co_return Result<void>{};
+  if (read_only_ || closing_) co_return fail(ended_error());
+  StopSource stop(co_await current_stop());
+  Task<bool> wait = acquire(memory, size_bytes);
+  wait.promise().stop = &stop;
+  memory_waits_.push_back(&stop);
+  memory_wanted();
+  const bool granted = co_await std::move(wait);
+  std::erase(memory_waits_, &stop);
+  if (!granted) co_return fail(ended_error());
+  co_return Result<void>{};
+}
+
+void Shard::stop_memory_waits() {
+  for (StopSource* wait : memory_waits_) wait->request_stop();
+}
+
+Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t expire_at_ms) {
+  const Call call(*this);
+  const size_t charge = StoreWrite::charge_for(key.size(), value.size());
+  if (Result<void> reserved = co_await reserve_memory(charge); !reserved) {
+    co_return fail(reserved.error());
   }
   AwaitWrite write(*this);
   write.charged_bytes = charge;
@@ -230,10 +278,10 @@ Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t ex
 }
 
 Task<Result<Version>> Shard::remove(std::string key) {
+  const Call call(*this);
   const size_t charge = StoreWrite::charge_for(key.size(), 0);
-  if (!context_.write_memory.try_acquire(charge)) {
-    memory_wanted();
-    if (!co_await context_.write_memory.acquire(charge)) co_return fail(Errc::cancelled);
+  if (Result<void> reserved = co_await reserve_memory(charge); !reserved) {
+    co_return fail(reserved.error());
   }
   AwaitWrite write(*this);
   write.charged_bytes = charge;
@@ -370,6 +418,7 @@ ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out
 }
 
 Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) {
+  const Call call(*this);
   ++stats_.reads_waited;
   MemRef holder;
   const Memtable::Node* node = find_in_memory(key, &holder);
@@ -412,16 +461,19 @@ Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) 
 // --- flush and compaction: the loops -------------------------------------------------------------
 
 Task<Result<void>> Shard::flush() {
-  if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
+  const Call call(*this);
   const uint64_t through = log_->seq_next() - 1;
-  while (!read_only_ && (!immutable_.empty() || !active_->table.empty())) {
-    const bool done = immutable_.empty() && active_->table.seq_first() > through;
-    if (done) break;
-    if (immutable_.empty()) rotate();
+  for (;;) {
+    if (read_only_ || closing_) co_return fail(ended_error());
+    if (immutable_.empty()) {
+      if (active_->table.empty() || active_->table.seq_first() > through) break;
+      rotate();
+    } else if (immutable_.front()->table.seq_first() > through) {
+      break;
+    }
     flushed_.reset();
     if (!co_await flushed_.wait()) co_return fail(Errc::cancelled);
   }
-  if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
   co_return Result<void>{};
 }
 
@@ -438,41 +490,59 @@ Task<void> Shard::flush_loop() {
       become_read_only(done.error());
       co_return;
     }
-    rotate_if_full();
     flushed_.set();
+    rotate_if_full();
     compaction_wanted_.set();
   }
+}
+
+std::optional<CompactionJob> Shard::next_compaction() const {
+  if (auto job = pick_compaction(*levels_, options_.compaction)) return job;
+  return pick_full_compaction(*levels_, full_compaction_end_);
 }
 
 Task<void> Shard::compaction_loop() {
   for (;;) {
-    std::optional<CompactionJob> job = pick_compaction(*levels_, options_.compaction);
+    if (closing_ || read_only_) co_return;
+    std::optional<CompactionJob> job = next_compaction();
     if (!job) {
-      compaction_idle_.set();
-      if (closing_) co_return;
       compaction_wanted_.reset();
       if (!co_await compaction_wanted_.wait()) co_return;
       continue;
     }
-    if (closing_ || read_only_) co_return;
-    compaction_idle_.reset();
     if (Result<void> done = co_await run_compaction(std::move(*job)); !done) {
       if (done.error().code == Errc::cancelled) co_return;
       become_read_only(done.error());
-      compaction_idle_.set();
       co_return;
     }
+    compacted_.set();
   }
 }
 
+Task<Result<void>> Shard::wait_for_compaction() {
+  if (read_only_ || closing_) co_return fail(ended_error());
+  compacted_.reset();
+  compaction_wanted_.set();
+  if (!co_await compacted_.wait()) co_return fail(Errc::cancelled);
+  if (read_only_ || closing_) co_return fail(ended_error());
+  co_return Result<void>{};
+}
+
 Task<Result<void>> Shard::settle() {
-  for (;;) {
-    if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
-    if (!pick_compaction(*levels_, options_.compaction)) co_return Result<void>{};
-    compaction_idle_.reset();
-    compaction_wanted_.set();
-    if (!co_await compaction_idle_.wait()) co_return fail(Errc::cancelled);
-  }
+  const Call call(*this);
+  Result<void> done{};
+  while (done && next_compaction()) done = co_await wait_for_compaction();
+  co_return done;
+}
+
+Task<Result<void>> Shard::compact() {
+  const Call call(*this);
+  Result<void> done = co_await flush();
+  if (!done) co_return done;
+  const uint64_t end = manifest_->take_file_number();
+  full_compaction_end_ = end;
+  while (done && pick_full_compaction(*levels_, end)) done = co_await wait_for_compaction();
+  co_return done;
 }
 
 void Shard::table_dropped(void* self, DroppedTable table) noexcept {

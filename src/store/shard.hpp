@@ -121,7 +121,9 @@ class Shard final : private LogClient {
   ~Shard();
 
   // Waits for background work, writes what is queued to the log, closes files. With `flush` the
-  // memtable is written to a table first, so that the next start is quick.
+  // memtable is written to a table first, so that the next start is quick. Calls that wait for
+  // memory, a flush or a compaction answer Errc::closed; reads, scans and values still held are
+  // waited for: whoever awaits close must not hold one itself.
   Task<Result<void>> close(bool flush);
 
   // Takes the write or refuses it: Errc::ok (done follows, perhaps before this returns),
@@ -144,6 +146,10 @@ class Shard final : private LogClient {
   Task<Result<void>> flush();
   // Runs compactions until nothing is left to do.
   Task<Result<void>> settle();
+  // Flushes and merges everything into the deepest level: afterwards no table holds a tombstone, an
+  // expired value or an overwritten one that was there at the call, unless something newer than the
+  // call needs it. May be called any number of times at once.
+  Task<Result<void>> compact();
 
   bool read_only() const { return read_only_; }
   const std::string& read_only_reason() const { return read_only_reason_; }
@@ -172,7 +178,25 @@ class Shard final : private LogClient {
   };
   using MemRef = std::shared_ptr<Mem>;
 
+  // One call under way: close waits for its end.
+  class Call {
+   public:
+    explicit Call(Shard& of) : shard_(of) { ++shard_.calls_; }
+    ~Call() {
+      if (--shard_.calls_ == 0) shard_.no_calls_.set();
+    }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    Shard& shard_;
+  };
+
   Shard(ShardOptions options, ShardContext context);
+
+  Task<Result<void>> reserve_memory(size_t size_bytes);
+  void stop_memory_waits();
+  Error ended_error() const;
 
   // recovery
   Task<Result<void>> recover();
@@ -196,7 +220,9 @@ class Shard final : private LogClient {
   // background
   Task<void> flush_loop();
   Task<Result<void>> flush_oldest();
+  std::optional<CompactionJob> next_compaction() const;
   Task<void> compaction_loop();
+  Task<Result<void>> wait_for_compaction();
   Task<Result<void>> run_compaction(CompactionJob job);
   Task<Result<void>> merge_tables(const CompactionJob& job, std::vector<TableRecord>& outputs);
   Task<Result<void>> install(VersionEdit edit, std::vector<TableRef> moved);
@@ -220,12 +246,16 @@ class Shard final : private LogClient {
   bool closing_ = false;
   std::string read_only_reason_;
   ShardStats stats_;
+  uint64_t calls_ = 0;
+  std::vector<StopSource*> memory_waits_;
+  uint64_t full_compaction_end_ = 0;  // tables with a smaller file number are to be merged fully
 
+  Event no_calls_;
   Event flush_wanted_;
   Event flushed_;
   Event visible_moved_;
   Event compaction_wanted_;
-  Event compaction_idle_;
+  Event compacted_;  // a job has ended
   Scope scope_;
 };
 

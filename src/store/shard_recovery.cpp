@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t segment_head_bytes = 4096;
 constexpr size_t replay_window_bytes = 1u << 20;
+// Every start begins a segment. With more than this many to read, the records go to a table.
+constexpr size_t log_segments_max = 4;
 
 struct FoundSegment {
   uint64_t id;
@@ -109,6 +111,11 @@ Task<Result<void>> Shard::replay_log(std::vector<LogSegment>& chain,
   }
   active_->log_start = state.log_start_position();
   Result<void> replayed = co_await replay_records(reader, files);
+  // A killed process leaves frames that only the kernel has. The next ones will promise that they
+  // are durable, and readers are about to see them.
+  for (size_t i = 0; replayed && i < files.size(); ++i) {
+    if (reader.in_chain(i)) replayed = co_await files[i].sync_data();
+  }
   for (File& file : files) static_cast<void>(co_await file.close());
   if (!replayed) co_return replayed;
 
@@ -189,6 +196,7 @@ Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<L
     chain.clear();
     active_->log_start = log_end_.position;
   }
+  const bool many_segments = chain.size() > log_segments_max;
   log_ = std::make_unique<LogWriter>(
       LogWriterOptions{
           .directory = options_.directory,
@@ -206,8 +214,8 @@ Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<L
     co_return opened;
   }
   visible_seq_ = log_->seq_next() - 1;
-  // A long log is turned into a table soon, so that another crash recovers faster.
-  if (active_->table.used_bytes() > options_.memtable_bytes_max / 2) rotate();
+  // A long log is turned into a table soon, so that the next start is quick.
+  if (many_segments || active_->table.used_bytes() > options_.memtable_bytes_max / 2) rotate();
   co_return Result<void>{};
 }
 
