@@ -141,6 +141,8 @@ class Network {
   void reset(EndpointId id);
   // Only this end does; the other learns it when it next sends (half-open until then).
   void reset_one_side(EndpointId id);
+  // Established ends of a node's connections, in the order in which they were made.
+  std::vector<EndpointId> connections(unsigned node) const;
   // Overrides the delays of one direction.
   void set_latency(unsigned from, unsigned to, Latency latency) { latency_[{from, to}] = latency; }
   // Another process of this node listens on the port.

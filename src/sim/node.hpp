@@ -91,6 +91,8 @@ class Node {
 
   // The port that a listening descriptor is bound to (which port 0 became).
   uint16_t port_of(int fd) const;
+  // The network's end of a connected descriptor, for Network's faults.
+  EndpointId endpoint_of(int fd) const { return handles_.at(fd).endpoint; }
 
   const std::deque<std::string>& log_lines() const { return log_lines_; }
   std::map<std::string, std::vector<std::string>>& names() { return names_; }

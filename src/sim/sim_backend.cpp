@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "base/assert.hpp"
@@ -132,7 +133,7 @@ void SimBackend::submit(Op& op) {
                       op.len, static_cast<int64_t>(op.offset));
   if (op.path != nullptr) world_.trace().bytes(op.path);
   if (dead_) {
-    post(index, -ECANCELED);
+    post_dead(index);
     return;
   }
   if (!claim_handle(op)) {
@@ -354,7 +355,19 @@ void SimBackend::die(bool power_cut) {
     Slot& slot = slots_[i];
     if (slot.op == nullptr) continue;
     slot.watching = slot.done = false;
-    post(i, -ECANCELED);
+    post_dead(i);
+  }
+}
+
+// Everything fails for good, but a program that waits for a signal is told to stop.
+void SimBackend::post_dead(uint32_t index) {
+  const Op& op = *slots_[index].op;
+  if (op.code == OpCode::signal && !op.cancel_requested) {
+    post(index, SIGTERM, true);
+  } else if (op.code == OpCode::close) {
+    post(index, 0);
+  } else {
+    post(index, op.cancel_requested ? -ECANCELED : -EIO);
   }
 }
 

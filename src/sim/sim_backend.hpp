@@ -7,7 +7,8 @@
 // an operation or descriptor used again too early, two receives or two sends on one socket, a
 // close while operations are in flight on the descriptor, a buffer recycled twice.
 //
-// A dead backend (after World::crash or kill) ends every operation with -ECANCELED.
+// A dead backend (after World::crash or kill) ends every operation with -EIO and gives SIGTERM to
+// a program that waits for signals.
 #pragma once
 
 #include <deque>
@@ -120,6 +121,7 @@ class SimBackend final : public Backend {
   void try_cancel(uint32_t slot);
 
   void die(bool power_cut);
+  void post_dead(uint32_t index);
   std::string dump() const;
 
   Node& node_;

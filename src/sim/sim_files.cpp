@@ -153,7 +153,7 @@ int32_t SimBackend::finish_open(const Op& op, int32_t result, InodeId inode) {
 
 int32_t SimBackend::answer(const Op& op) {
   Disk& disk = node_.disk();
-  if (disk.stopped()) return -ECANCELED;
+  if (disk.stopped()) return -EIO;
   switch (op.code) {
     case OpCode::list_dir:
       return disk.list_dir(op.path, *static_cast<std::vector<DirEntry>*>(op.out));

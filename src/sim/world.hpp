@@ -18,9 +18,9 @@
 //
 // Crash sweeps: disk().stop_at(k, phase) makes run_until return Stop::crash_point at write point
 // k; crash() then cuts the power. From that moment the node's backends are dead: each operation
-// ends with -ECANCELED and nothing they do has an effect, so the program can unwind. When it has
-// ended (and reactors and backends are destroyed), power_on() and new backends start the next
-// life on what the disk kept.
+// ends with -EIO and nothing they do has an effect, so the program can unwind. When it has ended
+// (and reactors and backends are destroyed), power_on() and new backends start the next life on
+// what the disk kept. life.hpp does all this for reactors.
 #pragma once
 
 #include <cstdint>

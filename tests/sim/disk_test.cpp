@@ -274,7 +274,7 @@ TEST_CASE("nothing reaches the disk after its crash point") {
   files.disk->stop_at(files.disk->write_points() + 1, CrashPhase::after);
   files.write(file, 0, "x", flag_dsync);
   CHECK(files.disk->stopped());
-  CHECK(files.write(file, 1, "y", flag_dsync) == -ECANCELED);
+  CHECK(files.write(file, 1, "y", flag_dsync) == -EIO);
   files.disk->crash(CrashMode::lost);
   CHECK(files.disk->content("a") == "x");
   CHECK_FALSE(files.disk->stopped());

@@ -340,6 +340,22 @@ TEST_CASE("resets strike both ends or one") {
   CHECK(net.world.faults()["connection reset"] == 1);
 }
 
+TEST_CASE("a half-open connection is noticed by sending") {
+  TwoNodes net(16);
+  CHECK(net.world.network().connections(1).size() == 1);
+  net.world.network().reset_one_side(net.server.node().endpoint_of(net.server_fd));
+  std::string into;
+  CHECK(net.server.recv_into(net.server_fd, into, 1) == -ECONNRESET);
+  TestOp recv(OpCode::recv);
+  recv.fd = net.client_fd;
+  net.client.backend().submit(recv);
+  net.world.run_for(seconds(10));
+  CHECK_FALSE(recv.ended);
+  CHECK(net.client.send_all(net.client_fd, "x") == 1);
+  CHECK(net.client.wait([&] { return recv.ended; }));
+  CHECK(recv.result() == -ECONNRESET);
+}
+
 TEST_CASE("a cancelled accept may still bring a connection") {
   bool cancelled = false;
   bool late = false;

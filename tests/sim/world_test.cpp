@@ -2,15 +2,18 @@
 
 #include <csignal>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <gyre/file.hpp>
 #include <gyre/reactor.hpp>
 #include <gyre/socket.hpp>
+#include <gyre/sync.hpp>
 #include <gyre/time.hpp>
 
 #include "rig.hpp"
+#include "sim/life.hpp"
 
 namespace {
 
@@ -275,17 +278,15 @@ Task<void> count_records(size_t& found) {
   }
 }
 
-// Runs a task on core 0 of a node to its end, or to the crash point of the node's disk.
+// Runs a task to its end, or to the crash point of the node's disk.
 sim::Stop run_program(sim::World& world, sim::Node& node, Task<void> main, sim::CrashMode mode) {
-  sim::SimBackend backend(node, 0);
-  Reactor reactor(backend, {});
-  reactor.start(std::move(main));
-  node.drive(0, reactor);
-  const sim::Stop stop = world.run_until([&] { return node.ended(); }, seconds(60));
-  if (stop == sim::Stop::crash_point) world.crash(node, mode);
-  REQUIRE(world.run_until([&] { return node.ended(); }, seconds(60)) == sim::Stop::satisfied);
+  sim::Life life(world, node);
+  life.start(0, std::move(main));
+  const sim::Stop stop = life.run(seconds(60));
+  if (stop == sim::Stop::crash_point) REQUIRE(life.crash(mode));
+  CHECK(life.ended());
   CHECK(world.check_quiescent(node) == "");
-  CHECK(reactor.operations_in_flight() == 0);
+  CHECK(life.reactor().operations_in_flight() == 0);
   return stop;
 }
 
@@ -305,7 +306,6 @@ size_t sweep(uint8_t skip_durability, sim::CrashMode mode, size_t& crashes) {
         break;
       }
       ++crashes;
-      world.power_on(node);
       size_t found = 0;
       run_program(world, node, count_records(found), mode);
       if (found < outcome.acknowledged) lost += outcome.acknowledged - found;
@@ -387,18 +387,14 @@ TEST_CASE("two reactors on two nodes echo through the simulated network") {
     sim::World world({.seed = seed});
     sim::Node& a = world.add_node({.buffer_count = 4, .buffer_bytes = 512});
     sim::Node& b = world.add_node({.buffer_count = 4, .buffer_bytes = 512});
-    sim::SimBackend backend_a(a, 0);
-    sim::SimBackend backend_b(b, 0);
     bool ready = false;
     std::string answer;
     {
-      Reactor server(backend_a, {});
-      Reactor client(backend_b, {});
-      server.start(echo_server(ready));
-      client.start(echo_client(a.address(), ready, answer, 50'000));
-      a.drive(0, server);
-      b.drive(0, client);
-      REQUIRE(world.run_until([&] { return a.ended() && b.ended(); }, seconds(600)) ==
+      sim::Life server(world, a);
+      sim::Life client(world, b);
+      server.start(0, echo_server(ready));
+      client.start(0, echo_client(a.address(), ready, answer, 50'000));
+      REQUIRE(world.run_until([&] { return server.ended() && client.ended(); }, seconds(600)) ==
               sim::Stop::satisfied);
     }
     REQUIRE(answer.size() == 50'000);
@@ -410,4 +406,103 @@ TEST_CASE("two reactors on two nodes echo through the simulated network") {
     CHECK(world.check_quiescent(a) == "");
     CHECK(world.check_quiescent(b) == "");
   }
+}
+
+namespace {
+
+struct Ping : Message {
+  Event* arrived = nullptr;
+  int hops = 0;
+};
+
+void deliver_ping(Message& message, Reactor& at) noexcept {
+  auto& ping = static_cast<Ping&>(message);
+  if (at.core() == 0) {
+    ping.arrived->set();
+  } else {
+    ++ping.hops;
+    at.send(0, message);
+  }
+}
+
+Task<void> ping(int rounds, int& hops) {
+  for (int i = 0; i < rounds; ++i) {
+    Event arrived;
+    Ping message;
+    message.deliver = &deliver_ping;
+    message.arrived = &arrived;
+    Reactor::current().send(1, message);
+    (void)co_await arrived.wait();
+    hops += message.hops;
+  }
+}
+
+Task<void> sleep_a_second() {
+  (void)co_await sleep_for(seconds(1));
+}
+
+}  // namespace
+
+TEST_CASE("reactors run the same way whatever addresses their memory has") {
+  const auto run = [](uint64_t seed) {
+    sim::World world({.seed = seed});
+    sim::Node& a = world.add_node();
+    sim::Node& b = world.add_node();
+    bool ready = false;
+    std::string answer;
+    sim::Life server(world, a);
+    sim::Life client(world, b);
+    server.start(0, echo_server(ready));
+    client.start(0, echo_client(a.address(), ready, answer, 20'000));
+    REQUIRE(world.run_until([&] { return server.ended() && client.ended(); }, seconds(600)) ==
+            sim::Stop::satisfied);
+    return world.trace_hash();
+  };
+  std::vector<std::unique_ptr<char[]>> ballast;
+  const uint64_t first = run(5);
+  for (size_t i = 1; i <= 5; ++i) {
+    ballast.push_back(std::make_unique<char[]>(i * 1234));
+    CHECK(run(5) == first);
+  }
+  CHECK(run(6) != first);
+}
+
+TEST_CASE("messages between the cores of a node wake the receiver") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    sim::World world({.seed = seed});
+    sim::Node& node = world.add_node({.cores = 2});
+    sim::Life life(world, node);
+    int hops = 0;
+    life.start(0, ping(50, hops));
+    life.start(1, sleep_a_second());
+    CHECK(life.run(seconds(10)) == sim::Stop::satisfied);
+    CHECK(hops == 50);
+    CHECK(world.time() < seconds(2));
+  }
+}
+
+TEST_CASE("a killed program of two nodes starts again and finds its connections reset") {
+  sim::World world({.seed = 31});
+  sim::Node& a = world.add_node();
+  sim::Node& b = world.add_node();
+  bool ready = false;
+  std::string answer;
+  auto server = std::make_unique<sim::Life>(world, a);
+  sim::Life client(world, b);
+  server->start(0, echo_server(ready));
+  client.start(0, echo_client(a.address(), ready, answer, 5'000'000));
+  CHECK(world.run_until([&] { return answer.size() > 10'000; }, seconds(60)) ==
+        sim::Stop::satisfied);
+  CHECK(server->kill());
+  CHECK(client.run(seconds(60)) == sim::Stop::satisfied);
+  CHECK(answer.size() < 5'000'000);
+  ready = false;
+  server.reset();
+  server = std::make_unique<sim::Life>(world, a);
+  server->start(0, echo_server(ready));
+  answer.clear();
+  client.start(0, echo_client(a.address(), ready, answer, 10'000));
+  CHECK(world.run_until([&] { return server->ended() && client.ended(); }, seconds(60)) ==
+        sim::Stop::satisfied);
+  CHECK(answer.size() == 10'000);
 }
