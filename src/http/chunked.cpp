@@ -76,7 +76,7 @@ ChunkDecoder::Step ChunkDecoder::feed(std::string_view bytes) {
         const size_t size = static_cast<size_t>(std::min<uint64_t>(remaining_, bytes.size() - at));
         remaining_ -= size;
         if (remaining_ == 0) state_ = State::data_cr;
-        return {Event::data, at + size, bytes.substr(at, size), {}};
+        return {Event::data, at + size, bytes.substr(at, size), {}, remaining_ == 0};
       }
       case State::data_cr:
         if (bytes[at] != '\r') return fail(at, "chunk data is not followed by CR LF");

@@ -30,6 +30,7 @@ class ChunkDecoder {
     size_t consumed = 0;
     std::string_view data;
     std::string_view reason;  // of an error, living as long as the program
+    bool chunk_ends = false;  // of data: the last piece of its chunk
   };
 
   Step feed(std::string_view bytes);

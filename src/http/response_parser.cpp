@@ -213,7 +213,7 @@ ResponseParser::Step ResponseParser::feed_chunked(std::string_view bytes) {
   const ChunkDecoder::Step step = chunks_.feed(bytes);
   switch (step.event) {
     case ChunkDecoder::Event::data:
-      return {Event::body, step.consumed, step.data};
+      return {Event::body, step.consumed, step.data, step.chunk_ends};
     case ChunkDecoder::Event::need_more:
       return {Event::need_more, step.consumed, {}};
     case ChunkDecoder::Event::error:

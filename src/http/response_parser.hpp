@@ -27,6 +27,7 @@ class ResponseParser {
     Event event = Event::need_more;
     size_t consumed = 0;
     std::string_view body;
+    bool chunk_ends = false;  // of a chunked body: `body` is the last piece of its chunk
   };
 
   // The next response answers a HEAD request, so no body follows whatever its head says.
