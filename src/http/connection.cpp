@@ -308,8 +308,13 @@ bool Connection::blocked(const Exchange& exchange) const {
   return false;
 }
 
+size_t Connection::output_bytes_allowed() const {
+  return output_bytes_live() > limits_.output_total_bytes_max ? limits_.output_bytes_scarce
+                                                              : limits_.output_bytes_pause;
+}
+
 bool Connection::must_wait_for_room() const {
-  return queue_size_ > limits_.pipeline_max || socket_.output_bytes() > limits_.output_bytes_pause;
+  return queue_size_ > limits_.pipeline_max || socket_.output_bytes() > output_bytes_allowed();
 }
 
 Task<bool> Connection::wait_turn(Exchange& exchange) {
@@ -328,8 +333,8 @@ Task<bool> Connection::wait_for_room() {
   socket_.release();
   enter(Phase::waiting);
   while (must_wait_for_room()) {
-    if (socket_.output_bytes() > limits_.output_bytes_pause) {
-      if (!co_await socket_.drained(limits_.output_bytes_pause / 2)) {
+    if (const size_t allowed = output_bytes_allowed(); socket_.output_bytes() > allowed) {
+      if (!co_await socket_.drained(allowed / 2)) {
         skip_linger_ = true;
         co_return false;
       }

@@ -36,6 +36,10 @@ struct ConnectionLimits {
   uint64_t body_bytes_max = limits::value_bytes_max_default;
   size_t pipeline_max = limits::http_pipeline_depth_max;
   size_t output_bytes_pause = 256u << 10;
+  // When the output queues of all connections of the core hold more than this, each connection
+  // pauses at output_bytes_scarce: clients that ask and don't read cost little, however many.
+  size_t output_total_bytes_max = 32u << 20;
+  size_t output_bytes_scarce = 2u << 10;
   Nanos head_timeout = seconds(10);
   Nanos body_timeout = seconds(30);
   Nanos idle_timeout = seconds(75);
@@ -189,6 +193,7 @@ class Connection {
   void enqueue(Exchange& exchange);
   void begin(Exchange& exchange);
   void flush_answers() noexcept;
+  size_t output_bytes_allowed() const;
   bool must_wait_for_room() const;
   bool blocked(const Exchange& exchange) const;
   AnswerStyle style_of(const RequestHead& head) const;

@@ -35,6 +35,7 @@ Core::Core(Node& node, unsigned index)
   limits_.head_timeout = milliseconds(static_cast<int64_t>(config.head_timeout_ms));
   limits_.body_timeout = milliseconds(static_cast<int64_t>(config.body_timeout_ms));
   limits_.idle_timeout = milliseconds(static_cast<int64_t>(config.idle_timeout_ms));
+  limits_.output_total_bytes_max = config.memory_plan.transit_bytes_per_core / 2;
   limits_.send_timeout = milliseconds(static_cast<int64_t>(config.send_timeout_ms));
 }
 
