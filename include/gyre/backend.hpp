@@ -63,6 +63,10 @@ class Backend {
   virtual size_t buffers_free() const = 0;
   virtual size_t buffer_count() const = 0;
 
+  // A number for who is at the other end of a connected socket: the same for all connections from
+  // one address, whatever its port. 0 if that is not known.
+  virtual uint64_t peer(int fd) = 0;
+
   // Makes the reactor of another core of this node return from enter. Callable when that core
   // may be asleep; cheap when it is not.
   virtual void wake(unsigned core) = 0;

@@ -12,6 +12,8 @@ namespace gyre::http {
 namespace {
 
 constexpr Nanos deadline_check_interval = milliseconds(500);
+// A body gets a second more for each of these: a slow line is served, a drip is not.
+constexpr uint64_t body_bytes_per_second_min = 64u << 10;
 
 // An answer that is known but whose turn has not come.
 class TextExchange : public Exchange {
@@ -83,7 +85,11 @@ Connection::DeadlineTimer::DeadlineTimer(Connection& of)
       connection(of) {}
 
 Connection::Connection(int fd, Handler& handler, const ConnectionLimits& limits)
-    : socket_(fd), handler_(handler), limits_(limits), parser_(limits.body_bytes_max) {}
+    : socket_(fd),
+      peer_(Reactor::current().backend().peer(fd)),
+      handler_(handler),
+      limits_(limits),
+      parser_(limits.body_bytes_max) {}
 
 Connection::~Connection() {
   GYRE_ASSERT(queue_head_ == nullptr && receiving_ == nullptr);
@@ -113,7 +119,8 @@ Task<void> Connection::run() {
     co_await gyre::detail::Uninterrupted{changed_};
   }
   co_await scope.join();
-  if (!skip_linger_ && !socket_.broken()) co_await linger();
+  // A peer that has only finished sending still reads: everything goes out before the close.
+  if (co_await socket_.drained(0) && !skip_linger_) co_await linger();
   reactor.disarm(timer_);
   scope_ = nullptr;
   co_await socket_.close();
@@ -124,10 +131,12 @@ Task<void> Connection::read_requests() {
   for (;;) {
     if (closing_) co_return;
     if (draining_ && queue_head_ == nullptr && receiving_ == nullptr && parser_.idle()) co_return;
+    in_receive_ = true;
     Result<std::string_view> bytes = co_await socket_.receive();
+    in_receive_ = false;
     if (!bytes) {
       if (bytes.error().code == Errc::timed_out) {
-        if (std::exchange(interrupted_, false)) continue;
+        if (std::exchange(woken_, false)) continue;
         // A deadline: a started request is told so, an idle connection just ends.
         if (!parser_.idle() && !closing_) {
           style_ = AnswerStyle{.close = true};
@@ -174,9 +183,11 @@ Task<bool> Connection::process(std::string_view bytes) {
       case RequestParser::Event::request:
       case RequestParser::Event::head: {
         const bool has_body = step.event == RequestParser::Event::head;
+        phase_ = Phase::idle;
         if (!start_request(parser_.head())) co_return false;
         if (has_body) {
           enter(Phase::body);
+          body_bytes_ = 0;
           break;
         }
         if (receiving_ == nullptr) {
@@ -197,25 +208,15 @@ Task<bool> Connection::process(std::string_view bytes) {
         if (receiving_ == nullptr) break;  // answered already: skipped
         const bool whole =
             !parser_.head().chunked && step.body.size() == parser_.head().content_length;
-        phase_since_ = Reactor::current().now();
+        body_bytes_ += step.body.size();
+        continue_owed_ = false;  // the client did not wait for it
         if (receiving_->take_body(step.body, whole)) break;
-        const std::string piece(step.body);
         save_rest(rest);
-        socket_.release();
-        if (!co_await receiving_->make_room(piece.size()) || !receiving_->take_body(piece, false)) {
-          // Answered without its body: nothing behind it can be read.
-          closing_ = true;
-          Exchange& exchange = *std::exchange(receiving_, nullptr);
-          exchange.style.close = true;
-          enqueue(exchange);
-          begin(exchange);
-          co_return false;
-        }
-        phase_since_ = Reactor::current().now();
-        co_return true;
+        co_return co_await take_body_later(std::string(step.body));
       }
       case RequestParser::Event::complete: {
-        enter(Phase::head);
+        phase_ = Phase::idle;
+        continue_owed_ = false;
         if (receiving_ == nullptr) {
           if (closing_) co_return false;
           break;
@@ -241,6 +242,29 @@ Task<bool> Connection::process(std::string_view bytes) {
     bytes = rest;
     if (closing_ && receiving_ == nullptr) co_return false;
   }
+}
+
+// There was no memory for a piece of the body: waits for it. False as process().
+Task<bool> Connection::take_body_later(std::string piece) {
+  socket_.release();
+  const Nanos body_since = phase_since_;
+  enter(Phase::waiting);
+  const bool room = co_await receiving_->make_room(piece.size());
+  if (room && receiving_->take_body(piece, false)) {
+    // The wait was not the client's.
+    const Nanos waited = Reactor::current().now() - phase_since_;
+    phase_ = Phase::body;
+    phase_since_ = body_since + waited;
+    co_return true;
+  }
+  GYRE_ASSERT(!room);  // else half a body would be taken for the whole
+  // Answered without its body: nothing behind it can be read.
+  closing_ = true;
+  Exchange& exchange = *std::exchange(receiving_, nullptr);
+  exchange.style.close = true;
+  enqueue(exchange);
+  begin(exchange);
+  co_return false;
 }
 
 void Connection::save_rest(std::string_view rest) {
@@ -271,7 +295,9 @@ bool Connection::start_request(const RequestHead& head) {
     return !(expect && closing_);
   }
   receiving_ = exchange;
-  if (expect && may_answer_now()) socket_.append(continue_answer);
+  if (exchange->style.close) closing_ = true;  // the exchange may ask for it too
+  continue_owed_ = expect;
+  if (may_answer_now()) queue_emptied();
   return true;
 }
 
@@ -314,7 +340,8 @@ size_t Connection::output_bytes_allowed() const {
 }
 
 bool Connection::must_wait_for_room() const {
-  return queue_size_ > limits_.pipeline_max || socket_.output_bytes() > output_bytes_allowed();
+  return streaming_ || queue_size_ > limits_.pipeline_max ||
+         socket_.output_bytes() > output_bytes_allowed();
 }
 
 Task<bool> Connection::wait_turn(Exchange& exchange) {
@@ -343,7 +370,7 @@ Task<bool> Connection::wait_for_room() {
       co_await gyre::detail::Uninterrupted{changed_};
     }
   }
-  enter(Phase::head);
+  enter(Phase::idle);
   co_return !closing_;
 }
 
@@ -360,6 +387,10 @@ void Connection::flush_answers() noexcept {
   while (queue_head_ != nullptr && queue_head_->finished_ && !streaming_) {
     Exchange* exchange = queue_head_;
     if (!socket_.broken()) {
+      // The last answer before a stop says so.
+      if (draining_ && exchange->next_ == nullptr && receiving_ == nullptr) {
+        exchange->style.close = true;
+      }
       exchange->respond(*this);
       if (exchange->is_stream) {
         streaming_ = true;
@@ -373,6 +404,23 @@ void Connection::flush_answers() noexcept {
     if (exchange->style.close) closing_ = true;
     delete exchange;
   }
+  if (queue_head_ == nullptr) queue_emptied();
+}
+
+// Everything that came before has been answered.
+void Connection::queue_emptied() noexcept {
+  if (continue_owed_ && receiving_ != nullptr && !socket_.broken()) {
+    continue_owed_ = false;
+    socket_.append(continue_answer);
+  }
+  // The reader learns of a stop, or of a last answer, here if it waits for more.
+  if ((draining_ || closing_) && receiving_ == nullptr && parser_.idle()) wake_reader();
+}
+
+void Connection::wake_reader() noexcept {
+  if (!in_receive_) return;
+  woken_ = true;
+  socket_.interrupt_receive();
 }
 
 Task<void> Connection::run_stream(Exchange* exchange) {
@@ -441,7 +489,9 @@ void Connection::check_deadlines() noexcept {
   const Nanos in_phase = now - phase_since_;
   const bool late =
       (phase_ == Phase::head && in_phase > limits_.head_timeout) ||
-      (phase_ == Phase::body && in_phase > limits_.body_timeout) ||
+      (phase_ == Phase::body &&
+       in_phase > limits_.body_timeout + static_cast<Nanos>(body_bytes_) * seconds(1) /
+                                             static_cast<Nanos>(body_bytes_per_second_min)) ||
       (phase_ == Phase::idle && queue_head_ == nullptr && in_phase > limits_.idle_timeout);
   if (late) socket_.interrupt_receive();
   reactor.arm(timer_, now + deadline_check_interval);
@@ -449,10 +499,7 @@ void Connection::check_deadlines() noexcept {
 
 void Connection::drain() {
   draining_ = true;
-  if (phase_ == Phase::idle) {
-    interrupted_ = true;
-    socket_.interrupt_receive();
-  }
+  if (queue_head_ == nullptr && receiving_ == nullptr && parser_.idle()) wake_reader();
 }
 
 void Connection::abort() {
@@ -462,14 +509,11 @@ void Connection::abort() {
   changed_.set();
 }
 
-// The answer is sent, then FIN; what the client still sends is read and dropped for a while, since
+// FIN after the last answer; what the client still sends is read and dropped for a while, since
 // closing with unread bytes would reset the connection and take the answer from the client.
 Task<void> Connection::linger() {
   Reactor& reactor = Reactor::current();
-  if (!co_await socket_.drained(0)) co_return;
   static_cast<void>(co_await socket_.shutdown_send());
-  const Nanos deadline = reactor.now() + limits_.linger;
-  const uint64_t bytes_at_start = socket_.bytes_received();
   reactor.disarm(timer_);
   struct Interrupt : Timer {
     explicit Interrupt(Socket& of)
@@ -479,11 +523,14 @@ Task<void> Connection::linger() {
           socket(of) {}
     Socket& socket;
   } timer(socket_);
-  reactor.arm(timer, deadline);
+  const Nanos end = reactor.now() + limits_.linger_max;
+  const uint64_t bytes_at_start = socket_.bytes_received();
   for (;;) {
+    reactor.disarm(timer);
+    reactor.arm(timer, std::min(end, reactor.now() + limits_.linger));
     Result<std::string_view> bytes = co_await socket_.receive();
     socket_.release();
-    if (!bytes || bytes->empty()) break;
+    if (!bytes || bytes->empty() || reactor.now() >= end) break;
     if (socket_.bytes_received() - bytes_at_start > limits_.linger_bytes_max) break;
   }
   reactor.disarm(timer);

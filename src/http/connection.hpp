@@ -41,10 +41,11 @@ struct ConnectionLimits {
   size_t output_total_bytes_max = 32u << 20;
   size_t output_bytes_scarce = 2u << 10;
   Nanos head_timeout = seconds(10);
-  Nanos body_timeout = seconds(30);
+  Nanos body_timeout = seconds(30);  // and a second more for each 64 KiB that came
   Nanos idle_timeout = seconds(75);
   Nanos send_timeout = seconds(30);
-  Nanos linger = seconds(2);
+  Nanos linger = seconds(2);  // without a byte from the client
+  Nanos linger_max = seconds(15);
   size_t linger_bytes_max = 64u << 20;
 };
 
@@ -165,6 +166,7 @@ class Connection {
   void close_after_answer() { closing_ = true; }
 
   const ConnectionStats& stats() const { return stats_; }
+  uint64_t peer() const { return peer_; }  // Backend::peer
   size_t memory_bytes() const { return carry_.capacity() + parser_.held_bytes(); }
   Handler& handler() { return handler_; }
   const ConnectionLimits& limits() const { return limits_; }
@@ -183,8 +185,6 @@ class Connection {
   Task<void> read_requests();
   Task<bool> process(std::string_view bytes);
   bool start_request(const RequestHead& head);
-  Task<bool> feed_body(std::string_view piece, bool whole);
-  Task<bool> finish_body();
   Task<bool> wait_turn(Exchange& exchange);
   Task<bool> wait_for_room();
   Task<void> linger();
@@ -200,8 +200,12 @@ class Connection {
   void enter(Phase phase);
   void check_deadlines() noexcept;
   void save_rest(std::string_view rest);
+  Task<bool> take_body_later(std::string piece);
+  void queue_emptied() noexcept;
+  void wake_reader() noexcept;
 
   Socket socket_;
+  uint64_t peer_;
   Handler& handler_;
   const ConnectionLimits& limits_;
   RequestParser parser_;
@@ -216,12 +220,15 @@ class Connection {
   bool closing_ = false;  // no further request is read
   bool draining_ = false;
   bool skip_linger_ = false;  // the peer has closed, or the connection is cut
-  bool interrupted_ = false;
+  bool in_receive_ = false;
+  bool woken_ = false;          // the interrupt of the receive is no deadline
+  bool continue_owed_ = false;  // "100 Continue", once what came before is answered
   Event changed_;      // an exchange finished, or an answer left
   std::string carry_;  // unparsed bytes while the connection waits
 
   Phase phase_ = Phase::idle;
   Nanos phase_since_ = 0;
+  uint64_t body_bytes_ = 0;  // of the body under way
   Nanos progress_since_ = 0;  // the peer last read something
   uint64_t sent_seen_ = 0;
   DeadlineTimer timer_{*this};

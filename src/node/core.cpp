@@ -29,7 +29,10 @@ constexpr std::string_view known_paths =
 }  // namespace
 
 Core::Core(Node& node, unsigned index)
-    : node_(node), index_(index), scratch_(new char[http::parameters_scratch_bytes]) {
+    : node_(node),
+      index_(index),
+      rate_limit_(node.config().rate_limit_per_s, node.cores()),
+      scratch_(new char[http::parameters_scratch_bytes]) {
   const ServeConfig& config = node.config();
   limits_.body_bytes_max = config.value_bytes_max;
   limits_.head_timeout = milliseconds(static_cast<int64_t>(config.head_timeout_ms));
@@ -196,11 +199,15 @@ void Core::connection_closed(http::Connection& connection) noexcept {
 http::Exchange* Core::refuse(http::Connection& connection, uint16_t status, std::string_view reason,
                              std::string_view allow) {
   count_status(status);
-  connection.answer_error(status, reason, status == 503 ? retry_after_s : 0, allow);
+  connection.answer_error(status, reason, status == 503 || status == 429 ? retry_after_s : 0,
+                          allow);
   return nullptr;
 }
 
 http::Exchange* Core::start(http::Connection& connection, const http::RequestHead& head) {
+  if (rate_limit_.enabled() && !rate_limit_.admit(connection.peer(), Reactor::current().now())) {
+    return refuse(connection, 429, "over the rate limit of this client address; slow down");
+  }
   std::string_view path = head.path;
   if (path == "/v0/entity") return entity(connection, head);
   char decoded[64];

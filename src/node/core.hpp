@@ -17,6 +17,7 @@
 #include "http/connection.hpp"
 #include "http/target.hpp"
 #include "node/config.hpp"
+#include "node/rate_limit.hpp"
 #include "store/data_directory.hpp"
 #include "store/shard.hpp"
 
@@ -102,6 +103,7 @@ class Core final : public ConnectionSink, public http::Handler {
   std::unique_ptr<Semaphore> write_memory_;
   std::unique_ptr<Semaphore> transit_memory_;
   HybridClock clock_;
+  RateLimit rate_limit_;
   http::ConnectionLimits limits_;
   std::unique_ptr<char[]> scratch_;  // decoded parameters of the request at hand
   http::Connection* connections_ = nullptr;

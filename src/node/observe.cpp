@@ -96,7 +96,8 @@ double seconds_of(Nanos nanos) {
 }  // namespace
 
 bool is_observed(std::string_view path) {
-  return path == "/v0/status" || path == "/livez" || path == "/readyz" || path == "/metrics";
+  return path == "/v0/status" || path == "/livez" || path == "/readyz" || path == "/metrics" ||
+         path == "/debug/tasks";
 }
 
 ObserveExchange::ObserveExchange(http::Connection& connection, Core& core, std::string_view path,
@@ -118,6 +119,14 @@ void ObserveExchange::begin() {
 
 Task<void> ObserveExchange::gather() {
   Node& node = core_.node();
+  if (path_ == "/debug/tasks") {
+    for (unsigned core = 0; core < node.cores(); ++core) {
+      body_ += fmt::format("core {}\n", core);
+      body_ += co_await call_on(core, [] { return Reactor::current().dump_tasks(); });
+    }
+    connection().finished(*this);
+    co_return;
+  }
   std::vector<CoreReport> reports;
   for (unsigned core = 0; core < node.cores(); ++core) {
     reports.push_back(co_await call_on(core, [&node, core] { return report_of(node.core(core)); }));

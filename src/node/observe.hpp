@@ -1,4 +1,5 @@
-// What a node says about itself: /v0/status, /livez, /readyz, /metrics.
+// What a node says about itself: /v0/status, /livez, /readyz, /metrics, and
+// /debug/tasks: every task and where it waits, for finding out why a node is stuck.
 #pragma once
 
 #include <string>

@@ -92,6 +92,10 @@ void SimBackend::wake(unsigned core) {
                   [&target] { target.woken = true; });
 }
 
+uint64_t SimBackend::peer(int fd) {
+  return world_.network().at(node_.endpoint_of(fd)).peer_node + 1;
+}
+
 void SimBackend::log(std::string_view line) {
   if (dead_) return;
   if (node_.log_lines_.size() >= node_.options().log_lines_max) {

@@ -43,6 +43,7 @@ class SimBackend final : public Backend {
   size_t buffers_free() const override { return free_buffers_.size(); }
   size_t buffer_count() const override { return buffers_.size(); }
   void wake(unsigned core) override;
+  uint64_t peer(int fd) override;
   void log(std::string_view line) override;
 
   size_t in_flight() const;

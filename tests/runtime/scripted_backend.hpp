@@ -169,6 +169,7 @@ class ScriptedBackend final : public Backend {
   size_t buffer_count() const override { return memory_.size() / buffer_bytes_; }
 
   void wake(unsigned core) override { ++wakes[core]; }
+  uint64_t peer(int) override { return 1; }
   void log(std::string_view line) override { log_lines.emplace_back(line); }
 
  private:

@@ -383,6 +383,10 @@ void UringBackend::take_internal(uint64_t token, int32_t result, uint32_t kernel
 
 // --- the log -------------------------------------------------------------------------------------
 
+uint64_t UringBackend::peer(int fd) {
+  return peer_number(fd);
+}
+
 void UringBackend::log(std::string_view line) {
   log_.append(line);
   stats_.log_lines_dropped = log_.lines_dropped();

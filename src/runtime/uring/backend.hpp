@@ -60,6 +60,7 @@ class UringBackend final : public Backend {
   size_t buffer_count() const override { return buffers_.count(); }
 
   void wake(unsigned core) override;
+  uint64_t peer(int fd) override;
   void log(std::string_view line) override;
 
   size_t operations_in_flight() const { return table_.in_flight(); }

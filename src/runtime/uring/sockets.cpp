@@ -12,6 +12,8 @@
 
 #include <gyre/op.hpp>
 
+#include "base/hash.hpp"
+
 namespace gyre::uring {
 
 namespace {
@@ -80,6 +82,18 @@ uint16_t local_port(int fd) {
   socklen_t length = sizeof address;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
   return ntohs(address.sin6_port);  // at the same place in a sockaddr_in
+}
+
+uint64_t peer_number(int fd) {
+  sockaddr_in6 address{};
+  socklen_t size = sizeof address;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  if (address.sin6_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    return hash64({reinterpret_cast<const char*>(&v4.sin_addr), sizeof v4.sin_addr}) | 1;
+  }
+  if (address.sin6_family != AF_INET6) return 0;
+  return hash64({reinterpret_cast<const char*>(&address.sin6_addr), sizeof address.sin6_addr}) | 1;
 }
 
 }  // namespace gyre::uring

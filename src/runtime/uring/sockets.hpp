@@ -18,4 +18,7 @@ int open_listener(const char* address, uint16_t port, unsigned backlog, unsigned
 // The port a socket is bound to, 0 if it has none.
 uint16_t local_port(int fd);
 
+// A hash of the address of the other end, without its port; 0 if there is none.
+uint64_t peer_number(int fd);
+
 }  // namespace gyre::uring
