@@ -190,7 +190,7 @@ class Reactor {
   void check_stall(const char* part);
   void report_stall(Nanos took, const std::source_location& where);
   void report_stall(Nanos took, const char* part);
-  void note_stall(Nanos took);
+  bool note_stall(Nanos took);
   Nanos time_to_sleep() const;
   void sift_up(uint32_t index);
   void sift_down(uint32_t index);
@@ -213,6 +213,9 @@ class Reactor {
   Nanos last_check_ = 0;
   bool in_background_ = false;
   unsigned log_writes_in_flight_ = 0;
+  static constexpr unsigned stall_logs_per_second_max = 3;
+  Nanos stall_log_refill_ = 0;
+  unsigned stall_log_left_ = 0;
   Scope* scopes_ = nullptr;
   std::unique_ptr<Scope> main_scope_;
   bool main_ended_ = false;

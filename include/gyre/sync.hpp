@@ -3,9 +3,11 @@
 // every wait answers whether it was granted (true) or stopped (false).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include <gyre/stop.hpp>
 #include <gyre/task.hpp>
@@ -177,6 +179,40 @@ class Semaphore {
   WaitQueue waiters_;
 };
 
+namespace detail {
+// A queue that keeps its memory: std::deque allocates and frees as it moves on.
+template <class T>
+class KeptQueue {
+ public:
+  bool empty() const { return size_ == 0; }
+  size_t size() const { return size_; }
+  void push_back(T value) {
+    if (size_ == slots_.size()) grow();
+    slots_[(first_ + size_++) % slots_.size()].emplace(std::move(value));
+  }
+  T pop_front() {
+    std::optional<T>& slot = slots_[first_];
+    T value(std::move(*slot));
+    slot.reset();
+    first_ = (first_ + 1) % slots_.size();
+    --size_;
+    return value;
+  }
+
+ private:
+  void grow() {
+    std::vector<std::optional<T>> larger(slots_.empty() ? 4 : 2 * slots_.size());
+    for (size_t i = 0; i < size_; ++i) larger[i] = std::move(slots_[(first_ + i) % slots_.size()]);
+    slots_.swap(larger);
+    first_ = 0;
+  }
+
+  std::vector<std::optional<T>> slots_;
+  size_t first_ = 0;
+  size_t size_ = 0;
+};
+}  // namespace detail
+
 // Bounded queue between tasks. After close, what was sent is still received.
 template <class T>
 class Channel {
@@ -207,8 +243,7 @@ class Channel {
       items_waiting_.release();
       co_return std::nullopt;
     }
-    std::optional<T> value(std::move(items_.front()));
-    items_.pop_front();
+    std::optional<T> value(items_.pop_front());
     slots_.release();
     co_return value;
   }
@@ -222,7 +257,7 @@ class Channel {
   size_t size() const { return items_.size(); }
 
  private:
-  std::deque<T> items_;
+  detail::KeptQueue<T> items_;
   Semaphore slots_;
   Semaphore items_waiting_;
   bool closed_ = false;

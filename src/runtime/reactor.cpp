@@ -305,20 +305,29 @@ void Reactor::sift_down(uint32_t index) {
 // --- diagnosis -----------------------------------------------------------------------------------
 
 void Reactor::report_stall(Nanos took, const std::source_location& where) {
-  note_stall(took);
+  if (!note_stall(took)) return;
   log("warn",
       fmt::format("stall_ms={:.1f} task=\"{}\" resumed_at={}:{}", static_cast<double>(took) / 1e6,
                   where.function_name(), where.file_name(), where.line()));
 }
 
 void Reactor::report_stall(Nanos took, const char* part) {
-  note_stall(took);
+  if (!note_stall(took)) return;
   log("warn", fmt::format("stall_ms={:.1f} in=\"{}\"", static_cast<double>(took) / 1e6, part));
 }
 
-void Reactor::note_stall(Nanos took) {
+// True if it is to be logged. All are counted, but a machine that is overloaded as a whole stalls
+// everywhere: a few lines a second say so.
+bool Reactor::note_stall(Nanos took) {
   ++stats_.stalls;
   stats_.stall_longest = std::max(stats_.stall_longest, took);
+  if (now_ >= stall_log_refill_) {
+    stall_log_refill_ = now_ + seconds(1);
+    stall_log_left_ = stall_logs_per_second_max;
+  }
+  if (stall_log_left_ == 0) return false;
+  --stall_log_left_;
+  return true;
 }
 
 void Reactor::log(std::string_view level, std::string_view text) {

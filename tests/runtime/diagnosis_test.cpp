@@ -155,3 +155,21 @@ TEST_CASE("time spent before the first task of a tick is not charged to it") {
   INFO(stage.backend.log_lines.front());
   CHECK_FALSE(contains(stage.backend.log_lines.front(), "innocent"));
 }
+
+TEST_CASE("many stalls are counted, but only a few are logged per second") {
+  struct Body {
+    static Task<void> run(Stage& stage, int count) {
+      for (int i = 0; i < count; ++i) {
+        stage.backend.clock += milliseconds(11);
+        co_await yield();
+      }
+    }
+  };
+  Stage stage;
+  stage.run(Body::run(stage, 50));
+  CHECK(stage.reactor.stats().stalls == 50);
+  CHECK(stage.backend.log_lines.size() == 3);
+  stage.backend.clock += seconds(1);
+  stage.run(Body::run(stage, 1));
+  CHECK(stage.backend.log_lines.size() == 4);
+}
