@@ -249,7 +249,8 @@ WriteExchange::~WriteExchange() {
 // can't starve each other; a chunked one grows.
 uint64_t WriteExchange::transit_wanted(size_t piece_bytes) const {
   if (!chunked_) return transit_bytes_ == 0 ? content_length_ : 0;
-  return piece_bytes;
+  const uint64_t unused = transit_bytes_ - buffer.size();
+  return piece_bytes > unused ? piece_bytes - unused : 0;
 }
 
 bool WriteExchange::take_body(std::string_view piece, bool whole) {
@@ -278,7 +279,7 @@ Task<bool> WriteExchange::make_room(size_t size_bytes) {
     failure_ = "no memory for the body now; try again";
     co_return false;
   }
-  core_.transit_memory().release(wanted);  // take_body takes it at once: nothing runs in between
+  transit_bytes_ += wanted;  // kept: what is given back goes to whoever waits next
   co_return true;
 }
 

@@ -28,8 +28,27 @@ ScanExchange::ScanExchange(http::Connection& connection, Core& core, std::string
   if (!framed_) style.close = true;
 }
 
+namespace {
+// Carries what belongs to another core back to it.
+struct Disposal : Message {
+  std::unique_ptr<LargeValueStream> large;
+  std::unique_ptr<Scan> scan;
+};
+}  // namespace
+
+// Sources are left only if the client went away before the answer began.
 ScanExchange::~ScanExchange() {
   if (transit_bytes_ != 0) core_.transit_memory().release(transit_bytes_);
+  for (auto& source : sources_) {
+    if (!source->scan || source->owner == core_.index()) continue;
+    auto* disposal = new Disposal;
+    disposal->large = std::move(source->large);
+    disposal->scan = std::move(source->scan);
+    disposal->deliver = [](Message& self, Reactor&) noexcept {
+      delete static_cast<Disposal*>(&self);
+    };
+    Reactor::current().send(source->owner, *disposal);
+  }
 }
 
 void ScanExchange::begin() {
