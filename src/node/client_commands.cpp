@@ -19,7 +19,6 @@ namespace gyre {
 namespace {
 
 constexpr size_t answer_text_bytes_max = 4096;
-constexpr size_t stream_piece_bytes = 256u << 10;
 constexpr uint64_t no_position = UINT64_MAX;  // -1 for the kernel: where the stream stands
 
 std::string entity_target(std::string_view key) {
@@ -129,6 +128,11 @@ Task<int> complain_about_answer(http::Client& client, std::string what) {
   co_return co_await complain(std::move(text));
 }
 
+Task<int> complain_about_output(Error error) {
+  if (error.os_error == EPIPE) co_return exit_failed;  // the reader has seen enough
+  co_return co_await complain("standard output: " + error.message());
+}
+
 http::Endpoint endpoint_of(const ClientTarget& target) {
   Result<http::Endpoint> endpoint = http::parse_endpoint(target.url);
   return endpoint ? std::move(*endpoint) : http::Endpoint{target.url, 0};
@@ -169,7 +173,7 @@ Task<int> print_body(http::Client& client, const ClientTarget& target) {
     if (gathered.size() >= stream_piece_bytes || piece->ends || !client.readable()) {
       client.release();
       Result<void> written = co_await write_stream(stdout_fd, gathered);
-      if (!written) co_return co_await complain("standard output: " + written.error().message());
+      if (!written) co_return co_await complain_about_output(std::move(written.error()));
       gathered.clear();
     }
     if (piece->ends) co_return exit_ok;
@@ -177,9 +181,6 @@ Task<int> print_body(http::Client& client, const ClientTarget& target) {
 }
 
 Task<int> get_value(http::Client& client, const GetCommand& command) {
-  if (Result<void> connected = co_await client.connect(); !connected) {
-    co_return co_await complain_about(command.target, std::move(connected.error()));
-  }
   client.send_request("GET", entity_target(command.key));
   if (Result<void> answered = co_await client.answer(); !answered) {
     co_return co_await complain_about(command.target, std::move(answered.error()));
@@ -213,9 +214,6 @@ Task<void> send_input(http::Client* client, std::string* problem) {
 }
 
 Task<int> put_value(http::Client& client, const PutCommand& command) {
-  if (Result<void> connected = co_await client.connect(); !connected) {
-    co_return co_await complain_about(command.target, std::move(connected.error()));
-  }
   std::string target = entity_target(command.key);
   if (command.ttl_ms) target += fmt::format("&ttl_ms={}", *command.ttl_ms);
   std::string problem;
@@ -237,23 +235,12 @@ Task<int> put_value(http::Client& client, const PutCommand& command) {
 }
 
 Task<int> delete_key(http::Client& client, const DelCommand& command) {
-  if (Result<void> connected = co_await client.connect(); !connected) {
-    co_return co_await complain_about(command.target, std::move(connected.error()));
-  }
   client.send_request("DELETE", entity_target(command.key));
   if (Result<void> answered = co_await client.answer(); !answered) {
     co_return co_await complain_about(command.target, std::move(answered.error()));
   }
   if (client.status() / 100 == 2) co_return exit_ok;
   co_return co_await complain_about_answer(client, "del " + printable(command.key));
-}
-
-template <class Command>
-Task<int> with_client(const Command& command, Task<int> (*talk)(http::Client&, const Command&)) {
-  http::Client client(endpoint_of(command.target), timeout_of(command.target));
-  const int exit_code = co_await talk(client, command);
-  co_await client.close();
-  co_return exit_code;
 }
 
 }  // namespace
@@ -270,18 +257,4 @@ int run_del(const DelCommand& command) {
   return run_on_reactor([&command] { return with_client(command, &delete_key); });
 }
 
-}  // namespace gyre
-namespace gyre {
-int run_scan(const ScanCommand&) {
-  return exit_failed;
-}
-int run_load(const LoadCommand&) {
-  return exit_failed;
-}
-int run_admin(const AdminCommand&) {
-  return exit_failed;
-}
-int run_inspect(const InspectCommand&) {
-  return exit_failed;
-}
 }  // namespace gyre

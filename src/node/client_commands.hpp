@@ -19,6 +19,7 @@ namespace gyre {
 inline constexpr int stdin_fd = 0;
 inline constexpr int stdout_fd = 1;
 inline constexpr int stderr_fd = 2;
+inline constexpr size_t stream_piece_bytes = 256u << 10;  // of one read or write
 
 // Runs a command's coroutine, which answers the exit code, on a reactor of its own. `make` is
 // called on that reactor.
@@ -36,9 +37,25 @@ Task<int> complain_about(ClientTarget target, Error error);
 // As complain, about the answer whose head was just read; reads its body.
 Task<int> complain_about_answer(http::Client& client, std::string what);
 
+// Standard output could not be written. Silent if its reader went away, as after `| head`.
+Task<int> complain_about_output(Error error);
+
 // The endpoint of a target that parse_command_line has checked.
 http::Endpoint endpoint_of(const ClientTarget& target);
 Nanos timeout_of(const ClientTarget& target);
+
+// `talk` with a connected client.
+template <class Command>
+Task<int> with_client(const Command& command, Task<int> (*talk)(http::Client&, const Command&)) {
+  http::Client client(endpoint_of(command.target), timeout_of(command.target));
+  Result<void> connected = co_await client.connect();
+  if (!connected) {
+    co_return co_await complain_about(command.target, std::move(connected.error()));
+  }
+  const int exit_code = co_await talk(client, command);
+  co_await client.close();
+  co_return exit_code;
+}
 
 // A key as people see it in messages: quoted, cut, control characters escaped.
 std::string printable(std::string_view bytes, size_t size_bytes_max = 64);

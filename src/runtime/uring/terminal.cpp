@@ -1,13 +1,18 @@
 #include "runtime/uring/terminal.hpp"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 namespace gyre::uring {
 
-bool is_terminal(int fd) {
-  return ::isatty(fd) == 1;
+unsigned terminal_columns(int fd) {
+  if (::isatty(fd) != 1) return 0;
+  winsize size{};
+  constexpr unsigned columns_usual = 80;
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return columns_usual;
+  return size.ws_col;
 }
 
 void write_error(std::string_view text) {

@@ -5,8 +5,8 @@
 
 namespace gyre::uring {
 
-// Whether the descriptor is a terminal, and so a person may be looking.
-bool is_terminal(int fd);
+// How many characters a line of this terminal has; 0 if the descriptor is none.
+unsigned terminal_columns(int fd);
 
 // Writes the whole text to standard error, blocking. What can't be written is lost.
 void write_error(std::string_view text);
