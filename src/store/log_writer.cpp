@@ -9,6 +9,7 @@
 
 #include "base/assert.hpp"
 #include "base/limits.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -106,7 +107,11 @@ Task<Result<void>> LogWriter::make_spare() {
     if (!file) co_return fail(file.error());
     segment_bytes_next_ = std::min(segment_bytes_next_ * 2, options_.segment_bytes_max);
   }
-  if (Result<void> synced = co_await sync_directory(options_.directory); !synced) co_return synced;
+  if (!store_test_faults.skip_segment_directory_sync) {
+    if (Result<void> synced = co_await sync_directory(options_.directory); !synced) {
+      co_return synced;
+    }
+  }
   spare_ = std::move(*file);
   spare_segment_ = {id, 0, size};
   spare_ready_ = true;
@@ -279,7 +284,9 @@ void LogWriter::commit() noexcept {
   submit_frame(size);
   open_buffer_ ^= 1;
   open_frame();
-  if (options_.durability != Durability::group) finish_in_flight();
+  if (options_.durability != Durability::group || store_test_faults.acknowledge_before_written) {
+    finish_in_flight();
+  }
 }
 
 void LogWriter::submit_frame(size_t size_bytes) noexcept {

@@ -169,7 +169,8 @@ class Shard final : private LogClient {
   // A memtable with what the flush must know. Readers share it; its memory is given back to the
   // budget when the last of them has let go.
   struct Mem {
-    explicit Mem(Semaphore& memory) : budget(memory) {}
+    explicit Mem(Semaphore& memory, std::string_view expected_prefix = {})
+        : budget(memory), table(expected_prefix) {}
     ~Mem() { budget.release(charged_bytes); }
     Semaphore& budget;
     Memtable table;
@@ -225,6 +226,7 @@ class Shard final : private LogClient {
   Task<Result<void>> wait_for_compaction();
   Task<Result<void>> run_compaction(CompactionJob job);
   Task<Result<void>> merge_tables(const CompactionJob& job, std::vector<TableRecord>& outputs);
+  Task<Result<void>> sync_table_names();
   Task<Result<void>> install(VersionEdit edit, std::vector<TableRef> moved);
   bool older_data_elsewhere(const CompactionJob& job, std::string_view key, Version version) const;
   static void table_dropped(void* self, DroppedTable table) noexcept;

@@ -14,6 +14,7 @@
 #include "store/shard.hpp"
 #include "store/source_cursor.hpp"
 #include "store/table_writer.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -81,14 +82,15 @@ Task<Result<void>> Shard::flush_oldest() {
     co_return done;
   }
   if (!record) co_return fail(record.error());
-  if (Result<void> synced = co_await sync_directory(options_.directory); !synced) co_return synced;
+  if (Result<void> named = co_await sync_table_names(); !named) co_return named;
 
   const Mem& next = immutable_.size() > 1 ? *immutable_[1] : *active_;
   VersionEdit edit;
   edit.log_start_position = next.log_start;
   edit.flushed_through_seq = mem->table.seq_last();
   edit.log_promised_position = log_ ? log_->synced_position() : 0;
-  edit.hlc_max = context_.clock.last();
+  // During recovery the clock may still be behind what the log holds.
+  edit.hlc_max = std::max(context_.clock.last(), mem->table.version_max().hlc);
   edit.added.push_back(*record);
   const uint64_t log_start = edit.log_start_position;
   if (Result<void> installed = co_await install(std::move(edit), {}); !installed) {
@@ -99,6 +101,11 @@ Task<Result<void>> Shard::flush_oldest() {
   ++stats_.flushes;
   stats_.flushed_bytes += record->size_bytes;
   co_return Result<void>{};
+}
+
+Task<Result<void>> Shard::sync_table_names() {
+  if (store_test_faults.skip_table_directory_sync) co_return Result<void>{};
+  co_return co_await sync_directory(options_.directory);
 }
 
 // --- install
@@ -142,6 +149,7 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
 // `version`: then a tombstone must stay to hide it.
 bool Shard::older_data_elsewhere(const CompactionJob& job, std::string_view key,
                                  Version version) const {
+  if (store_test_faults.drop_tombstones_early) return false;
   const auto in_job = [&](const TableRef& table) {
     const auto is_it = [&](const TableRef& other) {
       return other->file_number() == table->file_number();
@@ -280,7 +288,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job) {
   }
   std::vector<TableRecord> outputs;
   Result<void> merged = co_await merge_tables(job, outputs);
-  if (merged) merged = co_await sync_directory(options_.directory);
+  if (merged) merged = co_await sync_table_names();
   if (!merged) {
     // Finished outputs are orphans now; the next open would remove them too.
     for (const TableRecord& output : outputs) {

@@ -9,6 +9,7 @@
 #include "base/assert.hpp"
 #include "store/file_names.hpp"
 #include "store/shard.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -43,7 +44,7 @@ Task<Result<void>> Shard::recover() {
                        " belongs to another data directory or shard number: put it back where it "
                        "came from, or start with an empty --data directory");
   }
-  context_.clock.observe(manifest_->state().hlc_max());
+  if (!store_test_faults.forget_clock) context_.clock.observe(manifest_->state().hlc_max());
   if (Result<void> opened = co_await open_tables(); !opened) co_return opened;
   std::vector<LogSegment> chain;
   std::vector<LogSegment> spare;
@@ -114,7 +115,8 @@ Task<Result<void>> Shard::replay_log(std::vector<LogSegment>& chain,
   // A killed process leaves frames that only the kernel has. The next ones will promise that they
   // are durable, and readers are about to see them.
   for (size_t i = 0; replayed && i < files.size(); ++i) {
-    if (reader.in_chain(i)) replayed = co_await files[i].sync_data();
+    if (reader.in_chain(i) && !store_test_faults.trust_replayed_frames)
+      replayed = co_await files[i].sync_data();
   }
   for (File& file : files) static_cast<void>(co_await file.close());
   if (!replayed) co_return replayed;
@@ -129,7 +131,7 @@ Task<Result<void>> Shard::replay_log(std::vector<LogSegment>& chain,
     }
   }
   log_end_ = reader.end();
-  context_.clock.observe(log_end_.version_max.hlc);
+  if (!store_test_faults.forget_clock) context_.clock.observe(log_end_.version_max.hlc);
   visible_seq_ = std::max(visible_seq_, log_end_.seq_next - 1);
   co_return Result<void>{};
 }
@@ -160,7 +162,8 @@ Task<Result<void>> Shard::replay_records(LogReader& reader, std::vector<File>& f
         if (active_->table.used_bytes() >= options_.memtable_bytes_max) {
           visible_seq_ = active_->table.seq_last();
           immutable_.push_back(std::move(active_));
-          active_ = std::make_shared<Mem>(context_.write_memory);
+          active_ = std::make_shared<Mem>(context_.write_memory,
+                                          immutable_.back()->table.common_prefix());
           active_->log_start = immutable_.front()->log_start;
           if (Result<void> done = co_await flush_oldest(); !done) co_return done;
         }

@@ -11,6 +11,7 @@
 #include "base/assert.hpp"
 #include "base/limits.hpp"
 #include "store/file_names.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -173,8 +174,10 @@ Task<Result<void>> TableWriter::finish_file() {
     const Result<void> cut = co_await file_->file().truncate(written_bytes_);
     if (!cut) co_return cut;
   }
-  const Result<void> synced = co_await file_->file().sync_data();
-  if (!synced) co_return synced;
+  if (!store_test_faults.install_before_table_durable) {
+    const Result<void> synced = co_await file_->file().sync_data();
+    if (!synced) co_return synced;
+  }
   const Result<void> closed = co_await file_->file().close();
   file_.reset();
   co_return closed;
@@ -193,7 +196,7 @@ Task<void> TableWriter::remove_file() {
   const Result<void> removed = co_await unlink_file(path_);
   if (!removed) {
     Reactor::current().log("warn", fmt::format("{} is left over until the next start: {}", path_,
-                                                  removed.error().message()));
+                                               removed.error().message()));
   }
 }
 

@@ -76,6 +76,7 @@ inline ShardOptions small_shard_options(std::string directory = "shard") {
 enum class LifeEnd : uint8_t {
   finished,
   power_cut,  // at the disk's stop point
+  killed,
 };
 
 class ShardRig {
@@ -89,9 +90,12 @@ class ShardRig {
   sim::Node& node() { return node_; }
   sim::Disk& disk() { return node_.disk(); }
 
+  // The next life is killed after this much time, if it is still there.
+  void kill_after(Nanos time) { kill_after_ = time; }
+
   // One life of the program; nothing may be left of it. When the disk stops at its stop point the
-  // power is cut in `mode`, or the process killed.
-  LifeEnd live(Task<void> main, sim::CrashMode mode = sim::CrashMode::random, bool kill = false) {
+  // power is cut in `mode`.
+  LifeEnd live(Task<void> main, sim::CrashMode mode = sim::CrashMode::random) {
     const int64_t frames_before = frames_live() - 1;  // `main` is one
     LifeEnd end = LifeEnd::finished;
     {
@@ -99,14 +103,14 @@ class ShardRig {
       Reactor reactor(backend, {});
       reactor.start(then_quiet(std::move(main)));
       node_.drive(0, reactor);
-      sim::Stop stop = run();
+      sim::Stop stop = run(std::exchange(kill_after_, seconds(36'000)));
       if (stop == sim::Stop::crash_point) {
         end = LifeEnd::power_cut;
-        if (kill) {
-          world_.kill(node_);
-        } else {
-          world_.crash(node_, mode);
-        }
+        world_.crash(node_, mode);
+        stop = run();
+      } else if (stop == sim::Stop::deadline) {
+        end = LifeEnd::killed;
+        world_.kill(node_);
         stop = run();
       }
       REQUIRE(stop == sim::Stop::satisfied);
@@ -132,8 +136,8 @@ class ShardRig {
     options.disk = std::move(disk);
     return world_.add_node(std::move(options));
   }
-  sim::Stop run() {
-    return world_.run_until([&] { return node_.ended(); }, seconds(36'000));
+  sim::Stop run(Nanos limit = seconds(36'000)) {
+    return world_.run_until([&] { return node_.ended(); }, limit);
   }
   // Closes in the background take a moment.
   static Task<void> then_quiet(Task<void> main) {
@@ -143,6 +147,7 @@ class ShardRig {
 
   sim::World world_;
   sim::Node& node_;
+  Nanos kill_after_ = seconds(36'000);
 };
 
 // --- what a program has ------------------------------------------------------------------------

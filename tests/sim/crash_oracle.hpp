@@ -1,0 +1,146 @@
+// What a shard may hold after a crash: the writes in seq order up to some seq that is not below
+// any acknowledged one, and nothing else.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../store/shard_rig.hpp"
+
+namespace gyre::test {
+
+class CrashOracle {
+ public:
+  struct Write {
+    uint64_t seq = 0;  // 0: it never got one, so it may not be found
+    std::string key;
+    std::optional<std::string> value;  // nothing: a removal
+    Version version;
+    bool acknowledged = false;
+  };
+
+  size_t begin(std::string key, std::optional<std::string> value) {
+    writes_.push_back({.key = std::move(key), .value = std::move(value)});
+    return writes_.size() - 1;
+  }
+  void end(size_t index, uint64_t seq, Version version, bool acknowledged) {
+    Write& write = writes_[index];
+    write.seq = seq;
+    write.version = version;
+    write.acknowledged = acknowledged;
+    if (acknowledged) acknowledged_seq_ = std::max(acknowledged_seq_, seq);
+  }
+
+  uint64_t acknowledged_seq() const { return acknowledged_seq_; }
+
+  // The winners among the writes up to `seq`.
+  Contents contents_at(uint64_t seq) const {
+    std::map<std::string, const Write*> winners;
+    for (const Write& write : writes_) {
+      if (write.seq == 0 || write.seq > seq) continue;
+      const Write*& winner = winners[write.key];
+      if (winner == nullptr || write.version > winner->version) winner = &write;
+    }
+    Contents contents;
+    for (const auto& [key, write] : winners) {
+      if (write->value) contents[key] = *write->value;
+    }
+    return contents;
+  }
+
+  // "" if a recovery may show `found` with `visible_seq` as the end of the log.
+  std::string check(const Contents& found, uint64_t visible_seq) const {
+    if (visible_seq < acknowledged_seq_) {
+      return fmt::format("recovered through seq {}, but {} was acknowledged", visible_seq,
+                         acknowledged_seq_);
+    }
+    const Contents expected = contents_at(visible_seq);
+    if (found == expected) return "";
+    std::string text = fmt::format("not the writes through seq {}:", visible_seq);
+    for (const auto& [key, value] : expected) {
+      const auto at = found.find(key);
+      if (at == found.end()) {
+        text += fmt::format(" {} is missing;", key);
+      } else if (at->second != value) {
+        text += fmt::format(" {} has {} bytes that are not its {};", key, at->second.size(),
+                            value.size());
+      }
+    }
+    for (const auto& [key, value] : found) {
+      if (!expected.contains(key)) text += fmt::format(" {} is there;", key);
+    }
+    return text;
+  }
+
+  // After a recovery through `visible_seq` was seen: what is in it stays, the rest never was.
+  void adopt(uint64_t visible_seq) {
+    std::erase_if(writes_,
+                  [&](const Write& write) { return write.seq == 0 || write.seq > visible_seq; });
+    for (Write& write : writes_) write.acknowledged = true;
+    acknowledged_seq_ = visible_seq;
+  }
+
+ private:
+  std::vector<Write> writes_;
+  uint64_t acknowledged_seq_ = 0;
+};
+
+// A StoreWrite as an awaitable, which leaves seq and version to be looked at.
+struct SequencedWrite : StoreWrite {
+  explicit SequencedWrite(Shard& to) : shard(to) {}
+  bool await_ready() const noexcept { return false; }
+  template <class Promise>
+  bool await_suspend(std::coroutine_handle<Promise> handle) {
+    done = [](StoreWrite& self, Errc result) noexcept {
+      auto& write = static_cast<SequencedWrite&>(self);
+      write.status = result;
+      write.finished = true;
+      if (write.task != nullptr) write.task->schedule();
+    };
+    const Errc verdict = shard.write(*this);
+    if (verdict != Errc::ok) {
+      status = verdict;
+      return false;
+    }
+    if (finished) return false;
+    task = &handle.promise();
+    return true;
+  }
+  Errc await_resume() const noexcept { return status; }
+
+  Shard& shard;
+  PromiseBase* task = nullptr;
+  Errc status = Errc::ok;
+  bool finished = false;
+};
+
+// One write that the oracle knows of.
+inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, std::string key,
+                        std::optional<std::string> value, uint64_t expire_at_ms = 0) {
+  const size_t index = oracle.begin(key, value);
+  const size_t charge = StoreWrite::charge_for(key.size(), value ? value->size() : 0);
+  while (!memory.try_acquire(charge)) {
+    if (shard.read_only()) co_return Errc::read_only;
+    shard.memory_wanted();
+    static_cast<void>(co_await sleep_for(milliseconds(1)));
+  }
+  SequencedWrite write(shard);
+  write.charged_bytes = charge;
+  write.record.kind = value ? Kind::value : Kind::tombstone;
+  write.record.expire_at_ms = expire_at_ms;
+  write.record.key = key;
+  if (value) {
+    write.buffer = buffer_of(*value);
+    write.record.value_buffer = &write.buffer;
+  }
+  const Errc status = co_await write;
+  if (write.charged_bytes != 0) memory.release(write.charged_bytes);
+  oracle.end(index, write.seq, write.record.version, status == Errc::ok);
+  co_return status;
+}
+
+}  // namespace gyre::test
