@@ -13,7 +13,7 @@ namespace gyre {
 
 namespace {
 
-uint64_t key_prefix(std::string_view key) {
+uint64_t first_bytes(std::string_view key) {
   uint64_t prefix = 0;
   if (key.size() >= sizeof prefix) {
     std::memcpy(&prefix, key.data(), sizeof prefix);
@@ -23,15 +23,10 @@ uint64_t key_prefix(std::string_view key) {
   return __builtin_bswap64(prefix);
 }
 
-// Orders two keys whose prefixes are equal. If one of them is no longer than the prefix it is a
-// proper prefix of the other or they are equal up to zero bytes: then the lengths decide.
-int compare_rest(const char* a, size_t a_bytes, const char* b, size_t b_bytes) {
-  const size_t common = std::min(a_bytes, b_bytes);
-  if (common > sizeof(uint64_t)) {
-    const int order =
-        std::memcmp(a + sizeof(uint64_t), b + sizeof(uint64_t), common - sizeof(uint64_t));
-    if (order != 0) return order;
-  }
+// Orders two keys whose ranks are equal.
+int compare_keys(const char* a, size_t a_bytes, const char* b, size_t b_bytes) {
+  const int order = std::memcmp(a, b, std::min(a_bytes, b_bytes));
+  if (order != 0) return order;
   return a_bytes < b_bytes ? -1 : (a_bytes > b_bytes ? 1 : 0);
 }
 
@@ -60,7 +55,7 @@ Memtable::LargeValue*& Memtable::large_slot(Node* node) {
   return *reinterpret_cast<LargeValue**>(node->bytes() + align_up(node->key_bytes_));
 }
 
-Memtable::Memtable() {
+Memtable::Memtable(std::string_view expected_prefix) : expected_prefix_(expected_prefix) {
   head_ = allocate_node(height_max, 0);
   for (unsigned level = 0; level < height_max; ++level) head_->next(level) = nullptr;
 }
@@ -92,10 +87,30 @@ unsigned Memtable::random_height() {
   return std::min(quarterings + 1, height_max);
 }
 
+// Grows with the key, so that comparing ranks first never orders two keys wrongly, wherever they
+// lie. Only keys with the expected prefix get ranks that tell them apart.
+uint64_t Memtable::rank_of(std::string_view key) const {
+  if (expected_prefix_.empty()) return first_bytes(key);
+  if (key.starts_with(expected_prefix_)) return first_bytes(key.substr(expected_prefix_.size()));
+  return key < expected_prefix_ ? 0 : std::numeric_limits<uint64_t>::max();
+}
+
+std::string Memtable::common_prefix() const {
+  Iterator first(*this);
+  Iterator last(*this);
+  first.seek_to_first();
+  last.seek_to_last();
+  if (!first.valid()) return {};
+  const std::string_view a = first.node().key();
+  const std::string_view b = last.node().key();
+  const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return std::string(a.begin(), differ.first);
+}
+
 // Searches are bound by cache misses: while a node's key is compared, the node to descend to if it
 // lies behind is on its way (a fifth off a search among 200,000 entries).
 const Memtable::Node* Memtable::find(std::string_view key, uint64_t seq) const {
-  const uint64_t prefix = key_prefix(key);
+  const uint64_t rank = rank_of(key);
   const Node* node = head_;
   const Node* known_after = nullptr;
   for (unsigned level = height_; level-- > 0;) {
@@ -103,13 +118,13 @@ const Memtable::Node* Memtable::find(std::string_view key, uint64_t seq) const {
       const Node* next = node->next(level);
       if (next == known_after) break;
       if (level > 0) __builtin_prefetch(node->next(level - 1));
-      if (next->prefix_ == prefix) {
-        const int order = compare_rest(next->bytes(), next->key_bytes_, key.data(), key.size());
+      if (next->rank_ == rank) {
+        const int order = compare_keys(next->bytes(), next->key_bytes_, key.data(), key.size());
         if (order > 0 || (order == 0 && next->seq_ <= seq)) {
           known_after = next;
           break;
         }
-      } else if (next->prefix_ > prefix) {
+      } else if (next->rank_ > rank) {
         known_after = next;
         break;
       }
@@ -120,7 +135,7 @@ const Memtable::Node* Memtable::find(std::string_view key, uint64_t seq) const {
 }
 
 Memtable::Node* Memtable::find_with_path(std::string_view key, Node** path) {
-  const uint64_t prefix = key_prefix(key);
+  const uint64_t rank = rank_of(key);
   Node* node = head_;
   Node* known_after = nullptr;
   for (unsigned level = height_; level-- > 0;) {
@@ -128,9 +143,9 @@ Memtable::Node* Memtable::find_with_path(std::string_view key, Node** path) {
       Node* next = node->next(level);
       if (next == known_after) break;
       if (level > 0) __builtin_prefetch(node->next(level - 1));
-      if (next->prefix_ > prefix ||
-          (next->prefix_ == prefix &&
-           compare_rest(next->bytes(), next->key_bytes_, key.data(), key.size()) >= 0)) {
+      if (next->rank_ > rank ||
+          (next->rank_ == rank &&
+           compare_keys(next->bytes(), next->key_bytes_, key.data(), key.size()) >= 0)) {
         known_after = next;
         break;
       }
@@ -167,7 +182,7 @@ Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint6
   const unsigned height = random_height();
   while (height_ < height) path[height_++] = head_;
   Node* node = allocate_node(height, key.size() + inline_value_bytes);
-  node->prefix_ = key_prefix(key);
+  node->rank_ = rank_of(key);
   node->seq_ = seq;
   node->version_ = version;
   node->expire_at_ms_ = expire_at_ms;
@@ -275,9 +290,9 @@ void Memtable::Iterator::prev() {
   for (unsigned level = table_->height_; level-- > 0;) {
     for (;;) {
       const Node* next = node->next(level);
-      if (next == nullptr || next == target || next->prefix_ > target->prefix_) break;
-      if (next->prefix_ == target->prefix_) {
-        const int order = compare_rest(next->bytes(), next->key_bytes_, key.data(), key.size());
+      if (next == nullptr || next == target || next->rank_ > target->rank_) break;
+      if (next->rank_ == target->rank_) {
+        const int order = compare_keys(next->bytes(), next->key_bytes_, key.data(), key.size());
         if (order > 0 || (order == 0 && next->seq_ <= target->seq_)) break;
       }
       node = next;

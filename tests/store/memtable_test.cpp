@@ -275,3 +275,62 @@ TEST_CASE("a flush gives large values back one by one; a reader keeps its own") 
   CHECK(table.allocated_bytes() == without);
   CHECK(table.get("small", 3)->value() == "s");
 }
+
+TEST_CASE("an expected prefix changes nothing but the speed, whatever keys come") {
+  const std::vector<std::string> keys = {"",
+                                         "a",
+                                         "key",
+                                         "key0",
+                                         "key00",
+                                         "key000",
+                                         std::string("key00\0", 6),
+                                         "key01",
+                                         "key1",
+                                         "key00a",
+                                         "kex",
+                                         "kez",
+                                         "key00\xff",
+                                         "key00\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+                                         "zzz",
+                                         "\xff\xff",
+                                         "key00aaaaaaaab",
+                                         "key00aaaaaaaaa",
+                                         "key00aaaaaaaa"};
+  Memtable plain;
+  Memtable expecting("key00");
+  uint64_t seq = 0;
+  for (const std::string& key : keys) {
+    ++seq;
+    plain.add(seq, Kind::value, Version{seq, 1}, 0, key, "v" + std::to_string(seq));
+    expecting.add(seq, Kind::value, Version{seq, 1}, 0, key, "v" + std::to_string(seq));
+  }
+  Memtable::Iterator a(plain);
+  Memtable::Iterator b(expecting);
+  a.seek_to_first();
+  b.seek_to_first();
+  while (a.valid()) {
+    REQUIRE(b.valid());
+    CHECK(a.node().key() == b.node().key());
+    CHECK(a.node().seq() == b.node().seq());
+    a.next();
+    b.next();
+  }
+  CHECK_FALSE(b.valid());
+  for (const std::string& key : keys) {
+    const Memtable::Node* found = expecting.get(key, Memtable::seq_newest);
+    REQUIRE(found != nullptr);
+    CHECK(found->key() == key);
+    CHECK(expecting.get(key + "!", Memtable::seq_newest) == nullptr);
+  }
+}
+
+TEST_CASE("the common prefix is that of all keys") {
+  Memtable table;
+  CHECK(table.common_prefix().empty());
+  table.add(1, Kind::value, Version{1, 1}, 0, "user:10", "");
+  CHECK(table.common_prefix() == "user:10");
+  table.add(2, Kind::value, Version{2, 1}, 0, "user:29", "");
+  CHECK(table.common_prefix() == "user:");
+  table.add(3, Kind::value, Version{3, 1}, 0, "zebra", "");
+  CHECK(table.common_prefix().empty());
+}
