@@ -4,7 +4,8 @@
 //   2. fire due timers
 //   3. run ready foreground work, for at most `foreground_slice`
 //   4. run background work (flush, compaction, scrub) for a shorter slice, less while a log
-//      write is in flight, and only if no foreground work is ready
+//      write is in flight, and only if no foreground work is ready, or none of it had a turn for
+//      `background_wait_max`: a core that is never idle must still flush its memtables
 //   5. tick hooks: coalesced sends, the group commit, messages to other cores
 //   6. one enter: submit everything, and sleep until the next timer if nothing is ready
 //
@@ -81,6 +82,7 @@ struct ReactorOptions {
   Nanos foreground_slice = microseconds(500);
   Nanos background_slice = microseconds(250);
   Nanos background_slice_while_logging = microseconds(50);
+  Nanos background_wait_max = milliseconds(10);
   Nanos stall_report = milliseconds(10);  // work that held the core longer is named in the log
 };
 
@@ -212,6 +214,8 @@ class Reactor {
   Nanos slice_end_ = 0;
   Nanos last_check_ = 0;
   bool in_background_ = false;
+  bool background_overdue_ = false;
+  Nanos background_waits_since_ = 0;
   unsigned log_writes_in_flight_ = 0;
   static constexpr unsigned stall_logs_per_second_max = 3;
   Nanos stall_log_refill_ = 0;

@@ -33,7 +33,7 @@ class Socket {
   static constexpr size_t chunk_bytes = 16u << 10;
   static constexpr size_t reserve_bytes_max = chunk_bytes;
   static constexpr size_t spill_bytes_pause = 8u << 10;  // beyond it the receive is cancelled
-  static constexpr size_t spill_bytes_kept = 4u << 10;   // each of two, while nothing arrives
+  static constexpr size_t spill_bytes_kept = 512;        // each of two, while nothing arrives
 
   explicit Socket(int fd);
   ~Socket();  // asserts that it was closed

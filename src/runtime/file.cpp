@@ -16,8 +16,8 @@ namespace {
 
 constexpr size_t alignment = limits::io_alignment_bytes;
 constexpr size_t pooled_bytes_max = 1u << 20;
-constexpr unsigned class_count = 9;  // 4 KiB << 0..8
-constexpr unsigned kept_per_class = 16;
+constexpr unsigned class_count = 9;          // 4 KiB << 0..8
+constexpr size_t kept_bytes_max = 4u << 20;  // per core, of all classes together
 
 struct FreeBuffer {
   FreeBuffer* next;
@@ -25,12 +25,12 @@ struct FreeBuffer {
 
 struct AlignedPool {
   FreeBuffer* free[class_count] = {};
-  unsigned kept[class_count] = {};
+  size_t kept_bytes = 0;
   ~AlignedPool() { release(); }
   void release() noexcept {
+    kept_bytes = 0;
     for (unsigned i = 0; i < class_count; ++i) {
       while (free[i] != nullptr) std::free(std::exchange(free[i], free[i]->next));
-      kept[i] = 0;
     }
   }
 };
@@ -51,7 +51,7 @@ AlignedBuffer::AlignedBuffer(size_t size_bytes) : size_(rounded(size_bytes)) {
     const unsigned index = class_of(size_);
     if (FreeBuffer* buffer = aligned_pool.free[index]; buffer != nullptr) {
       aligned_pool.free[index] = buffer->next;
-      --aligned_pool.kept[index];
+      aligned_pool.kept_bytes -= size_;
       data_ = reinterpret_cast<char*>(buffer);
       return;
     }
@@ -70,11 +70,11 @@ AlignedBuffer::~AlignedBuffer() {
   if (data_ == nullptr) return;
   if (size_ <= pooled_bytes_max) {
     const unsigned index = class_of(size_);
-    if (aligned_pool.kept[index] < kept_per_class) {
+    if (aligned_pool.kept_bytes + size_ <= kept_bytes_max) {
       auto* buffer = reinterpret_cast<FreeBuffer*>(data_);
       buffer->next = aligned_pool.free[index];
       aligned_pool.free[index] = buffer;
-      ++aligned_pool.kept[index];
+      aligned_pool.kept_bytes += size_;
       return;
     }
   }

@@ -140,6 +140,9 @@ bool Reactor::finished() const {
 void Reactor::schedule(Runnable& item) noexcept {
   GYRE_ASSERT(!item.queued);
   item.queued = true;
+  if (item.background && background_.empty() && !in_background_) {
+    background_waits_since_ = std::max(now_, last_check_);
+  }
   (item.background ? background_ : foreground_).push(item);
 }
 
@@ -171,7 +174,9 @@ void Reactor::run_foreground() {
 }
 
 void Reactor::run_background() {
-  if (background_.empty() || !foreground_.empty()) return;
+  if (background_.empty()) return;
+  background_overdue_ = last_check_ - background_waits_since_ >= options_.background_wait_max;
+  if (!foreground_.empty() && !background_overdue_) return;
   const bool logging = log_writes_in_flight_ != 0;
   slice_end_ =
       last_check_ + (logging ? options_.background_slice_while_logging : options_.background_slice);
@@ -179,15 +184,18 @@ void Reactor::run_background() {
   ++stats_.background_slices;
   do {
     run_one(background_.pop());
-  } while (!background_.empty() && foreground_.empty() && last_check_ < slice_end_);
+  } while (!background_.empty() && (foreground_.empty() || background_overdue_) &&
+           last_check_ < slice_end_);
   in_background_ = false;
+  background_overdue_ = false;
+  background_waits_since_ = last_check_;
   // The completion of a DSYNC write runs in a kernel worker on this CPU: let it (DESIGN D2).
   if (logging && foreground_.empty()) backend_.yield_cpu();
 }
 
 bool Reactor::need_preempt() {
   if (backend_.completions_pending()) return true;
-  if (in_background_ && !foreground_.empty()) return true;
+  if (in_background_ && !foreground_.empty() && !background_overdue_) return true;
   if (fabric_ != nullptr && !fabric_->inbox_empty(options_.core)) return true;
   return backend_.now() >= slice_end_;
 }

@@ -30,7 +30,7 @@ struct Socket::OutputChunk {
 
 namespace {
 
-constexpr size_t chunks_kept_max = 256;
+constexpr size_t chunks_kept_max = 64;  // 1 MiB per core, from its reservation
 
 struct ChunkPool {
   std::vector<void*> free;
@@ -395,12 +395,36 @@ Task<Result<void>> Listener::open(Options options) {
   co_return Result<void>{};
 }
 
+namespace {
+// Troubles of one connection, or of the network for a while (accept(2)): the next one may succeed.
+bool concerns_one_connection(int error) {
+  switch (error) {
+    case ECONNABORTED:
+    case EINTR:
+    case EAGAIN:
+    case ECANCELED:
+    case EPERM:  // a firewall rule
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
+}  // namespace
+
 void Listener::on_accept(Op& op, Completion completion) noexcept {
   Listener& listener = static_cast<AcceptOp&>(op).listener;
   if (completion.result >= 0) {
     listener.accepted_.push_back(completion.result);
-  } else if (completion.result != -ECONNABORTED && completion.result != -EINTR &&
-             completion.result != -EAGAIN && completion.result != -ECANCELED) {
+  } else if (!concerns_one_connection(-completion.result)) {
     listener.error_ = -completion.result;
   }
   if (!completion.more) listener.idle_.set();

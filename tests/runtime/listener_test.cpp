@@ -126,6 +126,24 @@ TEST_CASE("a connection that was gone before it was accepted is nobody's problem
   stage.finish();
 }
 
+TEST_CASE("a network in trouble does not end the acceptor") {
+  Stage stage;
+  stage.backend.answers[OpCode::listen] = listening;
+  Accepting accepting;
+  stage.start(serve(accepting));
+  stage.tick(3);
+  for (const int error : {EPERM, EPROTO, ENETDOWN, ENETUNREACH, EHOSTUNREACH, ETIMEDOUT}) {
+    accept_on(stage, -error, false);
+    stage.tick(2);
+  }
+  accept_on(stage, 22);
+  stage.tick(2);
+  CHECK(accepting.accepted == std::vector<int>{22});
+  CHECK(stage.backend.submissions(OpCode::accept) == 7);
+  stage.inside([&] { accepting.close.set(); });
+  stage.finish();
+}
+
 TEST_CASE("other errors end the acceptor") {
   Stage stage;
   stage.backend.answers[OpCode::listen] = listening;

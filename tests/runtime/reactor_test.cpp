@@ -119,6 +119,45 @@ TEST_CASE("background work runs only when no foreground work is ready, a slice p
   CHECK(stage.backend.cpu_yields == 0);
 }
 
+TEST_CASE("background work that waited for long gets a slice although the core is never idle") {
+  struct Body {
+    static Task<void> busy(Stage& stage, const bool& end) {
+      while (!end) {
+        stage.backend.clock += microseconds(100);
+        co_await yield();
+      }
+    }
+    static Task<void> grind(Stage& stage, int& done, bool& end) {
+      for (int i = 0; i < 20; ++i) {
+        stage.backend.clock += microseconds(50);
+        ++done;
+        co_await maybe_yield();
+      }
+      end = true;
+    }
+    static Task<void> run(Stage& stage, int& done, bool& end) {
+      Scope scope;
+      scope.spawn(busy(stage, end));
+      scope.spawn_background(grind(stage, done, end));
+      co_await scope.join();
+    }
+  };
+  Stage stage;
+  int done = 0;
+  bool end = false;
+  const Nanos start = stage.backend.clock;
+  stage.start(Body::run(stage, done, end));
+  while (done == 0) stage.tick();
+  CHECK(stage.backend.clock - start >= milliseconds(10));
+  CHECK(stage.backend.clock - start < milliseconds(12));
+  CHECK(done == 5);  // a whole slice, not one turn
+  stage.tick();
+  CHECK(done == 5);
+  stage.finish();
+  CHECK(done == 20);
+  CHECK(stage.backend.clock - start >= milliseconds(40));
+}
+
 TEST_CASE("while a log write is in flight, background slices are short and end in a yield") {
   Stage stage;
   int done = 0;
