@@ -99,6 +99,16 @@ Result<void> DataDirectory::parse(std::string_view text) {
   return {};
 }
 
+Task<Result<DataDirectory>> DataDirectory::read(std::string path) {
+  DataDirectory directory;
+  directory.path_ = path;
+  Result<std::string> text =
+      co_await read_file(fmt::format("{}/{}", path, identity_name), identity_bytes_max);
+  if (!text) co_return fail(text.error());
+  if (Result<void> parsed = directory.parse(*text); !parsed) co_return fail(parsed.error());
+  co_return directory;
+}
+
 Task<Result<DataDirectory>> DataDirectory::open(std::string path, uint32_t shards) {
   if (Result<void> made = co_await make_directories(path); !made) co_return fail(made.error());
   DataDirectory directory;

@@ -28,6 +28,9 @@ class DataDirectory {
   // Creates the directory if it is missing. `shards`: how many a new directory gets; an existing
   // one keeps its number. Errc::busy if another process uses it.
   static Task<Result<DataDirectory>> open(std::string path, uint32_t shards);
+  // What an existing directory is, without its lock: for tools that only look. Errc::not_found if
+  // it has no identity.
+  static Task<Result<DataDirectory>> read(std::string path);
   Task<void> close();
 
   const std::string& path() const { return path_; }
