@@ -32,6 +32,9 @@ class Socket {
  public:
   static constexpr size_t chunk_bytes = 16u << 10;
   static constexpr size_t reserve_bytes_max = chunk_bytes;
+  // Of one send: it completes only when all of it has left, and bytes_sent has to show progress
+  // while a slow peer reads a large value.
+  static constexpr size_t send_bytes_max = 256u << 10;
   static constexpr size_t spill_bytes_pause = 8u << 10;  // beyond it the receive is cancelled
   static constexpr size_t spill_bytes_kept = 512;        // each of two, while nothing arrives
 

@@ -150,10 +150,13 @@ void Socket::submit_send() noexcept {
   }
   constexpr size_t iov_max = 64;
   iov_.clear();
-  for (OutputChunk* chunk = output_head_; chunk != nullptr && iov_.size() < iov_max;
+  size_t room = send_bytes_max;
+  for (OutputChunk* chunk = output_head_; chunk != nullptr && iov_.size() < iov_max && room > 0;
        chunk = chunk->next) {
     if (chunk->end == chunk->sent) continue;
-    iov_.push_back({const_cast<char*>(chunk->begin) + chunk->sent, chunk->end - chunk->sent});
+    const size_t piece = std::min<size_t>(chunk->end - chunk->sent, room);
+    iov_.push_back({const_cast<char*>(chunk->begin) + chunk->sent, piece});
+    room -= piece;
   }
   send_op_.code = OpCode::send;
   send_op_.fd = fd_;

@@ -173,6 +173,30 @@ TEST_CASE("more chunks than one send can gather go with the next") {
   end(stage, writing);
 }
 
+TEST_CASE("a large value goes in pieces, so that progress can be seen") {
+  Stage stage;
+  Writing writing;
+  start(stage, writing);
+  Owned owned{std::string(1'000'000, 'v')};
+  stage.inside([&] {
+    writing.socket->append("head");
+    writing.socket->append_reference(owned.bytes, &owned, &Owned::release);
+  });
+  uint64_t sent = 0;
+  for (int sends = 1; writing.socket->output_bytes() > 0; ++sends) {
+    const size_t offered = stage.backend.last(OpCode::send).bytes.size();
+    CHECK(offered <= Socket::send_bytes_max);
+    stage.backend.complete(OpCode::send, static_cast<int32_t>(offered));
+    stage.tick();
+    sent += offered;
+    CHECK(writing.socket->bytes_sent() == sent);
+    REQUIRE(sends <= 4);
+  }
+  CHECK(sent == 1'000'004);
+  CHECK(owned.released == 1);
+  end(stage, writing);
+}
+
 TEST_CASE("a reference is released exactly once when the connection breaks") {
   Stage stage;
   Writing writing;
