@@ -183,13 +183,25 @@ void Shard::rotate_if_full() {
 void Shard::rotate() {
   if (active_->table.empty()) return;
   immutable_.push_back(std::move(active_));
-  active_ = std::make_shared<Mem>(context_.write_memory);
+  active_ = std::make_shared<Mem>(context_.write_memory, immutable_.back()->table.common_prefix());
   active_->log_start = log_->position_floor();
   flush_wanted_.set();
+  update_urgency();
+}
+
+// Writes will soon wait for the flush: it must not wait for an idle moment of a busy core.
+void Shard::update_urgency() {
+  const Semaphore& memory = context_.write_memory;
+  const bool urgent = !immutable_.empty() && !closing_ && !read_only_ &&
+                      (immutable_.size() > 1 || memory.available() < memory.capacity() / 2);
+  if (urgent == flush_urgent_) return;
+  flush_urgent_ = urgent;
+  Reactor::current().background_urgent(urgent);
 }
 
 void Shard::memory_wanted() {
   if (immutable_.empty() && !read_only_ && !closing_) rotate();
+  update_urgency();
 }
 
 namespace {
@@ -259,6 +271,7 @@ void Shard::stop_memory_waits() {
 
 Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t expire_at_ms) {
   const Call call(*this);
+  if (key.size() > limits::key_bytes_max) co_return fail(Errc::too_large, "the key is too long");
   const size_t charge = StoreWrite::charge_for(key.size(), value.size());
   if (Result<void> reserved = co_await reserve_memory(charge); !reserved) {
     co_return fail(reserved.error());
@@ -279,6 +292,7 @@ Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t ex
 
 Task<Result<Version>> Shard::remove(std::string key) {
   const Call call(*this);
+  if (key.size() > limits::key_bytes_max) co_return fail(Errc::too_large, "the key is too long");
   const size_t charge = StoreWrite::charge_for(key.size(), 0);
   if (Result<void> reserved = co_await reserve_memory(charge); !reserved) {
     co_return fail(reserved.error());
@@ -492,6 +506,7 @@ Task<void> Shard::flush_loop() {
     }
     flushed_.set();
     rotate_if_full();
+    update_urgency();
     compaction_wanted_.set();
   }
 }

@@ -19,12 +19,14 @@ class CrashOracle {
     uint64_t seq = 0;  // 0: it never got one, so it may not be found
     std::string key;
     std::optional<std::string> value;  // nothing: a removal
+    uint64_t expire_at_ms = 0;
     Version version;
     bool acknowledged = false;
   };
 
-  size_t begin(std::string key, std::optional<std::string> value) {
-    writes_.push_back({.key = std::move(key), .value = std::move(value)});
+  size_t begin(std::string key, std::optional<std::string> value, uint64_t expire_at_ms = 0) {
+    writes_.push_back(
+        {.key = std::move(key), .value = std::move(value), .expire_at_ms = expire_at_ms});
     return writes_.size() - 1;
   }
   void end(size_t index, uint64_t seq, Version version, bool acknowledged) {
@@ -32,13 +34,15 @@ class CrashOracle {
     write.seq = seq;
     write.version = version;
     write.acknowledged = acknowledged;
-    if (acknowledged) acknowledged_seq_ = std::max(acknowledged_seq_, seq);
+    if (acknowledged && durable_) acknowledged_seq_ = std::max(acknowledged_seq_, seq);
   }
+  // Acknowledged writes may be lost from now on (other durabilities than group), the last first.
+  void acknowledgements_promise_nothing() { durable_ = false; }
 
   uint64_t acknowledged_seq() const { return acknowledged_seq_; }
 
-  // The winners among the writes up to `seq`.
-  Contents contents_at(uint64_t seq) const {
+  // The winners among the writes up to `seq`, as far as they are not expired.
+  Contents contents_at(uint64_t seq, uint64_t now_ms = 0) const {
     std::map<std::string, const Write*> winners;
     for (const Write& write : writes_) {
       if (write.seq == 0 || write.seq > seq) continue;
@@ -47,20 +51,27 @@ class CrashOracle {
     }
     Contents contents;
     for (const auto& [key, write] : winners) {
-      if (write->value) contents[key] = *write->value;
+      const bool expired = write->expire_at_ms != 0 && write->expire_at_ms <= now_ms;
+      if (write->value && !expired) contents[key] = *write->value;
     }
     return contents;
   }
+  Contents contents(uint64_t now_ms = 0) const { return contents_at(UINT64_MAX, now_ms); }
 
   // "" if a recovery may show `found` with `visible_seq` as the end of the log.
-  std::string check(const Contents& found, uint64_t visible_seq) const {
+  std::string check(const Contents& found, uint64_t visible_seq, uint64_t now_ms = 0) const {
     if (visible_seq < acknowledged_seq_) {
       return fmt::format("recovered through seq {}, but {} was acknowledged", visible_seq,
                          acknowledged_seq_);
     }
-    const Contents expected = contents_at(visible_seq);
+    const Contents expected = contents_at(visible_seq, now_ms);
     if (found == expected) return "";
-    std::string text = fmt::format("not the writes through seq {}:", visible_seq);
+    return fmt::format("not the writes through seq {}:{}", visible_seq,
+                       differences(expected, found));
+  }
+
+  static std::string differences(const Contents& expected, const Contents& found) {
+    std::string text;
     for (const auto& [key, value] : expected) {
       const auto at = found.find(key);
       if (at == found.end()) {
@@ -87,6 +98,7 @@ class CrashOracle {
  private:
   std::vector<Write> writes_;
   uint64_t acknowledged_seq_ = 0;
+  bool durable_ = true;
 };
 
 // A StoreWrite as an awaitable, which leaves seq and version to be looked at.
@@ -121,7 +133,7 @@ struct SequencedWrite : StoreWrite {
 // One write that the oracle knows of.
 inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, std::string key,
                         std::optional<std::string> value, uint64_t expire_at_ms = 0) {
-  const size_t index = oracle.begin(key, value);
+  const size_t index = oracle.begin(key, value, expire_at_ms);
   const size_t charge = StoreWrite::charge_for(key.size(), value ? value->size() : 0);
   while (!memory.try_acquire(charge)) {
     if (shard.read_only()) co_return Errc::read_only;
