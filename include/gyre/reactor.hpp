@@ -5,7 +5,8 @@
 //   3. run ready foreground work, for at most `foreground_slice`
 //   4. run background work (flush, compaction, scrub) for a shorter slice, less while a log
 //      write is in flight, and only if no foreground work is ready, or none of it had a turn for
-//      `background_wait_max`: a core that is never idle must still flush its memtables
+//      `background_wait_max`: a core that is never idle must still flush its memtables (for
+//      `background_wait_urgent` if somebody says that foreground work will soon wait for it)
 //   5. tick hooks: coalesced sends, the group commit, messages to other cores
 //   6. one enter: submit everything, and sleep until the next timer if nothing is ready
 //
@@ -83,6 +84,7 @@ struct ReactorOptions {
   Nanos background_slice = microseconds(250);
   Nanos background_slice_while_logging = microseconds(50);
   Nanos background_wait_max = milliseconds(10);
+  Nanos background_wait_urgent = microseconds(500);
   Nanos stall_report = milliseconds(10);  // work that held the core longer is named in the log
 };
 
@@ -159,6 +161,9 @@ class Reactor {
   void log_write_started() { ++log_writes_in_flight_; }
   void log_write_ended() { --log_writes_in_flight_; }
 
+  // While anybody calls it urgent, background work gets about a third of a busy core.
+  void background_urgent(bool urgent) { background_urgent_ += urgent ? 1 : -1; }
+
   // Messages to other cores leave at the end of the tick. Delivery order per pair is kept.
   void send(unsigned core, Message& message);
 
@@ -217,6 +222,7 @@ class Reactor {
   bool background_overdue_ = false;
   Nanos background_waits_since_ = 0;
   unsigned log_writes_in_flight_ = 0;
+  int background_urgent_ = 0;
   static constexpr unsigned stall_logs_per_second_max = 3;
   Nanos stall_log_refill_ = 0;
   unsigned stall_log_left_ = 0;

@@ -175,7 +175,9 @@ void Reactor::run_foreground() {
 
 void Reactor::run_background() {
   if (background_.empty()) return;
-  background_overdue_ = last_check_ - background_waits_since_ >= options_.background_wait_max;
+  const Nanos patience =
+      background_urgent_ > 0 ? options_.background_wait_urgent : options_.background_wait_max;
+  background_overdue_ = last_check_ - background_waits_since_ >= patience;
   if (!foreground_.empty() && !background_overdue_) return;
   const bool logging = log_writes_in_flight_ != 0;
   slice_end_ =
@@ -194,8 +196,10 @@ void Reactor::run_background() {
 }
 
 bool Reactor::need_preempt() {
+  // Overdue work has its slice to itself: on a busy core something else is always ready.
+  if (in_background_ && background_overdue_) return backend_.now() >= slice_end_;
   if (backend_.completions_pending()) return true;
-  if (in_background_ && !foreground_.empty() && !background_overdue_) return true;
+  if (in_background_ && !foreground_.empty()) return true;
   if (fabric_ != nullptr && !fabric_->inbox_empty(options_.core)) return true;
   return backend_.now() >= slice_end_;
 }

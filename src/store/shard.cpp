@@ -33,6 +33,7 @@ Task<Result<std::unique_ptr<Shard>>> Shard::open(ShardOptions options, ShardCont
   Result<void> opened = co_await shard->recover();
   if (!opened) {
     shard->closing_ = true;
+    shard->update_urgency();
     shard->scope_.request_stop();
     co_await shard->scope_.join();
     if (shard->log_) static_cast<void>(co_await shard->log_->close());
@@ -49,6 +50,7 @@ Task<Result<void>> Shard::close(bool flush) {
   Result<void> result{};
   if (flush && !read_only_) result = co_await this->flush();
   closing_ = true;
+  update_urgency();
   scope_.request_stop();
   flush_wanted_.set();
   compaction_wanted_.set();
@@ -149,6 +151,7 @@ void Shard::log_failed(const Error& error) noexcept {
 void Shard::become_read_only(const Error& error) {
   if (read_only_) return;
   read_only_ = true;
+  update_urgency();
   read_only_reason_ = error.message();
   Reactor::current().log(
       "error",

@@ -215,6 +215,7 @@ class Shard final : private LogClient {
 
   void become_read_only(const Error& error);
   void rotate_if_full();
+  void update_urgency();
   void rotate();
   const Memtable::Node* find_in_memory(std::string_view key, MemRef* holder) const;
 
@@ -244,6 +245,7 @@ class Shard final : private LogClient {
   std::deque<MemRef> immutable_;  // oldest first
   uint64_t visible_seq_ = 0;
   LogEnd log_end_;  // where the log ended that was found at open
+  bool flush_urgent_ = false;
   bool read_only_ = false;
   bool closing_ = false;
   std::string read_only_reason_;
