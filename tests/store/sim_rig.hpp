@@ -20,7 +20,7 @@
 // REQUIRE for coroutines, which an exception must not leave.
 #define REQUIRE_OR_RETURN(condition)   \
   do {                                 \
-    const bool holds_ = (condition);   \
+    const bool holds_{condition};      \
     CHECK_MESSAGE(holds_, #condition); \
     if (!holds_) co_return;            \
   } while (false)
