@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <cstring>
 #include <memory>
 
 #include <gyre/io.hpp>
@@ -82,6 +83,10 @@ Task<Result<size_t>> read_stream(int fd, std::span<char> into) {
 // --- errors
 // --------------------------------------------------------------------------------------
 
+std::string cause_of(const Error& error) {
+  return error.os_error != 0 ? std::strerror(error.os_error) : error.message();
+}
+
 Task<int> complain(std::string text) {
   const std::string line = "gyre: " + text + "\n";
   static_cast<void>(co_await write_stream(stderr_fd, line));
@@ -130,7 +135,7 @@ Task<int> complain_about_answer(http::Client& client, std::string what) {
 
 Task<int> complain_about_output(Error error) {
   if (error.os_error == EPIPE) co_return exit_failed;  // the reader has seen enough
-  co_return co_await complain("standard output: " + error.message());
+  co_return co_await complain("standard output: " + cause_of(error));
 }
 
 http::Endpoint endpoint_of(const ClientTarget& target) {
@@ -201,7 +206,7 @@ Task<void> send_input(http::Client* client, std::string* problem) {
     Result<size_t> read = co_await read_stream(stdin_fd, {buffer.get(), stream_piece_bytes});
     if (!read) {
       if (read.error().code != Errc::cancelled) {
-        *problem = "standard input: " + read.error().message();
+        *problem = "standard input: " + cause_of(read.error());
         client->abandon();
       }
       co_return;

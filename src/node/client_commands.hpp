@@ -30,6 +30,8 @@ int run_on_reactor(const std::function<Task<int>()>& make);
 Task<Result<void>> write_stream(int fd, std::string_view bytes);
 Task<Result<size_t>> read_stream(int fd, std::span<char> into);
 
+// What the operating system said, or what the error says itself.
+std::string cause_of(const Error& error);
 // Prints "gyre: TEXT" to standard error; answers exit_failed.
 Task<int> complain(std::string text);
 // As complain, about a request to the target that got no answer.

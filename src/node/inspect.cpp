@@ -109,7 +109,8 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
                    path + " is a directory: inspect takes one file, such as one of shard-000");
   }
   Result<File> opened = co_await File::open(path, flag_read);
-  if (!opened) co_return fail(opened.error().code, path + ": " + opened.error().message());
+  if (!opened)
+    co_return fail(opened.error().code, path + " can't be opened: " + cause_of(opened.error()));
   InspectedFile in{.path = path,
                    .directory = directory_of(path),
                    .name = parse_file_name(path.substr(path.rfind('/') + 1)),

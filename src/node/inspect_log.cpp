@@ -276,10 +276,18 @@ void LogInspection::summarize() {
                                    end >= next_base_ ? ", where the next segment begins" : ""));
 }
 
+std::string parent_of(const std::string& directory) {
+  const size_t slash = directory.rfind('/');
+  const std::string name = directory.substr(slash + 1);  // all of it where there is no slash
+  if (name.empty() || name == "." || name == "..") return directory + "/..";
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : directory.substr(0, slash);
+}
+
 // The salt of the log whose shard directory this is.
 Task<Result<uint64_t>> find_salt(const InspectedFile& in) {
   constexpr std::string_view prefix = "shard-";
-  const std::string where = in.directory == "." ? ".." : in.directory + "/..";
+  const std::string where = parent_of(in.directory);
   const std::string shard = in.directory.substr(in.directory.rfind('/') + 1);
   Result<DataDirectory> directory = co_await DataDirectory::read(where);
   if (!directory) {

@@ -87,7 +87,7 @@ Task<void> read_records(Load* load) {
     if (!read) {
       if (read.error().code == Errc::cancelled) co_return;
       load->loader.give_up(
-          fmt::format("{} can't be read: {}", load->command.file, read.error().message()));
+          fmt::format("{} can't be read: {}", load->command.file, cause_of(read.error())));
       co_return;
     }
     if (*read == 0) break;
@@ -176,7 +176,7 @@ Task<int> run_load_here(const LoadCommand& command) {
     Result<File> opened = co_await File::open(command.file, flag_read);
     if (!opened) {
       co_return co_await complain(
-          fmt::format("{} can't be opened: {}", command.file, opened.error().message()));
+          fmt::format("{} can't be opened: {}", command.file, cause_of(opened.error())));
     }
     file = std::move(*opened);
     load.input_fd = file.fd();

@@ -5,6 +5,9 @@
 // was refused for now, its connection sends nothing new until everything under way is answered;
 // then it sends again what was refused, and what was stored behind it under the same key.
 //
+// (Only a server that still works on requests of a lost connection, after it has answered the new
+// one, could mix them up.)
+//
 // A node that asks for patience (503 or 429) gets it, and a lost connection is made again: a record
 // may be sent twice, which changes nothing. The load is given up when a connection keeps failing,
 // or when the node has taken nothing for options.patience.
