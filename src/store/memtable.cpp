@@ -206,6 +206,7 @@ Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint6
     node->next(level) = path[level]->next(level);
     path[level]->next(level) = node;
   }
+  index_.put(hash64(key), node, [key](const Node& other) { return other.key() == key; });
   account(*node);
   return node;
 }
@@ -250,9 +251,20 @@ const Memtable::Node* Memtable::add(uint64_t seq, Kind kind, Version version, ui
 
 // The first unmarked entry has the greatest version of all entries with a lower seq. A marked one
 // before it may be visible alone or together with it, and does not win.
-const Memtable::Node* Memtable::get(std::string_view key, uint64_t visible_seq) const {
-  const Node* node = find(key, visible_seq);
-  if (node == nullptr || node->key() != key) return nullptr;
+const Memtable::Node* Memtable::get(std::string_view key, uint64_t hash,
+                                    uint64_t visible_seq) const {
+  const Node* node = nullptr;
+  const auto is_key = [key](const Node& other) { return other.key() == key; };
+  switch (index_.find(hash, is_key, node)) {
+    case MemtableIndex<Node>::Answer::absent:
+      return nullptr;
+    case MemtableIndex<Node>::Answer::found:
+      if (node->seq_ <= visible_seq) break;
+      [[fallthrough]];  // the newest is not visible yet: the list knows the one before
+    case MemtableIndex<Node>::Answer::unknown:
+      node = find(key, visible_seq);
+      if (node == nullptr || node->key() != key) return nullptr;
+  }
   while (node->flags_ & Node::flag_superseded) node = node->next(0);
   return node;
 }

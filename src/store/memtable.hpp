@@ -28,8 +28,10 @@
 
 #include <gyre/version.hpp>
 
+#include "base/hash.hpp"
 #include "store/arena.hpp"
 #include "store/entry.hpp"
+#include "store/memtable_index.hpp"
 #include "store/value_buffer.hpp"
 
 namespace gyre {
@@ -122,7 +124,11 @@ class Memtable {
                   std::string_view key, ValueBuffer&& value);
 
   // Of the entries of `key` with seq <= visible_seq the one with the greatest version, or nullptr.
-  const Node* get(std::string_view key, uint64_t visible_seq) const;
+  const Node* get(std::string_view key, uint64_t visible_seq) const {
+    return get(key, hash64(key), visible_seq);
+  }
+  // The same with hash64(key) at hand.
+  const Node* get(std::string_view key, uint64_t hash, uint64_t visible_seq) const;
 
   // Gives a large value's memory back, after its table was installed; returns how many bytes. From
   // then on get() finds the node released(). Other handles to the value stay good.
@@ -133,7 +139,9 @@ class Memtable {
   static size_t entry_bytes_max(size_t key_bytes, size_t value_bytes);
 
   // Heap bytes held: chunks of the arena and large values.
-  size_t allocated_bytes() const { return arena_.allocated_bytes() + large_bytes_; }
+  size_t allocated_bytes() const {
+    return arena_.allocated_bytes() + large_bytes_ + index_.allocated_bytes();
+  }
   // Bytes of the entries themselves, without unused rests of chunks.
   size_t used_bytes() const { return arena_.used_bytes() + large_bytes_; }
 
@@ -176,6 +184,7 @@ class Memtable {
   static LargeValue*& large_slot(Node* node);
 
   Arena arena_;
+  MemtableIndex<Node> index_;  // key -> its newest entry
   std::string expected_prefix_;
   Node* head_;
   LargeValue* large_values_ = nullptr;

@@ -315,12 +315,13 @@ Task<Result<Version>> Shard::remove(std::string key) {
 // -----------------------------------------------------------------------------------------
 
 // The winner among the memtables, which are asked newest first.
-const Memtable::Node* Shard::find_in_memory(std::string_view key, MemRef* holder) const {
-  const Memtable::Node* best = active_->table.get(key, visible_seq_);
+const Memtable::Node* Shard::find_in_memory(std::string_view key, uint64_t hash,
+                                            MemRef* holder) const {
+  const Memtable::Node* best = active_->table.get(key, hash, visible_seq_);
   if (best != nullptr && holder != nullptr) *holder = active_;
   for (auto mem = immutable_.rbegin(); mem != immutable_.rend(); ++mem) {
     if (best != nullptr && (*mem)->table.version_max() <= best->version()) continue;
-    const Memtable::Node* node = (*mem)->table.get(key, visible_seq_);
+    const Memtable::Node* node = (*mem)->table.get(key, hash, visible_seq_);
     if (node == nullptr || (best != nullptr && node->version() <= best->version())) continue;
     best = node;
     if (holder != nullptr) *holder = *mem;
@@ -389,14 +390,14 @@ bool for_each_candidate(const TableLevels& levels, std::string_view key, const V
 }  // namespace
 
 ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out) {
-  const Memtable::Node* node = find_in_memory(key, nullptr);
+  const uint64_t hash = bloom_hash(key);
+  const Memtable::Node* node = find_in_memory(key, hash, nullptr);
   Version best = node != nullptr ? node->version() : Version{};
   bool found = node != nullptr;
   const TableRef* winner = nullptr;
   TableEntry winning;
   bool needs_io = false;
   if (levels_->table_count() != 0) {
-    const uint64_t hash = bloom_hash(key);
     for_each_candidate(*levels_, key, best, found, [&](const TableRef& table) {
       TableEntry entry;
       switch (table->try_get(key, hash, entry)) {
@@ -438,13 +439,13 @@ Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) 
   const Call call(*this);
   ++stats_.reads_waited;
   MemRef holder;
-  const Memtable::Node* node = find_in_memory(key, &holder);
+  const uint64_t hash = bloom_hash(key);
+  const Memtable::Node* node = find_in_memory(key, hash, &holder);
   const std::shared_ptr<const TableLevels> levels = levels_;
   Version best = node != nullptr ? node->version() : Version{};
   bool found = node != nullptr;
   TableRef winner;
   TableEntry winning;
-  const uint64_t hash = bloom_hash(key);
   // The candidates first: the loop over them suspends.
   std::vector<TableRef> candidates;
   for_each_candidate(*levels, key, best, found, [&](const TableRef& table) {

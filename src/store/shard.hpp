@@ -217,7 +217,7 @@ class Shard final : private LogClient {
   void rotate_if_full();
   void update_urgency();
   void rotate();
-  const Memtable::Node* find_in_memory(std::string_view key, MemRef* holder) const;
+  const Memtable::Node* find_in_memory(std::string_view key, uint64_t hash, MemRef* holder) const;
 
   // background
   Task<void> flush_loop();

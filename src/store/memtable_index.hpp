@@ -1,0 +1,114 @@
+// A hash table beside a memtable's skip list: key to its newest entry. Most point reads end with
+// one look here, also those for keys that the memtable does not have, which is most of them.
+//
+//   256 subtables, chosen by 8 bits of the key's hash; each an open-addressing table of
+//   slot: 16 further bits of the hash | 48 bits of address        0: empty
+//
+// The 16 bits place a slot (so growing needs no key) and sort out other keys. Subtables grow one
+// at a time, so no insert takes long. Nothing is ever removed. Linear probing, at most 3/4 full;
+// a subtable that can't grow any more is marked full, and its keys are then searched in the list.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/assert.hpp"
+
+namespace gyre {
+
+template <class Node>
+class MemtableIndex {
+ public:
+  enum class Answer : uint8_t { found, absent, unknown };
+
+  // `is_key(node)`: whether the node's key is the one that was hashed.
+  template <class IsKey>
+  Answer find(uint64_t hash, IsKey&& is_key, const Node*& out) const {
+    const Subtable& table = subtables_[hash >> 56];
+    if (table.full) return Answer::unknown;
+    if (table.slots == nullptr) return Answer::absent;
+    const uint64_t tag = tag_of(hash);
+    for (uint64_t at = tag & table.mask;; at = (at + 1) & table.mask) {
+      const uint64_t slot = table.slots[at];
+      if (slot == 0) return Answer::absent;
+      if ((slot >> address_bits) != tag) continue;
+      const Node* node = node_of(slot);
+      if (!is_key(*node)) continue;
+      out = node;
+      return Answer::found;
+    }
+  }
+
+  // Makes `node` the newest of its key.
+  template <class IsKey>
+  void put(uint64_t hash, const Node* node, IsKey&& is_key) {
+    Subtable& table = subtables_[hash >> 56];
+    if (table.full) return;
+    if (table.slots == nullptr || (table.count + 1) * 4 > (table.mask + 1) * 3) {
+      if (!grow(table)) return;
+    }
+    const uint64_t tag = tag_of(hash);
+    for (uint64_t at = tag & table.mask;; at = (at + 1) & table.mask) {
+      uint64_t& slot = table.slots[at];
+      if (slot == 0) {
+        ++table.count;
+        slot = slot_of(tag, node);
+        return;
+      }
+      if ((slot >> address_bits) == tag && is_key(*node_of(slot))) {
+        slot = slot_of(tag, node);
+        return;
+      }
+    }
+  }
+
+  size_t allocated_bytes() const { return allocated_bytes_; }
+
+ private:
+  static constexpr unsigned address_bits = 48;
+  static constexpr uint64_t slots_min = 16;
+  static constexpr uint64_t slots_max = 1u << 16;
+
+  struct Subtable {
+    std::unique_ptr<uint64_t[]> slots;
+    uint64_t mask = 0;
+    uint64_t count = 0;
+    bool full = false;
+  };
+
+  static uint64_t tag_of(uint64_t hash) { return (hash >> 32) & 0xffff; }
+  static const Node* node_of(uint64_t slot) {
+    return reinterpret_cast<const Node*>(slot & ((uint64_t{1} << address_bits) - 1));
+  }
+  static uint64_t slot_of(uint64_t tag, const Node* node) {
+    const auto address = reinterpret_cast<uint64_t>(node);
+    GYRE_ASSERT(address >> address_bits == 0);
+    return tag << address_bits | address;
+  }
+
+  bool grow(Subtable& table) {
+    const uint64_t size = table.slots == nullptr ? slots_min : 2 * (table.mask + 1);
+    if (size > slots_max) {
+      table.full = true;
+      return false;
+    }
+    std::unique_ptr<uint64_t[]> slots(new uint64_t[size]());
+    for (uint64_t old = 0; table.slots != nullptr && old <= table.mask; ++old) {
+      const uint64_t slot = table.slots[old];
+      if (slot == 0) continue;
+      uint64_t at = (slot >> address_bits) & (size - 1);
+      while (slots[at] != 0) at = (at + 1) & (size - 1);
+      slots[at] = slot;
+    }
+    if (table.slots != nullptr) allocated_bytes_ -= (table.mask + 1) * sizeof(uint64_t);
+    allocated_bytes_ += size * sizeof(uint64_t);
+    table.slots = std::move(slots);
+    table.mask = size - 1;
+    return true;
+  }
+
+  Subtable subtables_[256];
+  size_t allocated_bytes_ = sizeof(subtables_);
+};
+
+}  // namespace gyre
