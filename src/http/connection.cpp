@@ -12,6 +12,8 @@ namespace gyre::http {
 namespace {
 
 constexpr Nanos deadline_check_interval = milliseconds(500);
+// What a method that the parser itself refuses (CONNECT) could have been.
+constexpr std::string_view usual_methods = "GET, HEAD, PUT, DELETE";
 // A body gets a second more for each of these: a slow line is served, a drip is not.
 constexpr uint64_t body_bytes_per_second_min = 64u << 10;
 
@@ -235,7 +237,8 @@ Task<bool> Connection::process(std::string_view bytes) {
         const ParseError& error = parser_.error();
         if (receiving_ != nullptr) delete std::exchange(receiving_, nullptr);
         style_ = AnswerStyle{.close = true};
-        answer_error(error.status, error.reason);
+        answer_error(error.status, error.reason, 0,
+                     error.status == 405 ? usual_methods : std::string_view());
         co_return false;
       }
     }
@@ -286,7 +289,9 @@ bool Connection::start_request(const RequestHead& head) {
   style_ = style_of(head);
   if (style_.close) closing_ = true;
   const bool expect = head.expect_continue && head.has_body();
+  expecting_ = expect;
   Exchange* exchange = handler_.start(*this, head);
+  expecting_ = false;
   if (exchange == nullptr) {
     ++stats_.answered_at_once;
     // An error given to a client that still waits for "100 Continue": it may or may not send the
@@ -445,6 +450,7 @@ Task<void> Connection::run_stream(Exchange* exchange) {
 
 void Connection::answer_error(uint16_t status, std::string_view reason, uint32_t retry_after_s,
                               std::string_view allow) {
+  if (expecting_) style_.close = true;
   if (style_.close) closing_ = true;
   if (may_answer_now()) {
     TextExchange::write(socket_, style_, status, reason, ContentType::text, retry_after_s, allow,
@@ -458,6 +464,7 @@ void Connection::answer_error(uint16_t status, std::string_view reason, uint32_t
 }
 
 void Connection::answer_text(uint16_t status, std::string_view body, ContentType type) {
+  if (expecting_) style_.close = true;
   if (style_.close) closing_ = true;
   if (may_answer_now()) {
     TextExchange::write(socket_, style_, status, body, type, 0, {}, false);

@@ -222,13 +222,14 @@ class Connection {
   bool skip_linger_ = false;  // the peer has closed, or the connection is cut
   bool in_receive_ = false;
   bool woken_ = false;          // the interrupt of the receive is no deadline
+  bool expecting_ = false;      // an answer now means that the body may come or not
   bool continue_owed_ = false;  // "100 Continue", once what came before is answered
-  Event changed_;      // an exchange finished, or an answer left
-  std::string carry_;  // unparsed bytes while the connection waits
+  Event changed_;               // an exchange finished, or an answer left
+  std::string carry_;           // unparsed bytes while the connection waits
 
   Phase phase_ = Phase::idle;
   Nanos phase_since_ = 0;
-  uint64_t body_bytes_ = 0;  // of the body under way
+  uint64_t body_bytes_ = 0;   // of the body under way
   Nanos progress_since_ = 0;  // the peer last read something
   uint64_t sent_seen_ = 0;
   DeadlineTimer timer_{*this};

@@ -155,14 +155,11 @@ HttpAnswer HttpClient::read_answer(bool head_only) {
   }
   if (head_only || answer.status == 204 || answer.status == 304) return answer;
   if (answer.chunked) {
-    for (;;) {
-      const size_t size = std::stoull(read_line(), nullptr, 16);
-      std::string chunk = read_exactly(size);
-      if (!read_line().empty()) throw std::runtime_error("a chunk without its end");
-      if (size == 0) return answer;
-      answer.body += chunk;
-      answer.chunks.push_back(std::move(chunk));
+    while (std::optional<std::string> chunk = read_chunk()) {
+      answer.body += *chunk;
+      answer.chunks.push_back(std::move(*chunk));
     }
+    return answer;
   }
   if (answer.has("content-length")) {
     answer.body = read_exactly(std::stoull(answer.header("content-length")));
@@ -170,6 +167,14 @@ HttpAnswer HttpClient::read_answer(bool head_only) {
     answer.body = read_to_end();
   }
   return answer;
+}
+
+std::optional<std::string> HttpClient::read_chunk() {
+  const size_t size = std::stoull(read_line(), nullptr, 16);
+  std::string chunk = read_exactly(size);
+  if (!read_line().empty()) throw std::runtime_error("a chunk without its end");
+  if (size == 0) return std::nullopt;
+  return chunk;
 }
 
 std::string HttpClient::read_some() {

@@ -49,6 +49,8 @@ class HttpClient {
   HttpAnswer read_answer(bool head_only = false);
   // The head only; the body stays to be read with read_some, framed as it came.
   HttpAnswer read_head();
+  // The next chunk of a chunked body; nothing after the last one.
+  std::optional<std::string> read_chunk();
   // Whatever has come; empty at the end of the connection, also after a reset.
   std::string read_some();
   // Everything up to the end of the connection (or a reset).
