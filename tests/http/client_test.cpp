@@ -222,6 +222,24 @@ TEST_CASE("a server that falls silent is given up, one that is only slow is not"
         },
         timeout);
   }
+  SUBCASE("slow in taking a body: what it takes starts the wait anew") {
+    std::vector<Turn> slow;
+    for (int i = 0; i < 12; ++i)
+      slow.push_back({fmt::format("mark {};", i), "", milliseconds(300)});
+    slow.push_back({"end", "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"});
+    against(
+        {slow},
+        [](Client& client, ScriptedServer&) -> Task<void> {
+          REQUIRE_OR_RETURN(co_await client.connect());
+          std::string body;
+          for (int i = 0; i < 12; ++i) {
+            body += fmt::format("mark {};", i) + std::string(300'000, 'x');
+          }
+          client.send_request("PUT", "/", body + "end");
+          co_await expect_answer(client, 201, "");
+        },
+        timeout);
+  }
   SUBCASE("a server that takes no bytes") {
     against(
         {{{"never", ""}, {"", "", seconds(100)}}},

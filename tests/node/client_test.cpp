@@ -128,18 +128,20 @@ class FakeNode {
   uint64_t connections = 0;
   uint64_t requests = 0;
   uint64_t busy = 0;
+  uint64_t impatient = 0;  // came while their connection had been asked to wait
 
  private:
   Task<void> talk(int fd) {
     Socket socket(fd);
     std::string unread;
+    Nanos busy_at = -seconds(100);
     while (requests < days_.requests_until_gone) {
       Result<std::string_view> bytes = co_await socket.receive();
       if (!bytes || bytes->empty()) break;
       unread.append(*bytes);
       socket.release();
       bool open = true;
-      while (open && take_request(socket, unread, open)) {
+      while (open && take_request(socket, unread, open, busy_at)) {
       }
       if (!open) break;
     }
@@ -149,7 +151,7 @@ class FakeNode {
   static bool every(unsigned n, uint64_t request) { return n != 0 && request % n == n - 1; }
 
   // Answers the request at the front, if it is all there.
-  bool take_request(Socket& socket, std::string& unread, bool& open) {
+  bool take_request(Socket& socket, std::string& unread, bool& open, Nanos& busy_at) {
     const size_t head = unread.find("\r\n\r\n");
     if (head == std::string::npos) return false;
     const size_t length_at = unread.find("Content-Length: ") + 16;
@@ -162,6 +164,9 @@ class FakeNode {
     const std::string value = unread.substr(head + 4, length);
     unread.erase(0, head + 4 + length);
     const uint64_t request = requests++;
+    // What was under way at that time comes within a second.
+    const Nanos since_busy = Reactor::current().now() - busy_at;
+    if (since_busy > seconds(1) && since_busy < seconds(2)) ++impatient;
     if (every(days_.hang_up_every, request)) {
       if (request % 2 == 0) stored[key] = value;  // it may have been stored all the same
       open = false;
@@ -169,6 +174,7 @@ class FakeNode {
     }
     if (every(days_.busy_every, request)) {
       ++busy;
+      busy_at = Reactor::current().now();
       socket.append(
           "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 5\r\n\r\nbusy\n");
       return true;
@@ -196,6 +202,7 @@ struct Outcome {
   uint64_t failed = 0;
   uint64_t bytes_done = 0;
   uint64_t busy = 0;
+  uint64_t impatient = 0;
   uint64_t connections = 0;
   std::vector<std::string> failures;
   std::string given_up;
@@ -228,6 +235,7 @@ Task<void> load_into(FakeNode* node, LoaderOptions options, std::vector<LoadItem
   co_await serving.join();
   outcome->stored = node->stored;
   outcome->busy = node->busy;
+  outcome->impatient = node->impatient;
   outcome->connections = node->connections;
   outcome->records_stored = loader.stored();
   outcome->failed = loader.failed();
@@ -291,6 +299,7 @@ TEST_CASE("everything is stored, and of records with one key the last, on good a
     CHECK(outcome.bytes_done == 9000);
     CHECK(outcome.stored == expected);
     CHECK((outcome.busy > 0) == (days.busy_every != 0));
+    CHECK(outcome.impatient == 0);
     if (days.busy_every != 0) CHECK(outcome.took >= seconds(2));  // as it was asked to wait
     if (days.busy_every == 0 && days.hang_up_every == 0) CHECK(outcome.took < seconds(2));
   }
