@@ -136,10 +136,11 @@ class CommandLine {
     using Verb = AdminCommand::Verb;
     constexpr std::array<std::pair<const char*, const char*>, 5> verbs = {{
         {"status", "show what the node is doing"},
-        {"flush", "write the memtables to tables"},
-        {"compact", "merge all tables"},
-        {"checkpoint", "make a consistent copy of the data beside it, in DIR"},
-        {"verify", "read all tables and check their checksums"},
+        {"flush", "write the memtables to tables (not in this version)"},
+        {"compact", "merge all tables (not in this version)"},
+        {"checkpoint",
+         "make a consistent copy of the data beside it, in DIR (not in this version)"},
+        {"verify", "read all tables and check their checksums (not in this version)"},
     }};
     admin_ = add("admin", "look after a node");
     admin_->require_subcommand(1);
