@@ -28,14 +28,15 @@ int run_serve(const ServeConfig& config) {
     std::fprintf(stderr, "gyre: %s\n", probed.error().detail.c_str());
     return exit_failed;
   }
-  if (!probed->warning.empty()) std::fprintf(stderr, "gyre: %s\n", probed->warning.c_str());
   uring::block_signals();
 
   Node node(
       config,
       {.port_of = &uring::listening_port, .print = &print_line, .exit_now = &uring::exit_now});
   const std::string problem = uring::run_cores(
-      {.cores = config.cores, .pin = config.pin}, [&node](unsigned index, Backend& backend) {
+      {.cores = config.cores, .pin = config.pin}, [&](unsigned index, Backend& backend) {
+        // As a log line: a node must start even if nobody reads its standard error.
+        if (index == 0 && !probed->warning.empty()) backend.log("gyre: " + probed->warning);
         Reactor reactor(backend, {.core = index}, &node.fabric());
         reactor.run(node.run(index));
       });
