@@ -19,7 +19,7 @@ namespace gyre {
 class ConnectionCounts {
  public:
   explicit ConnectionCounts(unsigned cores)
-      : cores_(cores), counts_(new std::atomic<uint32_t>[cores]{}) {}
+      : cores_(cores), counts_(new std::atomic<uint32_t>[cores] {}) {}
 
   void opened(unsigned core) { counts_[core].fetch_add(1, std::memory_order_relaxed); }
   void closed(unsigned core) { counts_[core].fetch_sub(1, std::memory_order_relaxed); }

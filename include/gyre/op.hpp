@@ -103,7 +103,7 @@ struct Op {
   using Handler = void (*)(Op& op, Completion completion) noexcept;
 
   OpCode code = OpCode::nop;
-  bool in_flight = false;  // set by submit, cleared before the last on_complete
+  bool in_flight = false;         // set by submit, cleared before the last on_complete
   bool cancel_requested = false;  // set by Reactor::cancel, cleared by submit
   uint16_t flags = 0;
   int fd = -1;

@@ -19,9 +19,12 @@ inline constexpr size_t http_header_count_max = 100;
 inline constexpr size_t http_pipeline_depth_max = 128;  // requests of one connection in flight
 inline constexpr size_t http_empty_lines_max = 4;  // before a request line: old clients add one
 inline constexpr size_t http_chunk_line_bytes_max = 1024;  // size and extensions of one chunk
-inline constexpr size_t http_chunk_overhead_bytes_max = 16u << 10;  // framing beyond 16 bytes + 2x the data
-inline constexpr size_t http_head_kept_bytes_max = 4096;  // a larger head buffer is freed after its request
-inline constexpr uint64_t http_ttl_ms_max = 1000ull * 366 * 86400 * 1000;  // keeps now + ttl far from overflow
+inline constexpr size_t http_chunk_overhead_bytes_max =
+    16u << 10;  // framing beyond 16 bytes + 2x the data
+inline constexpr size_t http_head_kept_bytes_max =
+    4096;  // a larger head buffer is freed after its request
+inline constexpr uint64_t http_ttl_ms_max =
+    1000ull * 366 * 86400 * 1000;  // keeps now + ttl far from overflow
 
 // --- files ---------------------------------------------------------------------------------------
 inline constexpr size_t io_alignment_bytes = 4096;  // O_DIRECT on 512e and 4Kn disks
@@ -45,16 +48,20 @@ inline constexpr unsigned table_partition_blocks_max = 4096;
 inline constexpr unsigned table_bloom_bits_per_key_max = 20;
 inline constexpr size_t table_chunk_bytes_max = 1u << 20;  // of a large value, checked as one
 inline constexpr unsigned table_level_count = 7;
-inline constexpr uint64_t manifest_bytes_max = 1ull << 30;  // read at once at start; real ones have a few MiB
+inline constexpr uint64_t manifest_bytes_max =
+    1ull << 30;  // read at once at start; real ones have a few MiB
 
 // --- io_uring backend ----------------------------------------------------------------------------
-inline constexpr size_t log_buffer_bytes_max = 256u << 10;  // per core, of lines that stderr has not taken
-inline constexpr unsigned log_flush_delay_ms_max = 100;     // at the end, for the rest of the log
-inline constexpr unsigned lock_retries_max = 5;             // a killed process keeps its locks for a moment
+inline constexpr size_t log_buffer_bytes_max =
+    256u << 10;  // per core, of lines that stderr has not taken
+inline constexpr unsigned log_flush_delay_ms_max = 100;  // at the end, for the rest of the log
+inline constexpr unsigned lock_retries_max = 5;  // a killed process keeps its locks for a moment
 inline constexpr unsigned lock_retry_delay_ms = 50;
-inline constexpr unsigned offload_stop_delay_ms_max = 250;  // a name server may hang; the process must end
-inline constexpr unsigned drain_delay_s_max = 10;           // for operations in flight at the end
-inline constexpr unsigned recv_buffers_per_arm_max = 16;    // then the receiver re-arms: one flooder can't hold a core
-inline constexpr unsigned descriptors_wanted = 65536;       // below this the probe warns
+inline constexpr unsigned offload_stop_delay_ms_max =
+    250;                                           // a name server may hang; the process must end
+inline constexpr unsigned drain_delay_s_max = 10;  // for operations in flight at the end
+inline constexpr unsigned recv_buffers_per_arm_max =
+    16;  // then the receiver re-arms: one flooder can't hold a core
+inline constexpr unsigned descriptors_wanted = 65536;  // below this the probe warns
 
 }  // namespace gyre::limits
