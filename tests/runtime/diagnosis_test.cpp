@@ -80,6 +80,25 @@ TEST_CASE("dump_tasks shows each await chain: function names, and the lines of t
   CHECK(stage.reactor.dump_tasks().empty());
 }
 
+TEST_CASE("a child that has ended is not shown below its parent") {
+  struct Body {
+    static Task<void> run(Event& event) {
+      co_await flush_tables();
+      static_cast<void>(co_await event.wait());
+    }
+  };
+  Stage stage;
+  Event event;
+  stage.start(Body::run(event));
+  stage.tick(2);
+  const std::string dump = stage.reactor.dump_tasks();
+  INFO(dump);
+  CHECK(contains(dump, "run(Event &)"));
+  CHECK_FALSE(contains(dump, "flush_tables"));
+  stage.inside([&] { event.set(); });
+  stage.finish();
+}
+
 TEST_CASE("a task that has not started yet is named too") {
   Stage stage;
   stage.start(flush_tables());

@@ -257,3 +257,89 @@ TEST_CASE("a delivered message sees the time of its own tick, not of the one bef
   bool done = false;
   pair.run(Body::run(pair.second_backend, done), until(done));
 }
+
+namespace {
+// Runs at the end of a tick of one core what another core does at that moment.
+template <class Function>
+struct Meanwhile : TickHook {
+  explicit Meanwhile(Function of)
+      : TickHook([](TickHook& self) noexcept { static_cast<Meanwhile&>(self).function(); }),
+        function(std::move(of)) {}
+  Function function;
+};
+Task<void> call_all(int count, int& answered) {
+  struct One {
+    static Task<void> run(int& answers) {
+      answers += co_await call_on(1, [] { return 1; });
+    }
+  };
+  Scope scope;
+  for (int i = 0; i < count; ++i) scope.spawn(One::run(answered));
+  co_await scope.join();
+}
+}  // namespace
+
+TEST_CASE("a core does not end while answers wait for room in a ring") {
+  struct Body {
+    static Task<void> nap() { static_cast<void>(co_await sleep_for(1)); }
+  };
+  Pair pair;
+  pair.first_backend.clock_step = 0;
+  pair.second_backend.clock_step = 0;
+  int answered = 0;
+  pair.first.start(call_all(1500, answered));
+  pair.second.start(Body::nap());
+  // 1024 questions; then the others, while the first answers still fill the ring back.
+  pair.first.tick();
+  CHECK(pair.second.tick());
+  std::vector<Message*> answers;
+  MessageRing& back = pair.fabric.ring(1, 0);
+  while (Message* answer = back.pop()) answers.push_back(answer);
+  CHECK(answers.size() == 1024);
+  pair.first.tick();
+  for (Message* answer : answers) REQUIRE(back.push(*answer));
+  pair.second_backend.clock += 1;  // its main ends
+  CHECK(pair.second.tick());       // but these answers have nowhere to go
+  CHECK(pair.second.tick());
+  CHECK(pair.second_backend.last_wait == 0);
+  pair.first.tick();
+  CHECK_FALSE(pair.second.tick());
+  while (pair.first.tick()) {
+  }
+  CHECK(answered == 1500);
+}
+
+TEST_CASE("a message that arrives at the very end of a tick keeps the core awake and alive") {
+  Pair pair;
+  int answered = 0;
+  pair.first.start(call_all(1, answered));
+  pair.second.start(nothing());
+  Meanwhile arrives([&] { pair.first.tick(); });
+  pair.second.at_tick_end(arrives);
+  CHECK(pair.second.tick());  // its main has ended, but somebody asks
+  CHECK(pair.second_backend.last_wait == 0);
+  pair.second.tick();
+  CHECK_FALSE(pair.first.tick());
+  CHECK(answered == 1);
+}
+
+TEST_CASE("long work on a core gives way to a message from another") {
+  struct Body {
+    static Task<void> run(Pair& pair) {
+      CHECK_FALSE(Reactor::current().need_preempt());
+      pair.first.tick();
+      CHECK(Reactor::current().core() == 1);
+      CHECK(Reactor::current().need_preempt());
+      co_await maybe_yield();
+    }
+  };
+  Pair pair;
+  pair.second_backend.clock_step = 0;
+  int answered = 0;
+  pair.first.start(call_all(1, answered));
+  pair.second.start(Body::run(pair));
+  while (pair.second.tick()) {
+  }
+  CHECK_FALSE(pair.first.tick());
+  CHECK(answered == 1);
+}

@@ -459,3 +459,94 @@ TEST_CASE("a peer whose bytes arrive with the interrupt can't outrun it") {
   CHECK(reading.bytes == "x");
   CHECK(reading.error == Errc::timed_out);
 }
+
+namespace {
+
+// Takes the only buffer and keeps it until told.
+Task<void> hold_buffer(int fd, Event& let_go) {
+  Socket socket(fd);
+  CHECK((co_await socket.receive()).has_value());
+  static_cast<void>(co_await let_go.wait());
+  co_await socket.close();  // gives the view's buffer back
+}
+Task<Result<int>> receive_nothing(Socket& socket) {
+  Result<std::string_view> view = co_await socket.receive();
+  if (!view) co_return fail(view.error());
+  co_return 0;
+}
+
+}  // namespace
+
+TEST_CASE("a parked socket whose reader has gone is not armed; the next receive arms it") {
+  struct Body {
+    static Task<void> reader(Event& again) {
+      Socket socket(peer);
+      CHECK_FALSE((co_await with_timeout(milliseconds(1), receive_nothing(socket))).has_value());
+      static_cast<void>(co_await again.wait());
+      CHECK((co_await socket.receive()).value() == "late");
+      co_await socket.close();
+    }
+    static Task<void> run(Event& let_go, Event& again) {
+      Scope scope;
+      scope.spawn(hold_buffer(8, let_go));
+      scope.spawn(reader(again));
+      co_await scope.join();
+    }
+  };
+  Stage stage(1);
+  Event let_go;
+  Event again;
+  stage.start(Body::run(let_go, again));
+  stage.tick(2);
+  stage.backend.receive(8, "held");
+  stage.tick();
+  stage.backend.end_receive(peer, -ENOBUFS);
+  stage.tick();
+  stage.advance(milliseconds(1));
+  stage.inside([&] { let_go.set(); });
+  stage.tick(5);
+  CHECK(stage.backend.buffers_free() == 1);
+  CHECK(stage.backend.find(OpCode::recv) == nullptr);
+  stage.inside([&] { again.set(); });
+  stage.tick(2);
+  stage.backend.receive(peer, "late");
+  stage.finish();
+}
+
+TEST_CASE("a socket that closes while parked is forgotten, and its neighbours are not") {
+  struct Body {
+    static Task<void> short_lived() {
+      Socket socket(20);
+      CHECK_FALSE((co_await with_timeout(milliseconds(1), receive_nothing(socket))).has_value());
+      co_await socket.close();
+    }
+    static Task<void> run(Reading& reading, Event& let_go) {
+      Scope scope;
+      scope.spawn(hold_buffer(8, let_go));
+      scope.spawn(short_lived());
+      scope.spawn(read_all(reading));
+      co_await scope.join();
+    }
+  };
+  Stage stage(1);
+  Event let_go;
+  Reading reading;
+  reading.go.set();
+  stage.start(Body::run(reading, let_go));
+  stage.tick(2);
+  stage.backend.receive(8, "held");
+  stage.tick();
+  stage.backend.end_receive(20, -ENOBUFS);
+  stage.backend.end_receive(peer, -ENOBUFS);
+  stage.tick();
+  stage.advance(milliseconds(1));
+  stage.tick(3);
+  CHECK(stage.backend.submissions(OpCode::close) == 1);
+  stage.inside([&] { let_go.set(); });
+  stage.tick(5);
+  CHECK(stage.backend.submissions(OpCode::recv) == 4);  // the neighbour's, nobody else's
+  stage.backend.receive(peer, "x");
+  stage.backend.end_receive(peer, 0);
+  stage.finish();
+  CHECK(reading.bytes == "x");
+}

@@ -173,6 +173,26 @@ TEST_CASE("more chunks than one send can gather go with the next") {
   end(stage, writing);
 }
 
+TEST_CASE("room that was reserved but not used sends nothing") {
+  Stage stage;
+  Writing writing;
+  start(stage, writing);
+  Owned owned{"value"};
+  stage.inside([&] {
+    static_cast<void>(writing.socket->reserve(100));
+    writing.socket->append_reference(owned.bytes, &owned, &Owned::release);
+    static_cast<void>(writing.socket->reserve(100));
+    CHECK(writing.socket->output_bytes() == 5);
+  });
+  CHECK(stage.backend.last(OpCode::send).len == 1);
+  CHECK(stage.backend.last(OpCode::send).bytes == "value");
+  stage.backend.complete(OpCode::send, 5);
+  stage.tick(3);
+  CHECK(stage.backend.submissions(OpCode::send) == 1);
+  CHECK(owned.released == 1);
+  end(stage, writing);
+}
+
 TEST_CASE("a large value goes in pieces, so that progress can be seen") {
   Stage stage;
   Writing writing;

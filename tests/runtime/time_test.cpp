@@ -314,3 +314,22 @@ TEST_CASE("file operations are not cancelled by a stop: their memory stays in us
   stage.finish();
   CHECK(result.has_value());
 }
+
+TEST_CASE("a task that is stopped already does not start an operation that could be cancelled") {
+  struct Body {
+    static Task<void> connect(Result<uint32_t>& result) {
+      result = co_await IoCount({.code = OpCode::connect, .cancellable = true}, "10.0.0.1");
+    }
+    static Task<void> run(Result<uint32_t>& result) {
+      Scope scope;
+      scope.request_stop();
+      scope.spawn(connect(result));
+      co_await scope.join();
+    }
+  };
+  Stage stage;
+  Result<uint32_t> result = 0u;
+  stage.run(Body::run(result));
+  CHECK(result.error().code == Errc::cancelled);
+  CHECK(stage.backend.submissions(OpCode::connect) == 0);
+}
