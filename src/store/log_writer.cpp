@@ -323,6 +323,11 @@ void LogWriter::run_written(Runnable& self) noexcept {
 
 void LogWriter::written() noexcept {
   Reactor& reactor = Reactor::current();
+  if (failed_) {  // while the write was under way; its records were answered then
+    writing_ = false;
+    idle_.set();
+    return;
+  }
   if (op_result_ == -EINTR || op_result_ == -EAGAIN) op_result_ = 0;
   if (op_result_ < 0) {
     writing_ = false;
@@ -425,10 +430,10 @@ Task<Result<void>> LogWriter::close() {
     if (options_.durability != Durability::group) result = co_await sync_written();
     promise_wanted_ = true;
     commit();
-    while (writing_) {
-      idle_.reset();
-      co_await detail::Uninterrupted{idle_};
-    }
+  }
+  while (writing_) {  // also of a log that has failed: the write owns the buffer and the file
+    idle_.reset();
+    co_await detail::Uninterrupted{idle_};
   }
   reactor.disarm(idle_timer_);
   reactor.cancel_hook(hook_);
