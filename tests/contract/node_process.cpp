@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -88,7 +89,14 @@ void remove_directory(const std::string& path) {
 
 NodeProcess::NodeProcess(std::vector<std::string> given, bool start_now)
     : flags(std::move(given)), root_(make_temporary_directory()), data_(root_ + "/data") {
-  if (start_now) start();
+  if (!start_now) return;
+  try {
+    start();
+  } catch (...) {
+    kill();
+    remove_directory(root_);
+    throw;
+  }
 }
 
 NodeProcess::~NodeProcess() {
@@ -127,6 +135,10 @@ void NodeProcess::launch() {
                       : open((root_ + "/err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
+  if (descriptors_max != 0) {
+    const rlimit limit{.rlim_cur = descriptors_max, .rlim_max = descriptors_max};
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
   execv(argv[0], argv.data());
   _exit(127);
 }

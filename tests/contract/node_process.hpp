@@ -70,7 +70,8 @@ class NodeProcess {
   double metric(const std::string& name) const;
 
   std::vector<std::string> flags;
-  int error_descriptor = -1;  // standard error of later starts, instead of a file
+  uint64_t descriptors_max = 0;  // a hard limit for the next start; 0: ours
+  int error_descriptor = -1;     // standard error of later starts, instead of a file
 
  private:
   uint64_t status_bytes(const std::string& field) const;
