@@ -134,7 +134,10 @@ Task<Result<File>> LogWriter::make_segment(uint64_t id, uint64_t size_bytes) {
   if (!done) {
     static_cast<void>(co_await file->close());
     static_cast<void>(co_await unlink_file(path));
-    co_return fail(done.error());
+    Error error = done.error();
+    error.detail =
+        fmt::format("making {}{}{}", path, error.detail.empty() ? "" : ": ", error.detail);
+    co_return fail(std::move(error));
   }
   co_return file;
 }
@@ -331,6 +334,7 @@ void LogWriter::written() noexcept {
   if (op_result_ == -EINTR || op_result_ == -EAGAIN) op_result_ = 0;
   if (op_result_ < 0) {
     writing_ = false;
+    idle_.set();
     give_up(Error::from_errno(-op_result_, "write to " + segment_path(segment_.id)));
     return;
   }
@@ -340,6 +344,7 @@ void LogWriter::written() noexcept {
   if (op_done_bytes_ < op_bytes_) {
     if (aligned == 0 && ++no_progress_ > 100) {
       writing_ = false;
+      idle_.set();
       give_up(Error::of(Errc::io, "writes to " + segment_path(segment_.id) + " make no progress"));
       return;
     }

@@ -1,0 +1,256 @@
+// The log's writer with a client that only takes notes: what is told when, how frames gather, what
+// is on the disk by then.
+#include "store/log_writer.hpp"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include "shard_rig.hpp"
+
+namespace gyre::test {
+namespace {
+
+struct NotedWrite : LogWrite {
+  std::string key;
+  std::string value;
+  bool logged = false;
+  bool completed = false;
+  Errc status = Errc::ok;
+};
+
+class Notes final : public LogClient {
+ public:
+  explicit Notes(sim::Disk& disk) : disk_(disk) {}
+
+  void logged(LogWrite& write) noexcept override {
+    auto& noted = static_cast<NotedWrite&>(write);
+    CHECK(!noted.logged);
+    CHECK(write.seq == ++logged_seq);
+    noted.logged = true;
+  }
+  void committed(uint64_t seq) noexcept override {
+    CHECK(seq > committed_seq);
+    CHECK(seq <= logged_seq);
+    committed_seq = seq;
+  }
+  void completed(LogWrite& write, Errc status) noexcept override {
+    auto& noted = static_cast<NotedWrite&>(write);
+    CHECK(!noted.completed);
+    noted.completed = true;
+    noted.status = status;
+    ++completions;
+    if (status != Errc::ok) return;
+    CHECK(write.seq <= committed_seq);
+    // A value in fragments does not lie in one piece.
+    if (check_durable && noted.value.size() < 1000) CHECK(is_durable(noted.value));
+  }
+  void log_failed(const Error& error) noexcept override {
+    CHECK(failure.empty());
+    failure = error.message();
+  }
+
+  // Whether some segment holds the bytes where a power cut leaves them.
+  bool is_durable(const std::string& bytes) const {
+    std::vector<DirEntry> entries;
+    disk_.list_dir("log", entries);
+    for (const DirEntry& entry : entries) {
+      if (disk_.durable_content("log/" + entry.name).find(bytes) != std::string::npos) return true;
+    }
+    return false;
+  }
+
+  uint64_t logged_seq = 0;
+  uint64_t committed_seq = 0;
+  uint64_t completions = 0;
+  bool check_durable = false;
+  std::string failure;
+
+ private:
+  sim::Disk& disk_;
+};
+
+void submit(LogWriter& log, NotedWrite& write, std::string key, std::string value) {
+  write.key = std::move(key);
+  write.value = std::move(value);
+  write.record.version = {1, 1};
+  write.record.key = write.key;
+  write.record.value = write.value;
+  if (!log.try_append(write)) log.enqueue(write);
+}
+
+Task<Result<void>> open_log(LogWriter& log) {
+  if (Result<void> made = co_await make_directories("log"); !made) co_return made;
+  co_return co_await log.open({}, {});
+}
+
+LogWriterOptions log_options() {
+  return {.directory = "log", .salt = 3};
+}
+
+Task<void> durable_when_completed(sim::Disk& disk) {
+  Notes notes(disk);
+  notes.check_durable = true;
+  LogWriter log(log_options(), notes);
+  CO_OK(co_await open_log(log));
+  NotedWrite writes[40];
+  for (unsigned i = 0; i < 40; ++i) {
+    submit(log, writes[i], fmt::format("key{}", i), noise(i, 40 + i * 13));
+    CHECK(writes[i].logged);      // there is room: applied at once …
+    CHECK(!writes[i].completed);  // … but not answered
+    if (i % 3 == 0) co_await sleep_for(microseconds(50));
+  }
+  CO_OK(co_await log.close());
+  CHECK(notes.completions == 40);
+  for (const NotedWrite& write : writes) CHECK(write.status == Errc::ok);
+  CHECK(log.stats().records == 40);
+  CHECK(log.stats().frames < 40);
+}
+
+TEST_CASE("a write is answered when its bytes are durable, not before") {
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    ShardRig rig(seed);
+    rig.live(durable_when_completed(rig.disk()));
+  }
+}
+
+Task<void> group_commit(sim::Disk& disk) {
+  Notes notes(disk);
+  LogWriter log(log_options(), notes);
+  CO_OK(co_await open_log(log));
+  std::vector<NotedWrite> writes(3000);
+  for (size_t i = 0; i < writes.size(); ++i) {
+    submit(log, writes[i], fmt::format("key{}", i), std::string(1000, 'v'));
+  }
+  CHECK(notes.logged_seq < writes.size());  // more than a frame holds: the rest waits, in order
+  CHECK(log.stats().frames == 0);
+  co_await sleep_for(milliseconds(90));
+  CHECK(notes.completions == writes.size());
+  CHECK(log.stats().frames >= 3);
+  CHECK(log.stats().frames <= 4);
+  for (size_t i = 1; i < writes.size(); ++i) CHECK(writes[i].seq == writes[i - 1].seq + 1);
+  CO_OK(co_await log.close());
+}
+
+TEST_CASE("everything of a tick shares a frame, what does not fit the next ones") {
+  ShardRig rig(1);
+  rig.live(group_commit(rig.disk()));
+}
+
+Task<void> large_and_small(sim::Disk& disk) {
+  Notes notes(disk);
+  notes.check_durable = true;
+  LogWriter log(log_options(), notes);
+  CO_OK(co_await open_log(log));
+  NotedWrite large[2];
+  submit(log, large[0], "large0", noise(1, 2'500'000));
+  submit(log, large[1], "large1", noise(2, 300'000));
+  CHECK(!large[0].logged);
+  const uint64_t floor = log.position_floor();
+  std::vector<NotedWrite> small(60);
+  uint64_t before_large = 0;
+  for (size_t i = 0; i < small.size(); ++i) {
+    submit(log, small[i], fmt::format("small{}", i), noise(100 + i, 50));
+    co_await sleep_for(microseconds(200));
+    before_large += small[i].logged && !large[0].logged;
+    if (!large[0].logged) CHECK(log.position_floor() == floor);
+  }
+  CO_OK(co_await log.close());
+  CHECK(before_large > 0);  // small ones don't wait for a large one's end
+  CHECK(large[0].status == Errc::ok);
+  CHECK(large[0].seq < large[1].seq);
+  CHECK(notes.completions == small.size() + 2);
+}
+
+TEST_CASE("a large record goes in by fragments, small ones overtake it") {
+  ShardRig rig(2, {.write = {milliseconds(1), milliseconds(2)}});
+  rig.live(large_and_small(rig.disk()));
+}
+
+Task<void> idle(sim::Disk& disk) {
+  Notes notes(disk);
+  LogWriter log(log_options(), notes);
+  CO_OK(co_await open_log(log));
+  co_await sleep_for(seconds(1));
+  CHECK(log.stats().frames == 0);  // nothing to promise
+  for (uint64_t round = 1; round <= 3; ++round) {
+    NotedWrite write;
+    submit(log, write, "key", "value");
+    co_await sleep_for(milliseconds(50));
+    CHECK(write.completed);
+    CHECK(log.stats().frames == 2 * round - 1);
+    co_await sleep_for(seconds(2));
+    CHECK(log.stats().frames == 2 * round);  // the promise, once
+    CHECK(log.synced_position() == log.position());
+  }
+  CO_OK(co_await log.close());
+}
+
+TEST_CASE("an idle log promises its last record, once") {
+  ShardRig rig(3);
+  rig.live(idle(rig.disk()));
+}
+
+Task<void> recycle(sim::Disk& disk) {
+  Notes notes(disk);
+  LogWriterOptions options = log_options();
+  options.segment_bytes_max = 1u << 20;
+  LogWriter log(options, notes);
+  CO_OK(co_await open_log(log));
+  for (unsigned round = 0; round < 30; ++round) {
+    std::vector<NotedWrite> writes(4);
+    for (NotedWrite& write : writes) submit(log, write, "key", noise(round, 200'000));
+    co_await sleep_for(milliseconds(100));
+    for (const NotedWrite& write : writes) CHECK(write.completed);
+    log.release_before(log.position());  // all of it was flushed
+    CHECK(log.disk_bytes() < 8u << 20);
+  }
+  std::vector<DirEntry> entries;
+  disk.list_dir("log", entries);
+  CHECK(entries.size() < 8);
+  uint64_t bytes = 0;
+  for (const DirEntry& entry : entries) bytes += entry.size_bytes;
+  CHECK(bytes == log.disk_bytes());
+  CO_OK(co_await log.close());
+}
+
+TEST_CASE("released segments are used again, under new names") {
+  ShardRig rig(4);
+  rig.live(recycle(rig.disk()));
+}
+
+Task<void> fails(sim::Disk& disk, bool with_large) {
+  Notes notes(disk);
+  LogWriter log(log_options(), notes);
+  CO_OK(co_await open_log(log));
+  disk.plan({.code = OpCode::write, .path_part = ".log", .nth = 3, .error = EIO, .times = 100});
+  std::vector<NotedWrite> writes(20);
+  NotedWrite large;
+  for (size_t i = 0; i < writes.size() && !log.failed(); ++i) {
+    submit(log, writes[i], fmt::format("key{}", i), "value");
+    if (i == 4 && with_large) submit(log, large, "large", noise(1, 3'000'000));
+    co_await sleep_for(milliseconds(1));
+  }
+  CHECK(log.failed());
+  CAPTURE(notes.failure);
+  CHECK(notes.failure.find("log/00000") != std::string::npos);
+  for (const NotedWrite& write : writes) {
+    if (write.key.empty()) continue;
+    CHECK(write.completed);
+    CHECK((write.status == Errc::ok || write.status == Errc::read_only));
+    if (write.status == Errc::ok) CHECK(write.seq <= notes.committed_seq);
+  }
+  if (!large.key.empty()) CHECK(large.status == Errc::read_only);
+  disk.clear_plans();
+  const Result<void> closed = co_await log.close();
+  CHECK(!closed);
+}
+
+TEST_CASE("a log that fails answers everything that waits, once, and takes nothing more") {
+  for (const bool with_large : {false, true}) {
+    ShardRig rig(5);
+    rig.live(fails(rig.disk(), with_large));
+  }
+}
+
+}  // namespace
+}  // namespace gyre::test
