@@ -527,4 +527,44 @@ TEST_CASE("a long log is flushed though the memtable is small, and its segments 
 }
 
 }  // namespace
+Task<void> write_until_refused(Shard* shard, unsigned writer, unsigned* refused, Event* ended) {
+  for (unsigned i = 0; *refused == 0; ++i) {
+    Result<Version> done = co_await put(*shard, numbered(writer), noise(i, 3000));
+    if (done) continue;
+    CHECK(done.error().code == Errc::read_only);
+    CHECK(shard->read_only_reason().find("no space: making shard/0") != std::string::npos);
+    ++*refused;
+  }
+  ended->set();
+}
+
+// The next segment can't be made, though the one in use has room: a frame is in flight then.
+Task<void> close_as_the_log_gives_up(sim::Disk* disk, bool frame_fails) {
+  ShardHome home;
+  auto opened = co_await Shard::open(small_shard_options(), home.context());
+  CO_OK(opened);
+  disk->plan({.code = OpCode::allocate, .path_part = ".log", .error = ENOSPC});
+  unsigned refused = 0;
+  Event ended;
+  Scope scope;
+  for (unsigned writer = 0; writer < 4; ++writer) {
+    scope.spawn(write_until_refused(opened->get(), writer, &refused, &ended));
+  }
+  static_cast<void>(co_await ended.wait());
+  if (frame_fails) disk->plan({.code = OpCode::write, .path_part = ".log", .error = EIO});
+  CO_OK(co_await (*opened)->close(true));
+  co_await scope.join();
+  CHECK(refused > 0);
+}
+
+TEST_CASE("closing waits for the frame in flight, also when the log has given up meanwhile") {
+  for (uint64_t seed = 1; seed <= scaled(20, 8); ++seed) {
+    CAPTURE(seed);
+    sim::DiskOptions slow;
+    slow.write = {milliseconds(5), milliseconds(20)};
+    ShardRig rig(seed, slow);
+    CHECK(rig.live(close_as_the_log_gives_up(&rig.disk(), seed % 2 == 0)) == LifeEnd::finished);
+  }
+}
+
 }  // namespace gyre::test
