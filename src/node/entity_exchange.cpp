@@ -307,6 +307,8 @@ void WriteExchange::begin() {
 }
 
 void WriteExchange::work(Core& owner) {
+  // Nothing gives memory back any more: do not wait for it.
+  if (owner.shard(shard_).read_only()) return ended(Errc::read_only);
   const size_t value_bytes = buffer.empty() ? view_.size() : buffer.size();
   charged_bytes = StoreWrite::charge_for(key_.size(), value_bytes);
   if (owner.write_memory().try_acquire(charged_bytes)) {
@@ -329,7 +331,7 @@ Task<void> WriteExchange::work_with_patience(Core& owner) {
       co_await with_timeout<void>(memory_patience, acquire(owner.write_memory(), charged_bytes));
   if (!acquired) {
     charged_bytes = 0;
-    ended(Errc::overloaded);
+    ended(owner.shard(shard_).read_only() ? Errc::read_only : Errc::overloaded);
     co_return;
   }
   submit(owner);
@@ -347,10 +349,10 @@ void WriteExchange::submit(Core& owner) {
   const Errc verdict = owner.shard(shard_).write(*this);
   if (verdict == Errc::ok) return;
   owner.write_memory().release(std::exchange(charged_bytes, 0));
-  if (verdict == Errc::read_only) failure_ = owner.shard(shard_).read_only_reason();
   ended(verdict);
 }
 
+// On the owner's core.
 void WriteExchange::ended(Errc result) {
   switch (result) {
     case Errc::ok:
@@ -360,7 +362,7 @@ void WriteExchange::ended(Errc result) {
       break;
     case Errc::read_only:
       status_ = 503;
-      if (failure_.empty()) failure_ = "the storage has failed; writes are refused";
+      failure_ = core_.node().core(owner_).shard(shard_).read_only_reason();
       break;
     default:
       status_ = 503;
