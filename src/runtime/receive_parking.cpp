@@ -6,6 +6,10 @@ namespace gyre {
 
 ReceiveParking::ReceiveParking() = default;
 
+ReceiveParking::NextTick::NextTick(ReceiveParking& of)
+    : Timer([](Timer& self) noexcept { static_cast<NextTick&>(self).parking.rearm(); }),
+      parking(of) {}
+
 ReceiveParking::Rearm::Rearm(ReceiveParking& of)
     : TickHook([](TickHook& self) noexcept { static_cast<Rearm&>(self).parking.rearm(); }),
       parking(of) {}
@@ -29,6 +33,7 @@ void ReceiveParking::unpark(Socket& socket) noexcept {
   }
   socket.parked_ = false;
   socket.next_parked_ = nullptr;
+  if (head_ == nullptr) Reactor::current().disarm(next_tick_);
 }
 
 void ReceiveParking::recycle(Reactor& reactor, uint16_t buffer) noexcept {
@@ -37,13 +42,15 @@ void ReceiveParking::recycle(Reactor& reactor, uint16_t buffer) noexcept {
 }
 
 void ReceiveParking::rearm() noexcept {
-  // As many sockets as there are buffers; the next recycle brings the others.
-  for (size_t free = Reactor::current().backend().buffers_free(); free > 0 && head_ != nullptr;
-       --free) {
+  Reactor& reactor = Reactor::current();
+  const size_t free = reactor.backend().buffers_free();
+  for (size_t i = 0; i < free && head_ != nullptr; ++i) {
     Socket& socket = *head_;
     unpark(socket);
     if (socket.waiting_) socket.arm_receive();
   }
+  // Those armed now may have nothing to receive, so that no buffer of theirs ever comes back.
+  if (free > 0 && head_ != nullptr) reactor.arm(next_tick_, reactor.now());
 }
 
 }  // namespace gyre

@@ -49,6 +49,19 @@ Task<void> read_all(Reading& reading) {
   co_await socket.close();
 }
 
+// Takes the only buffer and keeps it until told.
+Task<void> hold_buffer(int fd, Event& let_go) {
+  Socket socket(fd);
+  CHECK((co_await socket.receive()).has_value());
+  static_cast<void>(co_await let_go.wait());
+  co_await socket.close();  // gives the view's buffer back
+}
+Task<Result<int>> receive_nothing(Socket& socket) {
+  Result<std::string_view> view = co_await socket.receive();
+  if (!view) co_return fail(view.error());
+  co_return 0;
+}
+
 }  // namespace
 
 TEST_CASE("a waiting consumer reads in the provided buffer, which is free again in the same tick") {
@@ -288,6 +301,36 @@ TEST_CASE("parked sockets share the buffers that come back; one that nobody read
   CHECK(ended == count);
 }
 
+TEST_CASE("quiet sockets that were armed first don't keep the others parked") {
+  struct Crowd {
+    static Task<void> one(int fd) {
+      Socket socket(fd);
+      static_cast<void>(co_await socket.receive());
+      co_await socket.close();
+    }
+    static Task<void> run(int count, Event& let_go) {
+      Scope scope;
+      scope.spawn(hold_buffer(100, let_go));
+      for (int i = 0; i < count; ++i) scope.spawn(one(101 + i));
+      co_await scope.join();
+    }
+  };
+  constexpr int count = 20;
+  Stage stage(3);
+  Event let_go;
+  stage.start(Crowd::run(count, let_go));
+  stage.tick(2);
+  stage.backend.receive(100, "x");
+  stage.tick();
+  for (int i = 0; i < count; ++i) stage.backend.end_receive(101 + i, -ENOBUFS);
+  stage.inside([&] { let_go.set(); });
+  // No buffer is used from here on, so none is ever given back.
+  stage.tick(20);
+  CHECK(stage.backend.submissions(OpCode::recv) == 1 + 2 * count);
+  for (int i = 0; i < count; ++i) stage.backend.end_receive(101 + i, 0);
+  stage.finish();
+}
+
 TEST_CASE("a multishot receive that ends without an error is armed again") {
   Stage stage;
   Reading reading;
@@ -459,23 +502,6 @@ TEST_CASE("a peer whose bytes arrive with the interrupt can't outrun it") {
   CHECK(reading.bytes == "x");
   CHECK(reading.error == Errc::timed_out);
 }
-
-namespace {
-
-// Takes the only buffer and keeps it until told.
-Task<void> hold_buffer(int fd, Event& let_go) {
-  Socket socket(fd);
-  CHECK((co_await socket.receive()).has_value());
-  static_cast<void>(co_await let_go.wait());
-  co_await socket.close();  // gives the view's buffer back
-}
-Task<Result<int>> receive_nothing(Socket& socket) {
-  Result<std::string_view> view = co_await socket.receive();
-  if (!view) co_return fail(view.error());
-  co_return 0;
-}
-
-}  // namespace
 
 TEST_CASE("a parked socket whose reader has gone is not armed; the next receive arms it") {
   struct Body {
