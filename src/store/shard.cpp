@@ -515,12 +515,20 @@ Task<void> Shard::flush_loop() {
   }
 }
 
+namespace {
+
+constexpr Nanos compaction_pause_min = seconds(1);  // after a failure; doubles
+constexpr Nanos compaction_pause_max = seconds(60);
+
+}  // namespace
+
 std::optional<CompactionJob> Shard::next_compaction() const {
   if (auto job = pick_compaction(*levels_, options_.compaction)) return job;
   return pick_full_compaction(*levels_, full_compaction_end_);
 }
 
 Task<void> Shard::compaction_loop() {
+  Nanos pause = compaction_pause_min;
   for (;;) {
     if (closing_ || read_only_) co_return;
     std::optional<CompactionJob> job = next_compaction();
@@ -529,12 +537,26 @@ Task<void> Shard::compaction_loop() {
       if (!co_await compaction_wanted_.wait()) co_return;
       continue;
     }
-    if (Result<void> done = co_await run_compaction(std::move(*job)); !done) {
-      if (done.error().code == Errc::cancelled) co_return;
-      become_read_only(done.error());
-      co_return;
+    const Result<void> done = co_await run_compaction(std::move(*job));
+    if (done) {
+      compaction_error_.reset();
+      pause = compaction_pause_min;
+      compacted_.set();
+      continue;
     }
+    if (done.error().code == Errc::cancelled) co_return;
+    if (manifest_->poisoned()) become_read_only(done.error());
+    if (read_only_) co_return;
+    // A table that can't be read, a full disk: nothing is lost, and writes go on as long as level 0
+    // has room. It is tried again, ever less often.
+    ++stats_.compactions_failed;
+    compaction_error_ = done.error();
+    Reactor::current().log(
+        "error", fmt::format("shard={} event=compaction_failed reason=\"{}\" again_in_s={}",
+                             options_.identity.index, done.error().message(), pause / seconds(1)));
     compacted_.set();
+    if (!co_await sleep_for(pause)) co_return;
+    pause = std::min(2 * pause, compaction_pause_max);
   }
 }
 
@@ -544,6 +566,7 @@ Task<Result<void>> Shard::wait_for_compaction() {
   compaction_wanted_.set();
   if (!co_await compacted_.wait()) co_return fail(Errc::cancelled);
   if (read_only_ || closing_) co_return fail(ended_error());
+  if (compaction_error_) co_return fail(*compaction_error_);
   co_return Result<void>{};
 }
 

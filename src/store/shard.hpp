@@ -11,12 +11,14 @@
 //     and a table's file goes when the last of them has ended
 //   - memory of memtables is reserved by the writer before (ShardContext::write_memory) and given
 //     back when the memtable was flushed
-//   - any error of log, flush or manifest makes the shard read-only; reads go on
+//   - any error of log, flush or manifest makes the shard read-only; reads go on. A compaction that
+//     fails before the manifest is tried again: it has lost nothing
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -106,6 +108,7 @@ struct ShardStats {
   uint64_t flushes = 0;
   uint64_t flushed_bytes = 0;
   uint64_t compactions = 0;
+  uint64_t compactions_failed = 0;  // tried again later
   uint64_t compacted_bytes_read = 0;
   uint64_t compacted_bytes_written = 0;
   uint64_t records_recovered = 0;
@@ -144,7 +147,8 @@ class Shard final : private LogClient {
   // Starts a flush even though the memtable is not full (memory is needed elsewhere).
   void memory_wanted();
   Task<Result<void>> flush();
-  // Runs compactions until nothing is left to do.
+  // Runs compactions until nothing is left to do, or one fails (which is then tried again in the
+  // background).
   Task<Result<void>> settle();
   // Flushes and merges everything into the deepest level: afterwards no table holds a tombstone, an
   // expired value or an overwritten one that was there at the call, unless something newer than the
@@ -252,6 +256,7 @@ class Shard final : private LogClient {
   ShardStats stats_;
   uint64_t calls_ = 0;
   std::vector<StopSource*> memory_waits_;
+  std::optional<Error> compaction_error_;  // of the last one, if it failed
   uint64_t full_compaction_end_ = 0;  // tables with a smaller file number are to be merged fully
 
   Event no_calls_;

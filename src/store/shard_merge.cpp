@@ -287,20 +287,23 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job) {
     edit.removed.push_back({static_cast<uint8_t>(job.output_level), table->file_number()});
   }
   std::vector<TableRecord> outputs;
-  Result<void> merged = co_await merge_tables(job, outputs);
-  if (merged) merged = co_await sync_table_names();
-  if (!merged) {
-    // Finished outputs are orphans now; the next open would remove them too.
-    for (const TableRecord& output : outputs) {
+  Result<void> done = co_await merge_tables(job, outputs);
+  if (done) {
+    done = co_await sync_table_names();
+    if (!done) become_read_only(done.error());  // a failed sync is not tried again
+  }
+  if (done) {
+    edit.added = outputs;
+    done = co_await install(std::move(edit), {});
+  }
+  for (const TableRecord& output : outputs) {
+    if (done) stats_.compacted_bytes_written += output.size_bytes;
+    // Orphans; the next open would remove them too. (After a manifest error nobody knows.)
+    if (!done && !manifest_->poisoned()) {
       co_await remove_file(join_path(options_.directory, table_file_name(output.file_number)));
     }
-    co_return merged;
   }
-  for (TableRecord& output : outputs) {
-    stats_.compacted_bytes_written += output.size_bytes;
-    edit.added.push_back(std::move(output));
-  }
-  co_return co_await install(std::move(edit), {});
+  co_return done;
 }
 
 }  // namespace gyre
