@@ -22,7 +22,7 @@ inline constexpr size_t http_chunk_line_bytes_max = 1024;  // size and extension
 inline constexpr size_t http_chunk_overhead_bytes_max =
     16u << 10;  // framing beyond 16 bytes + 2x the data
 inline constexpr size_t http_head_kept_bytes_max =
-    4096;  // a larger head buffer is freed after its request
+    1024;  // a larger head buffer is freed after its request
 inline constexpr uint64_t http_ttl_ms_max =
     1000ull * 366 * 86400 * 1000;  // keeps now + ttl far from overflow
 

@@ -12,6 +12,8 @@ namespace gyre::http {
 namespace {
 
 constexpr Nanos deadline_check_interval = milliseconds(500);
+// An idle connection's parser may keep this much without being asked.
+constexpr size_t head_bytes_free = limits::http_head_kept_bytes_max;
 // What a method that the parser itself refuses (CONNECT) could have been.
 constexpr std::string_view usual_methods = "GET, HEAD, PUT, DELETE";
 // A body gets a second more for each of these: a slow line is served, a drip is not.
@@ -124,6 +126,7 @@ Task<void> Connection::run() {
   // A peer that has only finished sending still reads: everything goes out before the close.
   if (co_await socket_.drained(0) && !skip_linger_) co_await linger();
   reactor.disarm(timer_);
+  if (head_bytes_ != 0) handler_.head_bytes_changed(std::exchange(head_bytes_, 0), 0);
   scope_ = nullptr;
   co_await socket_.close();
   handler_.connection_closed(*this);
@@ -136,6 +139,7 @@ Task<void> Connection::read_requests() {
     in_receive_ = true;
     Result<std::string_view> bytes = co_await socket_.receive();
     in_receive_ = false;
+    heard_at_ = Reactor::current().now();
     if (!bytes) {
       if (bytes.error().code == Errc::timed_out) {
         if (std::exchange(woken_, false)) continue;
@@ -181,7 +185,11 @@ Task<bool> Connection::process(std::string_view bytes) {
     const std::string_view rest = bytes.substr(step.consumed);
     switch (step.event) {
       case RequestParser::Event::need_more:
-        co_return true;
+        if (account_head()) co_return true;
+        if (receiving_ != nullptr) delete std::exchange(receiving_, nullptr);
+        style_ = AnswerStyle{.close = true};
+        answer_error(503, "too many unfinished requests; try again", 1);
+        co_return false;
       case RequestParser::Event::request:
       case RequestParser::Event::head: {
         const bool has_body = step.event == RequestParser::Event::head;
@@ -345,8 +353,12 @@ size_t Connection::output_bytes_allowed() const {
 }
 
 bool Connection::must_wait_for_room() const {
+  // What is not answered yet will need room too: many small answers may be under way, or a few
+  // large ones. An idle queue always has room for one.
+  const size_t under_way = queue_size_ * answer_bytes_expected_;
   return streaming_ || queue_size_ > limits_.pipeline_max ||
-         socket_.output_bytes() > output_bytes_allowed();
+         socket_.output_bytes() + under_way >
+             std::max(output_bytes_allowed(), answer_bytes_expected_);
 }
 
 Task<bool> Connection::wait_turn(Exchange& exchange) {
@@ -396,7 +408,10 @@ void Connection::flush_answers() noexcept {
       if (draining_ && exchange->next_ == nullptr && receiving_ == nullptr) {
         exchange->style.close = true;
       }
+      const size_t output_before = socket_.output_bytes();
       exchange->respond(*this);
+      answer_bytes_expected_ = std::max(socket_.output_bytes() - output_before,
+                                        answer_bytes_expected_ - answer_bytes_expected_ / 4);
       if (exchange->is_stream) {
         streaming_ = true;
         scope_->spawn(run_stream(exchange));
@@ -486,10 +501,8 @@ void Connection::enter(Phase phase) {
 void Connection::check_deadlines() noexcept {
   Reactor& reactor = Reactor::current();
   const Nanos now = reactor.now();
-  if (socket_.output_bytes() == 0 || socket_.bytes_sent() != sent_seen_) {
-    sent_seen_ = socket_.bytes_sent();
-    progress_since_ = now;
-  } else if (now - progress_since_ > limits_.send_timeout) {
+  note_progress();
+  if (now - progress_since_ > limits_.send_timeout) {
     skip_linger_ = true;
     abort();
   }
@@ -502,6 +515,36 @@ void Connection::check_deadlines() noexcept {
       (phase_ == Phase::idle && queue_head_ == nullptr && in_phase > limits_.idle_timeout);
   if (late) socket_.interrupt_receive();
   reactor.arm(timer_, now + deadline_check_interval);
+}
+
+void Connection::note_progress() noexcept {
+  if (socket_.output_bytes() == 0 || socket_.bytes_sent() != sent_seen_) {
+    sent_seen_ = socket_.bytes_sent();
+    progress_since_ = Reactor::current().now();
+  }
+}
+
+bool Connection::account_head() noexcept {
+  const size_t held = parser_.held_bytes() > head_bytes_free ? parser_.held_bytes() : 0;
+  if (held == head_bytes_) return true;
+  if (!handler_.head_bytes_changed(head_bytes_, held)) return false;
+  head_bytes_ = held;
+  return true;
+}
+
+Nanos Connection::stalled_since() noexcept {
+  note_progress();
+  if (socket_.output_bytes() != 0) return progress_since_;
+  if (in_receive_ && (phase_ == Phase::head || phase_ == Phase::body)) return heard_at_;
+  return INT64_MAX;
+}
+
+void Connection::expire() noexcept {
+  if (socket_.output_bytes() != 0) {
+    abort();
+  } else if (in_receive_) {
+    socket_.interrupt_receive();
+  }
 }
 
 void Connection::drain() {

@@ -117,6 +117,12 @@ class Handler {
   // immediate answer; answers given when it does not are kept and sent in order.
   virtual Exchange* start(Connection& connection, const RequestHead& head) = 0;
   virtual void connection_closed(Connection& connection) noexcept = 0;
+  // The bytes that a connection holds for heads in pieces went from `before` to `after`. False:
+  // there is no memory for more; the connection answers 503 and ends.
+  virtual bool head_bytes_changed(size_t before, size_t after) noexcept {
+    static_cast<void>(before), static_cast<void>(after);
+    return true;
+  }
 };
 
 struct ConnectionStats {
@@ -140,6 +146,19 @@ class Connection {
   void drain();
   // Gives up at once.
   void abort();
+
+  // --- for whoever is short of memory
+  // -------------------------------------------------------------
+  // Since when nothing has moved that the peer has to move: bytes of a request under way, or
+  // output it does not read. INT64_MAX if nothing waits for the peer.
+  Nanos stalled_since() noexcept;
+  // Memory beyond an idle connection's is held for this peer.
+  bool holds_memory() const {
+    return receiving_ != nullptr || streaming_ || head_bytes_ != 0 || socket_.output_bytes() != 0;
+  }
+  // The peer has had its time: its unfinished request is answered with 408; a peer that does not
+  // read is cut off.
+  void expire() noexcept;
 
   // --- for handlers
   // --------------------------------------------------------------------------------
@@ -200,6 +219,8 @@ class Connection {
   void enter(Phase phase);
   void check_deadlines() noexcept;
   void save_rest(std::string_view rest);
+  bool account_head() noexcept;
+  void note_progress() noexcept;
   Task<bool> take_body_later(std::string piece);
   void queue_emptied() noexcept;
   void wake_reader() noexcept;
@@ -214,6 +235,7 @@ class Connection {
   Exchange* queue_head_ = nullptr;  // unfinished or not answered, in order of arrival
   Exchange* queue_tail_ = nullptr;
   size_t queue_size_ = 0;
+  size_t answer_bytes_expected_ = 32u << 10;  // how large answers were lately
   size_t unsafe_unfinished_ = 0;
   Exchange* receiving_ = nullptr;  // whose body is being read
   bool streaming_ = false;
@@ -232,6 +254,8 @@ class Connection {
   uint64_t body_bytes_ = 0;   // of the body under way
   Nanos progress_since_ = 0;  // the peer last read something
   uint64_t sent_seen_ = 0;
+  Nanos heard_at_ = 0;     // when bytes last came
+  size_t head_bytes_ = 0;  // what the handler knows of
   DeadlineTimer timer_{*this};
   ConnectionStats stats_;
   Scope* scope_ = nullptr;

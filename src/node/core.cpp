@@ -22,6 +22,10 @@ namespace {
 constexpr std::string_view entity_methods = "GET, HEAD, PUT, DELETE";
 constexpr std::string_view read_methods = "GET, HEAD";
 constexpr uint32_t retry_after_s = 1;
+constexpr std::string_view too_many_unread =
+    "too many answers wait for clients that do not read them; try again";
+constexpr Nanos relief_interval = milliseconds(100);
+constexpr Nanos stall_patience = milliseconds(500);  // while memory is short
 
 constexpr std::string_view known_paths =
     "unknown path; known are /v0/entity, /v0/entities, /v0/status, /livez, /readyz, /metrics";
@@ -149,6 +153,7 @@ Task<bool> Core::drain(Nanos deadline) {
 Task<Result<void>> Core::close_shards() {
   Result<void> result{};
   co_await scope_->join();
+  Reactor::current().disarm(relief_);
   for (auto& shard : shards_) {
     if (!shard) continue;
     if (Result<void> closed = co_await shard->close(true); !closed && result) result = closed;
@@ -191,6 +196,61 @@ void Core::connection_closed(http::Connection& connection) noexcept {
   --stats_.connections_open;
   node_.counts().closed(index_);
   if (connections_ == nullptr) connections_gone_.set();
+}
+
+// --- when memory is short
+// ------------------------------------------------------------------------
+
+Core::ReliefTimer::ReliefTimer(Core& of)
+    : Timer([](Timer& self) noexcept {
+        Core& core = static_cast<ReliefTimer&>(self).core;
+        if (!core.is_short_of_memory()) return;
+        core.let_stalled_go();
+        core.transit_awaited();
+      }),
+      core(of) {}
+
+bool Core::is_short_of_memory() const {
+  return (transit_memory_ && transit_memory_->has_waiters()) ||
+         output_bytes_live() > limits_.output_total_bytes_max;
+}
+
+void Core::transit_awaited() noexcept {
+  Reactor& reactor = Reactor::current();
+  if (!relief_.armed()) reactor.arm(relief_, reactor.now() + relief_interval);
+}
+
+void Core::let_stalled_go() noexcept {
+  const Nanos latest = Reactor::current().now() - stall_patience;
+  std::vector<std::pair<Nanos, http::Connection*>> stalled;
+  for (http::Connection* at = connections_; at != nullptr; at = at->next) {
+    if (!at->holds_memory()) continue;
+    if (const Nanos since = at->stalled_since(); since < latest) stalled.emplace_back(since, at);
+  }
+  // A part of them at a time: the first may be enough.
+  const size_t count = std::min(stalled.size(), 16 + stalled.size() / 4);
+  std::ranges::partial_sort(stalled, stalled.begin() + static_cast<std::ptrdiff_t>(count));
+  for (size_t i = 0; i < count; ++i) stalled[i].second->expire();
+  stats_.connections_let_go += count;
+}
+
+// Beyond twice what makes each connection pause, those that don't read have all of it.
+bool Core::has_room_for_answers() noexcept {
+  const size_t output_bytes = output_bytes_live();
+  if (output_bytes <= limits_.output_total_bytes_max) return true;
+  transit_awaited();
+  return output_bytes <= 2 * limits_.output_total_bytes_max;
+}
+
+bool Core::head_bytes_changed(size_t before, size_t after) noexcept {
+  if (!transit_memory_) return after < 16u << 10;  // before the store is open
+  if (after <= before) {
+    transit_memory_->release(before - after);
+    return true;
+  }
+  if (transit_memory_->try_acquire(after - before)) return true;
+  transit_awaited();
+  return false;
 }
 
 // --- requests
@@ -287,6 +347,7 @@ http::Exchange* Core::entity(http::Connection& connection, const http::RequestHe
 http::Exchange* Core::entity_get(http::Connection& connection, const http::RequestHead& head,
                                  std::string_view key) {
   count(RequestKind::get);
+  if (!has_room_for_answers()) return refuse(connection, 503, too_many_unread);
   const uint32_t shard_number = node_.shard_for(key);
   const unsigned owner = node_.owner_of(shard_number);
   const uint64_t key_hash = connection.has_unsafe() ? hash64(key) : 0;
@@ -355,6 +416,7 @@ http::Exchange* Core::entity_write(http::Connection& connection, const http::Req
 
 http::Exchange* Core::entities(http::Connection& connection, const http::RequestHead& head) {
   count(RequestKind::range);
+  if (!has_room_for_answers()) return refuse(connection, 503, too_many_unread);
   if (head.method != http::Method::get) {
     return refuse(connection, 405, "only GET is allowed here", "GET");
   }

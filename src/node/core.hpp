@@ -35,6 +35,7 @@ struct CoreStats {
   uint64_t connections_accepted = 0;
   uint64_t connections_refused = 0;
   uint64_t connections_open = 0;
+  uint64_t connections_let_go = 0;  // stalled while memory was short
 };
 
 enum class RequestKind : uint8_t { get, put, del, range, status, other };
@@ -77,6 +78,11 @@ class Core final : public ConnectionSink, public http::Handler {
   void connected(int fd) noexcept override;
   http::Exchange* start(http::Connection& connection, const http::RequestHead& head) override;
   void connection_closed(http::Connection& connection) noexcept override;
+  bool head_bytes_changed(size_t before, size_t after) noexcept override;
+
+  // Somebody is about to wait for transit memory: while that lasts, clients that hold some and
+  // have not moved for a while are let go, the stalest first.
+  void transit_awaited() noexcept;
 
   void count(RequestKind kind) { ++stats_.requests_by_kind[static_cast<size_t>(kind)]; }
   void count_status(uint16_t status) { ++stats_.responses_by_class[status / 100 % 6]; }
@@ -95,6 +101,9 @@ class Core final : public ConnectionSink, public http::Handler {
                          std::string_view allow = {});
   Task<void> serve_connection(http::Connection* connection);
   Task<void> run_acceptor();
+  bool is_short_of_memory() const;
+  bool has_room_for_answers() noexcept;
+  void let_stalled_go() noexcept;
 
   Node& node_;
   unsigned index_;
@@ -113,6 +122,10 @@ class Core final : public ConnectionSink, public http::Handler {
   std::unique_ptr<Scope> scope_;
   std::unique_ptr<Scope> accept_scope_;
   CoreStats stats_;
+  struct ReliefTimer : Timer {
+    explicit ReliefTimer(Core& of);
+    Core& core;
+  } relief_{*this};
 };
 
 }  // namespace gyre

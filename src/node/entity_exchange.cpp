@@ -17,7 +17,7 @@ namespace {
 constexpr Nanos memory_patience = milliseconds(250);
 constexpr Nanos body_memory_patience = seconds(10);
 constexpr uint32_t retry_after_s = 1;
-constexpr size_t stream_output_bytes = 512u << 10;
+constexpr size_t stream_output_bytes = 256u << 10;
 
 // A wait for memory with an end.
 Task<Result<void>> acquire(Semaphore& memory, uint64_t bytes) {
@@ -157,34 +157,34 @@ void ReadExchange::take(StoreRead&& read) {
   }
 }
 
+http::ResponseHead ReadExchange::head() const {
+  return {.status = 200,
+          .close = style.close,
+          .say_keep_alive = style.say_keep_alive,
+          .content_type = http::ContentType::bytes,
+          .content_length = size_bytes_,
+          .etag = version_};
+}
+
 void ReadExchange::respond(http::Connection& to) {
-  core_.count_status(status_);
+  const bool unchanged = status_ == 200 && !if_none_match_.empty() &&
+                         http::if_none_match_matches(if_none_match_, version_);
+  if (status_ == 200 && is_stream && !unchanged && !style.head_only) return;  // stream() does it
+  is_stream = false;
+  core_.count_status(unchanged ? 304 : status_);
   if (status_ != 200) {
-    is_stream = false;
     write_failure(
         to.socket(), style, status_,
         status_ == 404 ? "no value is stored under this key" : std::string_view(failure_));
     return;
   }
-  http::ResponseHead head{.status = 200,
-                          .close = style.close,
-                          .say_keep_alive = style.say_keep_alive,
-                          .content_type = http::ContentType::bytes,
-                          .content_length = size_bytes_,
-                          .etag = version_};
-  if (!if_none_match_.empty() && http::if_none_match_matches(if_none_match_, version_)) {
-    head.status = 304;
-    head.body = http::ResponseHead::Body::none;
-    is_stream = false;
-    write_head(to.socket(), head);
-    return;
+  http::ResponseHead answer = head();
+  if (unchanged) {
+    answer.status = 304;
+    answer.body = http::ResponseHead::Body::none;
   }
-  write_head(to.socket(), head);
-  if (style.head_only) {
-    is_stream = false;
-    return;
-  }
-  if (!is_stream) to.socket().append(value_);
+  write_head(to.socket(), answer);
+  if (!unchanged && !style.head_only) to.socket().append(value_);
 }
 
 // The next piece of a large value; a view into piece_ if it came from another core.
@@ -203,12 +203,21 @@ Task<Result<bool>> ReadExchange::fetch_piece(ReadExchange* self) {
 }
 
 Task<bool> ReadExchange::stream(http::Connection& to) {
+  // A client that still has earlier answers to read gets no memory yet.
+  if (!co_await to.socket().drained(stream_output_bytes / 2)) co_return false;
   const uint64_t memory = LargeReader::memory_bytes_expected(size_bytes_) + stream_output_bytes;
   const uint64_t wanted = std::min<uint64_t>(memory, core_.transit_memory().capacity());
+  core_.transit_awaited();
   Result<void> reserved =
       co_await with_timeout<void>(body_memory_patience, acquire(core_.transit_memory(), wanted));
-  if (!reserved) co_return false;  // the head is out: cutting the connection says it
+  if (!reserved) {
+    core_.count_status(503);
+    write_failure(to.socket(), style, 503, "no memory for a value of this size now; try again");
+    co_return true;
+  }
   transit_bytes_ = wanted;
+  core_.count_status(200);
+  write_head(to.socket(), head());
   uint64_t sent = 0;
   for (;;) {
     Result<std::string_view> piece = co_await next_piece();
@@ -238,17 +247,18 @@ WriteExchange::WriteExchange(http::Connection& connection, Core& core, uint32_t 
   record.kind = kind;
   record.expire_at_ms = expire_at_ms;
   status_ = kind == Kind::tombstone ? 202 : 201;
-  if (!chunked_ && content_length_ > view_bytes_max) buffer.expect(content_length_);
+  if (!chunked_) buffer.expect(content_length_);
 }
 
 WriteExchange::~WriteExchange() {
   if (transit_bytes_ != 0) core_.transit_memory().release(transit_bytes_);
 }
 
-// A body of known length is reserved whole with its first piece, so that two half-received ones
+// A body of known length is reserved whole once a little of it has come, so that clients that
+// promise much and send nothing reserve nothing, and that two half-received ones
 // can't starve each other; a chunked one grows.
 uint64_t WriteExchange::transit_wanted(size_t piece_bytes) const {
-  if (!chunked_) return transit_bytes_ == 0 ? content_length_ : 0;
+  if (!chunked_) return transit_bytes_ < content_length_ ? content_length_ - transit_bytes_ : 0;
   const uint64_t unused = transit_bytes_ - buffer.size();
   return piece_bytes > unused ? piece_bytes - unused : 0;
 }
@@ -259,17 +269,25 @@ bool WriteExchange::take_body(std::string_view piece, bool whole) {
     view_ = piece;
     return true;
   }
+  if (!chunked_ && buffer.empty() && early_.size() + piece.size() <= early_bytes_max &&
+      transit_bytes_ == early_.size() && core_.transit_memory().try_acquire(piece.size())) {
+    transit_bytes_ += piece.size();
+    early_.append(piece);
+    return true;
+  }
   const uint64_t wanted = transit_wanted(piece.size());
   if (wanted != 0) {
     if (!core_.transit_memory().try_acquire(wanted)) return false;
     transit_bytes_ += wanted;
   }
+  use_early();
   buffer.append(piece);
   return true;
 }
 
 Task<bool> WriteExchange::make_room(size_t size_bytes) {
   const uint64_t wanted = transit_wanted(size_bytes);
+  core_.transit_awaited();
   // A chunked body that has taken memory must not wait for others who have too.
   const Nanos patience = chunked_ && transit_bytes_ != 0 ? memory_patience : body_memory_patience;
   Result<void> acquired =
@@ -281,6 +299,12 @@ Task<bool> WriteExchange::make_room(size_t size_bytes) {
   }
   transit_bytes_ += wanted;  // kept: what is given back goes to whoever waits next
   co_return true;
+}
+
+void WriteExchange::use_early() {
+  if (early_.empty()) return;
+  buffer.append(early_);
+  std::string().swap(early_);
 }
 
 void WriteExchange::detach_body() {
@@ -295,6 +319,7 @@ void WriteExchange::begin() {
     return;
   }
   record.key = key_;
+  use_early();
   if (owner_ != core_.index() && !view_.empty()) {
     if (view_.size() <= sizeof inline_) {
       std::memcpy(inline_, view_.data(), view_.size());

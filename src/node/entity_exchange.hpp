@@ -54,6 +54,7 @@ class ReadExchange final : public EntityExchange {
   void work(Core& owner) override;
   Task<void> work_slowly(Core& owner);
   void take(StoreRead&& read);
+  http::ResponseHead head() const;
   Task<Result<std::string_view>> next_piece();
   static Task<Result<bool>> fetch_piece(ReadExchange* self);
 
@@ -85,6 +86,9 @@ class WriteExchange final : public EntityExchange, public StoreWrite {
 
  private:
   static constexpr size_t view_bytes_max = 16u << 10;
+  static constexpr size_t early_bytes_max = 4u << 10;
+
+  void use_early();
 
   void work(Core& owner) override;
   Task<void> work_with_patience(Core& owner);
@@ -96,6 +100,7 @@ class WriteExchange final : public EntityExchange, public StoreWrite {
   bool chunked_;
   uint64_t content_length_;
   std::string_view view_;  // the body, still in the receive buffer
+  std::string early_;      // its first bytes, before memory for all of it was reserved
   char inline_[inline_bytes_max];
   uint64_t transit_bytes_ = 0;
   uint16_t status_ = 201;

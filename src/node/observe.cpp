@@ -182,6 +182,9 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
   per_core(text, reports, "connections_refused_total", "counter",
            "Client connections closed at once: too many, or shutting down.",
            [](const CoreReport& r) { return r.stats.connections_refused; });
+  per_core(text, reports, "connections_let_go_total", "counter",
+           "Clients that held memory without moving while it was short.",
+           [](const CoreReport& r) { return r.stats.connections_let_go; });
   per_core(text, reports, "requests_forwarded_total", "counter",
            "Requests worked on by another core of this node.",
            [](const CoreReport& r) { return r.stats.requests_forwarded; });

@@ -1,4 +1,5 @@
 // `gyre serve`: check the machine, start the cores, run the node.
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -20,15 +21,26 @@ void print_line(std::string_view line) {
   std::fflush(stdout);
 }
 
+// Connections must leave descriptors for files: a log segment that can't be opened would make its
+// shard read-only.
+ServeConfig within_descriptors(const ServeConfig& given, uint64_t descriptors_max) {
+  const uint64_t for_files = std::max<uint64_t>(64, descriptors_max / 4);
+  const uint64_t for_connections = descriptors_max > for_files ? descriptors_max - for_files : 1;
+  ServeConfig config = given;
+  config.connections_max = std::min(config.connections_max, for_connections);
+  return config;
+}
+
 }  // namespace
 
-int run_serve(const ServeConfig& config) {
-  Result<uring::ProbeReport> probed = uring::probe_system(config.cores);
+int run_serve(const ServeConfig& given) {
+  Result<uring::ProbeReport> probed = uring::probe_system(given.cores);
   if (!probed) {
     std::fprintf(stderr, "gyre: %s\n", probed.error().detail.c_str());
     return exit_failed;
   }
   uring::block_signals();
+  const ServeConfig config = within_descriptors(given, probed->descriptors_max);
 
   Node node(
       config,

@@ -32,9 +32,12 @@ std::string trim(const std::string& text) {
   return text.substr(first, text.find_last_not_of(" \t") + 1 - first);
 }
 
-int open_socket(uint16_t port) {
+int open_socket(uint16_t port, int receive_buffer_bytes = 0) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) throw std::runtime_error(std::string("socket: ") + std::strerror(errno));
+  if (receive_buffer_bytes > 0) {
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
+  }
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
@@ -50,7 +53,8 @@ int open_socket(uint16_t port) {
 
 }  // namespace
 
-HttpClient::HttpClient(uint16_t port) : fd_(open_socket(port)) {
+HttpClient::HttpClient(uint16_t port, int receive_buffer_bytes)
+    : fd_(open_socket(port, receive_buffer_bytes)) {
   if (fd_ < 0) throw ConnectionEnded(std::string("connect: ") + std::strerror(errno));
   const timeval patience{.tv_sec = patience_seconds, .tv_usec = 0};
   setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);

@@ -36,7 +36,8 @@ struct HttpAnswer {
 
 class HttpClient {
  public:
-  explicit HttpClient(uint16_t port);
+  // The kernel takes `receive_buffer_bytes` of what is not read, if given.
+  explicit HttpClient(uint16_t port, int receive_buffer_bytes = 0);
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
