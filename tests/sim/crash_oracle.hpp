@@ -114,6 +114,9 @@ struct SequencedWrite : StoreWrite {
       if (write.task != nullptr) write.task->schedule();
     };
     const Errc verdict = shard.write(*this);
+    // From here on the caller's bytes are nobody's business.
+    key_bytes.assign(key_bytes.size(), '#');
+    value_bytes.assign(value_bytes.size(), '#');
     if (verdict != Errc::ok) {
       status = verdict;
       return false;
@@ -125,12 +128,15 @@ struct SequencedWrite : StoreWrite {
   Errc await_resume() const noexcept { return status; }
 
   Shard& shard;
+  std::string key_bytes;
+  std::string value_bytes;
   PromiseBase* task = nullptr;
   Errc status = Errc::ok;
   bool finished = false;
 };
 
-// One write that the oracle knows of.
+// One write that the oracle knows of; small values are handed over now as a view, now as a buffer,
+// as the server does.
 inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, std::string key,
                         std::optional<std::string> value, uint64_t expire_at_ms = 0) {
   const size_t index = oracle.begin(key, value, expire_at_ms);
@@ -144,8 +150,12 @@ inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, st
   write.charged_bytes = charge;
   write.record.kind = value ? Kind::value : Kind::tombstone;
   write.record.expire_at_ms = expire_at_ms;
-  write.record.key = key;
-  if (value) {
+  write.key_bytes = std::move(key);
+  write.record.key = write.key_bytes;
+  if (value && index % 2 == 0 && value->size() < Memtable::large_value_bytes_min) {
+    write.value_bytes = std::move(*value);
+    write.record.value = write.value_bytes;
+  } else if (value) {
     write.buffer = buffer_of(*value);
     write.record.value_buffer = &write.buffer;
   }

@@ -297,7 +297,7 @@ std::optional<uint64_t> only_seed() {
 }
 
 TEST_CASE("a shard and a model agree, step by step, over random options") {
-  const uint64_t seeds = scaled(250, 20);
+  const uint64_t seeds = scaled(400, 20);
   for (uint64_t seed = 1; seed <= seeds; ++seed) {
     if (only_seed() && seed != 1) break;
     const uint64_t actual = only_seed().value_or(seed);
