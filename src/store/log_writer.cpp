@@ -260,6 +260,15 @@ uint64_t LogWriter::position_floor() const {
   return position_;
 }
 
+bool LogWriter::awaits_older(std::string_view key, Version version) const {
+  for (const LogWriteQueue* queue : {&queue_, &large_}) {
+    for (const LogWrite* write = queue->head; write != nullptr; write = write->next) {
+      if (write->record.key == key && write->record.version < version) return true;
+    }
+  }
+  return false;
+}
+
 void LogWriter::commit() noexcept {
   if (writing_ || failed_ || !current_.is_open()) return;
   fill_frame();

@@ -138,6 +138,8 @@ class LogWriter {
 
   // No record that takes a seq from now on has a byte before this position.
   uint64_t position_floor() const;
+  // Whether a write of `key` that is not logged yet has a version below `version`.
+  bool awaits_older(std::string_view key, Version version) const;
   // Segments that end at or before `position` may be recycled.
   void release_before(uint64_t position);
 

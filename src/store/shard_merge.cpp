@@ -170,7 +170,8 @@ bool Shard::older_data_elsewhere(const CompactionJob& job, std::string_view key,
   const auto in_memtable = [&](const MemRef& mem) {
     return !mem->table.empty() && mem->table.version_min() <= version;
   };
-  return in_memtable(active_) || std::any_of(immutable_.begin(), immutable_.end(), in_memtable);
+  return in_memtable(active_) || std::any_of(immutable_.begin(), immutable_.end(), in_memtable) ||
+         log_->awaits_older(key, version);
 }
 
 Task<Result<void>> Shard::merge_tables(const CompactionJob& job,

@@ -100,6 +100,48 @@ TEST_CASE("a day of overwrites keeps the levels in shape and the space bounded")
   }
 }
 
+Task<void> put_large(Shard& shard, std::string key, size_t size, Version& version) {
+  const Result<Version> written = co_await put(shard, std::move(key), noise(1, size));
+  CO_OK(written);
+  version = *written;
+}
+
+// The tombstone is newer than a value whose bytes are still on their way into the log.
+Task<void> purge_around_a_slow_write() {
+  ShardHome home;
+  ShardOptions options = small_shard_options();
+  options.compaction.l0_trigger = 1;
+  auto opened = co_await Shard::open(options, home.context());
+  CO_OK(opened);
+  Shard& shard = **opened;
+  Version of_value;
+  Scope scope;
+  scope.spawn(put_large(shard, "key", 6'000'000, of_value));
+  co_await sleep_for(milliseconds(5));
+  const Result<Version> removed = co_await shard.remove("key");
+  CO_OK(removed);
+  CHECK(!of_value);  // it was overtaken
+  CO_OK(co_await shard.flush());
+  CO_OK(co_await shard.compact());
+  CHECK(!of_value);
+  co_await scope.join();
+  CHECK(of_value);
+  CHECK(of_value < *removed);
+  CO_CHECK(*co_await get(shard, "key") == std::nullopt);
+  CO_OK(co_await shard.flush());
+  CO_OK(co_await shard.compact());
+  CO_CHECK(*co_await get(shard, "key") == std::nullopt);
+  CHECK(shard.levels().table_count() == 0);
+  CO_OK(co_await shard.close(true));
+}
+
+TEST_CASE("a tombstone stays while an older write of its key has not reached the memtable") {
+  // Frames of 1 MiB take long, tables don't.
+  ShardRig rig(4, {.write = {milliseconds(50), milliseconds(60)},
+                   .sync = {microseconds(10), microseconds(20)}});
+  rig.live(purge_around_a_slow_write());
+}
+
 Task<void> compact_again_and_again() {
   ShardHome home;
   ShardOptions options = small_shard_options();
