@@ -21,6 +21,9 @@ static_assert(manifest_record_alignment_bytes % alignment == 0);
 constexpr uint64_t allocation_step_bytes = 256u << 10;
 // A snapshot costs several syncs: a shard of few tables does not take one every few edits.
 constexpr uint64_t edits_before_roll_min = 64;
+// Edits hold keys, which may be long: the file stays within this times the snapshot.
+constexpr uint64_t growth_before_roll = 4;
+constexpr uint64_t bytes_before_roll_min = 1u << 20;
 constexpr size_t current_bytes_max = 256;
 
 constexpr std::string_view remedy =
@@ -177,7 +180,11 @@ Result<void> ManifestLog::replay(std::string_view content) {
       error.detail = fmt::format("at offset {}: {}", offset, error.detail);
       return in_file(error);
     }
-    if (!edit.snapshot_of) ++edits_since_snapshot_;
+    if (edit.snapshot_of) {
+      snapshot_bytes_ = reader.valid_bytes();
+    } else {
+      ++edits_since_snapshot_;
+    }
   }
   offset_ = reader.valid_bytes();
   next_file_number_ = state_.next_file_number();
@@ -236,6 +243,19 @@ Task<Result<void>> ManifestLog::append_alone(VersionEdit edit) {
 
   std::string record;
   append_manifest_record(record, number_, edit);
+  // What can't be read back must not be written.
+  if (offset_ + record.size() > limits::manifest_bytes_max) {
+    const Result<void> rolled = co_await roll();
+    if (!rolled && poisoned_) co_return fail(*poisoned_);
+    if (offset_ + record.size() > limits::manifest_bytes_max) {
+      co_return fail(
+          Errc::too_large,
+          fmt::format("{}: the keys of {} tables don't fit a manifest of {} bytes",
+                      path_of(number_), state_.table_count(), limits::manifest_bytes_max));
+    }
+    record.clear();
+    append_manifest_record(record, number_, edit);
+  }
   const Result<void> reserved = co_await reserve(offset_ + record.size());
   if (!reserved) co_return reserved;
   const Result<void> applied = state_.apply(edit);
@@ -273,7 +293,11 @@ Task<Result<void>> ManifestLog::reserve(uint64_t end) {
 // --- a new manifest ------------------------------------------------------------------------------
 
 bool ManifestLog::wants_roll() const {
-  return edits_since_snapshot_ > std::max<uint64_t>(edits_before_roll_min, state_.table_count()) &&
+  const bool many =
+      edits_since_snapshot_ > std::max<uint64_t>(edits_before_roll_min, state_.table_count());
+  const bool long_ones =
+      offset_ > std::max(bytes_before_roll_min, growth_before_roll * snapshot_bytes_);
+  return (many || long_ones) && edits_since_snapshot_ != 0 &&
          edits_since_snapshot_ >= roll_not_before_;
 }
 
@@ -300,7 +324,7 @@ Task<Result<void>> ManifestLog::roll() {
 
   const uint64_t old_number = std::exchange(number_, number);
   std::swap(file_, made->file);
-  offset_ = made->record_bytes;
+  offset_ = snapshot_bytes_ = made->record_bytes;
   allocated_bytes_ = made->allocated_bytes;
   edits_since_snapshot_ = 0;
   roll_not_before_ = 0;

@@ -100,6 +100,7 @@ class ManifestLog {
   uint64_t next_file_number_ = 1;
   uint64_t offset_ = 0;  // where the next record goes
   uint64_t allocated_bytes_ = 0;
+  uint64_t snapshot_bytes_ = 0;
   uint64_t edits_since_snapshot_ = 0;
   uint64_t roll_not_before_ = 0;  // edits, after a failed attempt
   bool found_torn_tail_ = false;
