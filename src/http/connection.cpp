@@ -355,10 +355,10 @@ size_t Connection::output_bytes_allowed() const {
 bool Connection::must_wait_for_room() const {
   // What is not answered yet will need room too: many small answers may be under way, or a few
   // large ones. An idle queue always has room for one.
-  const size_t under_way = queue_size_ * answer_bytes_expected_;
+  const size_t expected = answer_bytes_expected();
   return streaming_ || queue_size_ > limits_.pipeline_max ||
-         socket_.output_bytes() + under_way >
-             std::max(output_bytes_allowed(), answer_bytes_expected_);
+         socket_.output_bytes() + queue_size_ * expected >
+             std::max(output_bytes_allowed(), expected);
 }
 
 Task<bool> Connection::wait_turn(Exchange& exchange) {
@@ -410,8 +410,11 @@ void Connection::flush_answers() noexcept {
       }
       const size_t output_before = socket_.output_bytes();
       exchange->respond(*this);
-      answer_bytes_expected_ = std::max(socket_.output_bytes() - output_before,
-                                        answer_bytes_expected_ - answer_bytes_expected_ / 4);
+      const size_t answer_bytes = socket_.output_bytes() - output_before;
+      answer_bytes_expected_ =
+          std::max(answer_bytes, answer_bytes_expected_ - answer_bytes_expected_ / 4);
+      limits_.answer_bytes_seen =
+          std::max(answer_bytes, limits_.answer_bytes_seen - limits_.answer_bytes_seen / 64);
       if (exchange->is_stream) {
         streaming_ = true;
         scope_->spawn(run_stream(exchange));

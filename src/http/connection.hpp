@@ -40,6 +40,9 @@ struct ConnectionLimits {
   // pauses at output_bytes_scarce: clients that ask and don't read cost little, however many.
   size_t output_total_bytes_max = 32u << 20;
   size_t output_bytes_scarce = 2u << 10;
+  // How large answers were lately, over all connections that share this: what to expect of one
+  // that has not asked yet.
+  mutable size_t answer_bytes_seen = 8u << 10;
   Nanos head_timeout = seconds(10);
   Nanos body_timeout = seconds(30);  // and a second more for each 64 KiB that came
   Nanos idle_timeout = seconds(75);
@@ -156,6 +159,10 @@ class Connection {
   bool holds_memory() const {
     return receiving_ != nullptr || streaming_ || head_bytes_ != 0 || socket_.output_bytes() != 0;
   }
+  bool has_unread_answers() const { return queue_size_ != 0 || socket_.output_bytes() != 0; }
+  size_t answer_bytes_expected() const {
+    return answer_bytes_expected_ != 0 ? answer_bytes_expected_ : limits_.answer_bytes_seen;
+  }
   // The peer has had its time: its unfinished request is answered with 408; a peer that does not
   // read is cut off.
   void expire() noexcept;
@@ -235,7 +242,7 @@ class Connection {
   Exchange* queue_head_ = nullptr;  // unfinished or not answered, in order of arrival
   Exchange* queue_tail_ = nullptr;
   size_t queue_size_ = 0;
-  size_t answer_bytes_expected_ = 32u << 10;  // how large answers were lately
+  size_t answer_bytes_expected_ = 0;  // how large answers were lately; 0: there was none
   size_t unsafe_unfinished_ = 0;
   Exchange* receiving_ = nullptr;  // whose body is being read
   bool streaming_ = false;

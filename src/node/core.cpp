@@ -101,6 +101,9 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
   write_memory_ =
       std::make_unique<Semaphore>(plan.memtable_bytes_per_shard * std::max<uint32_t>(mine, 1));
   transit_memory_ = std::make_unique<Semaphore>(plan.transit_bytes_per_core);
+  // Each may hold a value that is not streamed.
+  read_slots_ = std::clamp<size_t>(
+      plan.transit_bytes_per_core / 4 / Memtable::large_value_bytes_min, 16, 4096);
   clock_ = HybridClock(directory.node_number(), static_cast<uint16_t>(index_));
   for (uint32_t shard = 0; shard < count; ++shard) {
     if (node_.owner_of(shard) != index_) continue;
@@ -211,7 +214,7 @@ Core::ReliefTimer::ReliefTimer(Core& of)
       core(of) {}
 
 bool Core::is_short_of_memory() const {
-  return (transit_memory_ && transit_memory_->has_waiters()) ||
+  return (transit_memory_ && transit_memory_->has_waiters()) || waiting_reads_ != nullptr ||
          output_bytes_live() > limits_.output_total_bytes_max;
 }
 
@@ -234,23 +237,58 @@ void Core::let_stalled_go() noexcept {
   stats_.connections_let_go += count;
 }
 
-// Beyond twice what makes each connection pause, those that don't read have all of it.
-bool Core::has_room_for_answers() noexcept {
-  const size_t output_bytes = output_bytes_live();
-  if (output_bytes <= limits_.output_total_bytes_max) return true;
+void Core::start_read(ReadExchange& read) {
+  (waiting_reads_tail_ != nullptr ? waiting_reads_tail_->next_waiting : waiting_reads_) = &read;
+  waiting_reads_tail_ = &read;
+  if (read_slots_ == 0) transit_awaited();
+  start_reads();
+}
+
+void Core::read_ended() {
+  ++read_slots_;
+  start_reads();
+}
+
+// Not recursive, although a read may end before its start returns.
+void Core::start_reads() {
+  if (starting_reads_) return;
+  starting_reads_ = true;
+  while (read_slots_ > 0 && waiting_reads_ != nullptr) {
+    ReadExchange& read = *waiting_reads_;
+    waiting_reads_ = read.next_waiting;
+    if (waiting_reads_ == nullptr) waiting_reads_tail_ = nullptr;
+    --read_slots_;
+    read.go();
+  }
+  starting_reads_ = false;
+}
+
+// Whether one more answer may be made. When connections that have unread answers already hold too
+// much, they get no more; others only when that has not helped.
+bool Core::has_room_for_answer(const http::Connection& connection) noexcept {
+  const size_t bytes = output_bytes_live() + answer_bytes_under_way_;
+  const size_t most = limits_.output_total_bytes_max;
+  if (bytes <= most) return true;
   transit_awaited();
-  return output_bytes <= 2 * limits_.output_total_bytes_max;
+  const bool contributes = connection.has_unread_answers();
+  return bytes <= (contributes ? most + most / 2 : 2 * most);
 }
 
 bool Core::head_bytes_changed(size_t before, size_t after) noexcept {
   if (!transit_memory_) return after < 16u << 10;  // before the store is open
   if (after <= before) {
+    head_bytes_ -= before - after;
     transit_memory_->release(before - after);
     return true;
   }
-  if (transit_memory_->try_acquire(after - before)) return true;
-  transit_awaited();
-  return false;
+  // Heads leave a half for bodies and values.
+  const uint64_t more = after - before;
+  if (head_bytes_ + more > transit_memory_->capacity() / 2 || !transit_memory_->try_acquire(more)) {
+    transit_awaited();
+    return false;
+  }
+  head_bytes_ += more;
+  return true;
 }
 
 // --- requests
@@ -347,7 +385,7 @@ http::Exchange* Core::entity(http::Connection& connection, const http::RequestHe
 http::Exchange* Core::entity_get(http::Connection& connection, const http::RequestHead& head,
                                  std::string_view key) {
   count(RequestKind::get);
-  if (!has_room_for_answers()) return refuse(connection, 503, too_many_unread);
+  if (!has_room_for_answer(connection)) return refuse(connection, 503, too_many_unread);
   const uint32_t shard_number = node_.shard_for(key);
   const unsigned owner = node_.owner_of(shard_number);
   const uint64_t key_hash = connection.has_unsafe() ? hash64(key) : 0;
@@ -416,7 +454,7 @@ http::Exchange* Core::entity_write(http::Connection& connection, const http::Req
 
 http::Exchange* Core::entities(http::Connection& connection, const http::RequestHead& head) {
   count(RequestKind::range);
-  if (!has_room_for_answers()) return refuse(connection, 503, too_many_unread);
+  if (!has_room_for_answer(connection)) return refuse(connection, 503, too_many_unread);
   if (head.method != http::Method::get) {
     return refuse(connection, 405, "only GET is allowed here", "GET");
   }

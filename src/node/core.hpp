@@ -25,6 +25,7 @@ namespace gyre {
 
 class Core;
 class Node;
+class ReadExchange;
 
 enum class NodeState : uint8_t { recovering, serving, draining };
 
@@ -83,6 +84,16 @@ class Core final : public ConnectionSink, public http::Handler {
   // Somebody is about to wait for transit memory: while that lasts, clients that hold some and
   // have not moved for a while are let go, the stalest first.
   void transit_awaited() noexcept;
+  // Bodies that wait for it hold what has come already: only so many may.
+  bool may_wait_for_transit() const { return transit_waits_ < transit_waits_max; }
+  void transit_waits(int more) { transit_waits_ += more; }
+  // Begins it now or when others have ended; read_ended is its end.
+  void start_read(ReadExchange& read);
+  void read_ended();
+  // Answers that will need output, by an estimate.
+  void answers_under_way(ptrdiff_t more_bytes) {
+    answer_bytes_under_way_ += static_cast<size_t>(more_bytes);
+  }
 
   void count(RequestKind kind) { ++stats_.requests_by_kind[static_cast<size_t>(kind)]; }
   void count_status(uint16_t status) { ++stats_.responses_by_class[status / 100 % 6]; }
@@ -101,8 +112,9 @@ class Core final : public ConnectionSink, public http::Handler {
                          std::string_view allow = {});
   Task<void> serve_connection(http::Connection* connection);
   Task<void> run_acceptor();
+  void start_reads();
   bool is_short_of_memory() const;
-  bool has_room_for_answers() noexcept;
+  bool has_room_for_answer(const http::Connection& connection) noexcept;
   void let_stalled_go() noexcept;
 
   Node& node_;
@@ -111,6 +123,15 @@ class Core final : public ConnectionSink, public http::Handler {
   std::vector<std::unique_ptr<Shard>> shards_;  // by number; empty where another core owns it
   std::unique_ptr<Semaphore> write_memory_;
   std::unique_ptr<Semaphore> transit_memory_;
+  // Reads that can't be answered on the spot copy values: only so many at a time, the rest queue.
+  size_t read_slots_ = 0;
+  ReadExchange* waiting_reads_ = nullptr;
+  ReadExchange* waiting_reads_tail_ = nullptr;
+  bool starting_reads_ = false;
+  size_t answer_bytes_under_way_ = 0;
+  uint64_t head_bytes_ = 0;  // of heads in pieces, within transit memory
+  static constexpr int transit_waits_max = 256;
+  int transit_waits_ = 0;
   HybridClock clock_;
   RateLimit rate_limit_;
   http::ConnectionLimits limits_;

@@ -78,7 +78,12 @@ void EntityExchange::go_back() {
 
 ReadExchange::ReadExchange(http::Connection& connection, Core& core, uint32_t shard, unsigned owner,
                            std::string_view key, std::string_view if_none_match)
-    : EntityExchange(connection, core, shard, owner), key_(key), if_none_match_(if_none_match) {}
+    : EntityExchange(connection, core, shard, owner),
+      key_(key),
+      if_none_match_(if_none_match),
+      answer_bytes_expected_(connection.answer_bytes_expected()) {
+  core_.answers_under_way(static_cast<ptrdiff_t>(answer_bytes_expected_));
+}
 
 namespace {
 // Carries a stream back to the core that must destroy it.
@@ -88,6 +93,8 @@ struct Disposal : Message {
 }  // namespace
 
 ReadExchange::~ReadExchange() {
+  core_.answers_under_way(-static_cast<ptrdiff_t>(answer_bytes_expected_));
+  if (begun_) core_.read_ended();
   if (transit_bytes_ != 0) core_.transit_memory().release(transit_bytes_);
   if (!large_ || owner_ == core_.index()) return;
   auto* disposal = new Disposal;
@@ -99,7 +106,8 @@ ReadExchange::~ReadExchange() {
 }
 
 void ReadExchange::begin() {
-  go_to_owner();
+  begun_ = true;
+  core_.start_read(*this);
 }
 
 void ReadExchange::work(Core& owner) {
@@ -203,13 +211,22 @@ Task<Result<bool>> ReadExchange::fetch_piece(ReadExchange* self) {
 }
 
 Task<bool> ReadExchange::stream(http::Connection& to) {
+  // From here on it counts in transit memory.
+  begun_ = false;
+  core_.read_ended();
   // A client that still has earlier answers to read gets no memory yet.
   if (!co_await to.socket().drained(stream_output_bytes / 2)) co_return false;
   const uint64_t memory = LargeReader::memory_bytes_expected(size_bytes_) + stream_output_bytes;
   const uint64_t wanted = std::min<uint64_t>(memory, core_.transit_memory().capacity());
   core_.transit_awaited();
-  Result<void> reserved =
-      co_await with_timeout<void>(body_memory_patience, acquire(core_.transit_memory(), wanted));
+  bool reserved = false;
+  if (core_.may_wait_for_transit()) {
+    core_.transit_waits(1);
+    reserved =
+        (co_await with_timeout<void>(body_memory_patience, acquire(core_.transit_memory(), wanted)))
+            .has_value();
+    core_.transit_waits(-1);
+  }
   if (!reserved) {
     core_.count_status(503);
     write_failure(to.socket(), style, 503, "no memory for a value of this size now; try again");
@@ -288,10 +305,15 @@ bool WriteExchange::take_body(std::string_view piece, bool whole) {
 Task<bool> WriteExchange::make_room(size_t size_bytes) {
   const uint64_t wanted = transit_wanted(size_bytes);
   core_.transit_awaited();
-  // A chunked body that has taken memory must not wait for others who have too.
-  const Nanos patience = chunked_ && transit_bytes_ != 0 ? memory_patience : body_memory_patience;
-  Result<void> acquired =
-      co_await with_timeout<void>(patience, acquire(core_.transit_memory(), wanted));
+  bool acquired = false;
+  if (core_.may_wait_for_transit()) {
+    // A chunked body that has taken memory must not wait for others who have too.
+    const Nanos patience = chunked_ && transit_bytes_ != 0 ? memory_patience : body_memory_patience;
+    core_.transit_waits(1);
+    acquired = (co_await with_timeout<void>(patience, acquire(core_.transit_memory(), wanted)))
+                   .has_value();
+    core_.transit_waits(-1);
+  }
   if (!acquired) {
     status_ = 503;
     failure_ = "no memory for the body now; try again";

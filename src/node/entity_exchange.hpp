@@ -50,6 +50,10 @@ class ReadExchange final : public EntityExchange {
   void respond(http::Connection& to) override;
   Task<bool> stream(http::Connection& to) override;
 
+  // For the core, which counts how many are under way.
+  void go() { go_to_owner(); }
+  ReadExchange* next_waiting = nullptr;
+
  private:
   void work(Core& owner) override;
   Task<void> work_slowly(Core& owner);
@@ -60,6 +64,8 @@ class ReadExchange final : public EntityExchange {
 
   std::string key_;
   std::string if_none_match_;
+  size_t answer_bytes_expected_;
+  bool begun_ = false;
   uint16_t status_ = 404;
   std::string failure_;
   Version version_;
