@@ -86,7 +86,7 @@ TEST_CASE("gigabytes of 1 MiB values go through a node with 128 MiB") {
   }
   for (std::thread& writer : writers) writer.join();
   CHECK(failures == 0);
-  MESSAGE(count << " MiB written, " << refusals << " writes came back later");
+  MESSAGE(count << " MiB written, " << refusals.load() << " writes came back later");
   CHECK(node.resident_bytes_max() <= budget_bytes / 100 * 115);
   expect_samples(node.port(), count, 1);
   MESSAGE("at most " << (node.resident_bytes_max() >> 20) << " MiB resident");
