@@ -132,9 +132,9 @@ TEST_CASE("writes of the log fail") {
 }
 
 TEST_CASE("a segment can't be made") {
-  sweep_faults({OpCode::fsync, ".log", EIO, Stops::sometimes});
-  sweep_faults({OpCode::allocate, ".log", ENOSPC, Stops::sometimes});
-  sweep_faults({OpCode::open, ".log", EMFILE, Stops::sometimes});
+  sweep_faults({OpCode::fsync, ".log", EIO, Stops::perhaps});
+  sweep_faults({OpCode::allocate, ".log", ENOSPC, Stops::perhaps});
+  sweep_faults({OpCode::open, ".log", EMFILE, Stops::perhaps});
   sweep_faults({OpCode::rename, ".log", EIO, Stops::always});
 }
 
@@ -153,7 +153,7 @@ TEST_CASE("the manifest can't be written") {
 }
 
 TEST_CASE("the directory can't be synced") {
-  sweep_faults({OpCode::fsync, "shard", EIO, Stops::sometimes});
+  sweep_faults({OpCode::fsync, "shard", EIO, Stops::perhaps});
 }
 
 TEST_CASE("a table that can't be removed is removed later") {
