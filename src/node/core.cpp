@@ -22,6 +22,8 @@ namespace {
 constexpr std::string_view entity_methods = "GET, HEAD, PUT, DELETE";
 constexpr std::string_view read_methods = "GET, HEAD";
 constexpr uint32_t retry_after_s = 1;
+constexpr Nanos port_patience = seconds(2);
+constexpr Nanos port_retry_interval = milliseconds(20);
 constexpr std::string_view too_many_unread =
     "too many answers wait for clients that do not read them; try again";
 constexpr Nanos relief_interval = milliseconds(100);
@@ -60,10 +62,18 @@ void Core::start() {
 
 Task<Result<void>> Core::listen(bool probe) {
   const ServeConfig& config = node_.config();
-  Result<void> opened = co_await listener_.open({.address = config.listen.host,
-                                                 .port = port_ != 0 ? port_ : config.listen.port,
-                                                 .reuse_port = node_.cores() > 1,
-                                                 .probe_port = probe});
+  const Listener::Options options{.address = config.listen.host,
+                                  .port = port_ != 0 ? port_ : config.listen.port,
+                                  .reuse_port = node_.cores() > 1,
+                                  .probe_port = probe};
+  Result<void> opened = co_await listener_.open(options);
+  // The kernel closes the listener of a killed process only after it has torn down its ring, some
+  // time after the process is gone: only a port that stays taken belongs to somebody.
+  const Nanos give_up = Reactor::current().now() + port_patience;
+  while (!opened && opened.error().os_error == EADDRINUSE && Reactor::current().now() < give_up) {
+    if (!co_await sleep_for(port_retry_interval)) break;
+    opened = co_await listener_.open(options);
+  }
   if (!opened && opened.error().os_error == EADDRINUSE) {
     co_return fail(Errc::busy,
                    fmt::format("{}:{} is in use by another process: stop it, or choose another "
