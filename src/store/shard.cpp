@@ -552,8 +552,8 @@ Task<void> Shard::compaction_loop() {
     ++stats_.compactions_failed;
     compaction_error_ = done.error();
     Reactor::current().log(
-        "error", fmt::format("shard={} event=compaction_failed reason=\"{}\" again_in_s={}",
-                             options_.identity.index, done.error().message(), pause / seconds(1)));
+        "warn", fmt::format("shard={} event=compaction_failed reason=\"{}\" again_in_s={}",
+                            options_.identity.index, done.error().message(), pause / seconds(1)));
     compacted_.set();
     if (!co_await sleep_for(pause)) co_return;
     pause = std::min(2 * pause, compaction_pause_max);
