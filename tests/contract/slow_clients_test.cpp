@@ -21,10 +21,10 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-// 128 MiB hold every attack but one: 5,000 clients that leave off in a long header reached 139 to
-// 165 MiB there, because what arrives while a connection waits for memory (up to a few receive
-// buffers each) is not reserved.
-constexpr uint64_t budget_bytes = 256u << 20;
+// Every attack but one stays within 115 % of it: 5,000 clients that leave off in a long header
+// reached 139 to 165 MiB there, because what arrives while a connection waits for memory (up to a
+// few receive buffers each) is not reserved.
+constexpr uint64_t budget_bytes = 128u << 20;
 
 // What good clients do all the time: small and larger values, written and read back.
 struct GoodClients {
@@ -119,6 +119,8 @@ size_t count_closed(const std::vector<std::unique_ptr<HttpClient>>& clients) {
   return closed;
 }
 struct SlowClients {
+  uint64_t limit_percent = 115;
+
   size_t count = scaled(5000, 500);
   std::unique_ptr<NodeProcess> node;
   std::vector<std::unique_ptr<HttpClient>> slow;
@@ -127,7 +129,7 @@ struct SlowClients {
     const uint64_t descriptors = raise_descriptor_limit();
     count = std::min<size_t>(count, descriptors - 200);
     node = std::make_unique<NodeProcess>(std::vector<std::string>{
-        "--memory", "256M", "--max-connections", std::to_string(count + 200), "--head-timeout",
+        "--memory", "128M", "--max-connections", std::to_string(count + 200), "--head-timeout",
         "4s", "--body-timeout", "4s", "--send-timeout", "4s", "--idle-timeout", "10s"});
   }
   // `first` is what each sends at once, `drip` what it goes on with.
@@ -159,7 +161,7 @@ struct SlowClients {
     const uint64_t most = node->resident_bytes_max();
     MESSAGE(count << " slow clients, at most " << (most >> 20) << " MiB resident, "
                   << node->metric("connections_let_go_total") << " let go early");
-    CHECK(most <= budget_bytes / 100 * 115);
+    CHECK(most <= budget_bytes / 100 * limit_percent);
     slow.clear();
     for (int i = 0; i < 1000 && node->metric("connections") > 2; ++i) usleep(10'000);
     CHECK(node->metric("connections") <= 2);
@@ -176,6 +178,7 @@ TEST_CASE_FIXTURE(SlowClients, "clients that send a header slowly") {
 }
 
 TEST_CASE_FIXTURE(SlowClients, "clients that leave off in a long header") {
+  limit_percent = 135;  // known, see ARCHITECTURE
   attack(
       [](size_t) {
         return "GET /v0/entity?id=slow HTTP/1.1\r\nHost: a\r\nX-Drip: " + std::string(50'000, 'x');
