@@ -19,7 +19,9 @@
 //    payload may be torn: the promise was made before it was written.)
 //    - One promises a position that was not read: acknowledged bytes are damaged. Errc::corrupt,
 //      with the place of the bad frame. Not read is everything from the end on, and in a later
-//      segment also everything from its own base on.
+//      segment also everything from its own base on. (A segment without a base is placed by the
+//      header in question; if that one stands in the wrong place, a second fault, a log that is
+//      whole may be refused.)
 //    - None does: nothing behind the end was acknowledged, or it was acknowledged by the very last
 //      frame and nobody vouches for it (the window that an empty frame at idleness closes). The
 //      log is cut there.

@@ -1,8 +1,8 @@
 // A plain driver for a fuzz target: mutates the target's seeds, the same way for the same
-// numbers, for a bounded time. Options are those of libFuzzer that both understand:
+// numbers. Options are those of libFuzzer that both understand:
 //   -runs=N            inputs to try (default 20000)
 //   -seed=N            (default 1)
-//   -max_total_time=S  seconds after which to stop early (default 60)
+//   -max_total_time=S  seconds after which to stop early (default 0: never)
 //   FILE…              instead: try just these inputs
 // Before each try the input is kept in memory; when the target aborts, it is written to
 // fuzz-crash-<run>.bin in the working directory, to be given back as FILE.
@@ -99,7 +99,7 @@ class Mutator {
 int main(int argc, char** argv) {
   unsigned long runs = 20000;
   unsigned long seed = 1;
-  unsigned long seconds_max = 60;
+  unsigned long seconds_max = 0;  // none
   std::vector<std::string> files;
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
   for (const std::string& input : seeds) try_input(input);
   Mutator mutator(seed);
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds_max);
-  while (current_run < runs && std::chrono::steady_clock::now() < end) {
+  while (current_run < runs && (seconds_max == 0 || std::chrono::steady_clock::now() < end)) {
     ++current_run;
     try_input(mutator.next(seeds));
   }
