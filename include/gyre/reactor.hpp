@@ -3,10 +3,11 @@
 //   1. deliver messages from other cores, then completions (they only make work ready)
 //   2. fire due timers
 //   3. run ready foreground work, for at most `foreground_slice`
-//   4. run background work (flush, compaction, scrub) for a shorter slice, less while a log
-//      write is in flight, and only if no foreground work is ready, or none of it had a turn for
-//      `background_wait_max`: a core that is never idle must still flush its memtables (for
-//      `background_wait_urgent` if somebody says that foreground work will soon wait for it)
+//   4. run background work (flush, compaction, scrub) for a short slice that ends in a yield of
+//      the CPU, after what foreground work made has left; and only if no foreground work is ready,
+//      or no background work had a turn for `background_wait_max`: a core that is never idle must
+//      still flush its memtables (for `background_wait_urgent` if somebody says that foreground
+//      work will soon wait for it). Such overdue work gets a longer slice
 //   5. tick hooks: coalesced sends, the group commit, messages to other cores
 //   6. one enter: submit everything, and sleep until the next timer if nothing is ready
 //
@@ -81,8 +82,8 @@ struct TickHook {
 struct ReactorOptions {
   unsigned core = 0;
   Nanos foreground_slice = microseconds(500);
-  Nanos background_slice = microseconds(250);
-  Nanos background_slice_while_logging = microseconds(50);
+  Nanos background_slice = microseconds(50);
+  Nanos background_slice_overdue = microseconds(250);
   Nanos background_wait_max = milliseconds(10);
   Nanos background_wait_urgent = microseconds(500);
   Nanos stall_report = milliseconds(10);  // work that held the core longer is named in the log
@@ -157,10 +158,6 @@ class Reactor {
   // Background work is running at this moment.
   bool in_background() const { return in_background_; }
 
-  // Log writes in flight shorten background slices (DESIGN D2).
-  void log_write_started() { ++log_writes_in_flight_; }
-  void log_write_ended() { --log_writes_in_flight_; }
-
   // While anybody calls it urgent, background work gets about a third of a busy core.
   void background_urgent(bool urgent) { background_urgent_ += urgent ? 1 : -1; }
 
@@ -191,7 +188,7 @@ class Reactor {
   bool finished() const;
   void run_one(Runnable& item);
   void run_foreground();
-  void run_background();
+  bool run_background();
   void fire_timers();
   void run_hooks();
   void check_stall(const char* part);
@@ -221,7 +218,6 @@ class Reactor {
   bool in_background_ = false;
   bool background_overdue_ = false;
   Nanos background_waits_since_ = 0;
-  unsigned log_writes_in_flight_ = 0;
   int background_urgent_ = 0;
   static constexpr unsigned stall_logs_per_second_max = 3;
   Nanos stall_log_refill_ = 0;

@@ -39,9 +39,7 @@ bool IoWait::suspend(PromiseBase& task) noexcept {
   op_.path = path_.c_str();
   op_.path2 = path2_.c_str();
   if (cancellable_ && task.stop != nullptr) task.stop->add(on_stop_);
-  Reactor& reactor = Reactor::current();
-  if (op_.code == OpCode::write && (op_.flags & flag_dsync) != 0) reactor.log_write_started();
-  reactor.submit(op_);
+  Reactor::current().submit(op_);
   return true;
 }
 
@@ -49,9 +47,6 @@ void IoWait::completed(Op& op, Completion completion) noexcept {
   IoWait& wait = static_cast<OwnOp&>(op).wait;
   wait.result_ = completion.result;
   wait.on_stop_.unlink();
-  if (op.code == OpCode::write && (op.flags & flag_dsync) != 0) {
-    Reactor::current().log_write_ended();
-  }
   wait.task_->schedule();
 }
 

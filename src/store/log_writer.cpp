@@ -315,15 +315,12 @@ void LogWriter::submit_frame(size_t size_bytes) noexcept {
   op_.offset = segment_offset_;
   op_.on_complete = &LogWriter::on_written;
   segment_offset_ += size_bytes;
-  Reactor& reactor = Reactor::current();
-  if (op_.flags != 0) reactor.log_write_started();
-  reactor.submit(op_);
+  Reactor::current().submit(op_);
 }
 
 void LogWriter::on_written(Op& op, Completion completion) noexcept {
   LogWriter& log = static_cast<WriteOp&>(op).writer;
   Reactor& reactor = Reactor::current();
-  if (op.flags != 0) reactor.log_write_ended();
   log.op_result_ = completion.result;
   log.written_.run = &LogWriter::run_written;
   reactor.schedule(log.written_);
@@ -360,7 +357,6 @@ void LogWriter::written() noexcept {
     op_.data = static_cast<char*>(op_.data) + aligned;
     op_.len -= static_cast<uint32_t>(aligned);
     op_.offset += aligned;
-    if (op_.flags != 0) reactor.log_write_started();
     reactor.submit(op_);
     return;
   }
