@@ -52,6 +52,11 @@ class Socket {
   [[nodiscard]] Receive receive() noexcept;
   // Gives the buffer behind the last view back. Call it before waiting for anything else.
   void release() noexcept;
+  // The consumer will wait for something else, perhaps for long: nothing more is received until the
+  // next receive(). What is on its way already goes to the spill.
+  void pause_receive() noexcept;
+  // Drops what came and was not asked for.
+  void discard_received() noexcept;
   // True if `receive` would answer without waiting.
   bool receive_ready() const {
     return !pending_.empty() || !spill_.empty() || ended_ || error_ != 0 || interrupted_;

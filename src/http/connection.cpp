@@ -13,7 +13,7 @@ namespace {
 
 constexpr Nanos deadline_check_interval = milliseconds(500);
 // An idle connection's parser may keep this much without being asked.
-constexpr size_t head_bytes_free = limits::http_head_kept_bytes_max;
+constexpr size_t unparsed_bytes_free = limits::http_head_kept_bytes_max;
 // What a method that the parser itself refuses (CONNECT) could have been.
 constexpr std::string_view usual_methods = "GET, HEAD, PUT, DELETE";
 // A body gets a second more for each of these: a slow line is served, a drip is not.
@@ -123,10 +123,12 @@ Task<void> Connection::run() {
     co_await gyre::detail::Uninterrupted{changed_};
   }
   co_await scope.join();
+  parser_.discard();
+  std::string().swap(carry_);
+  static_cast<void>(account_unparsed(0));
   // A peer that has only finished sending still reads: everything goes out before the close.
   if (co_await socket_.drained(0) && !skip_linger_) co_await linger();
   reactor.disarm(timer_);
-  if (head_bytes_ != 0) handler_.head_bytes_changed(std::exchange(head_bytes_, 0), 0);
   scope_ = nullptr;
   co_await socket_.close();
   handler_.connection_closed(*this);
@@ -185,14 +187,13 @@ Task<bool> Connection::process(std::string_view bytes) {
     const std::string_view rest = bytes.substr(step.consumed);
     switch (step.event) {
       case RequestParser::Event::need_more:
-        if (account_head()) co_return true;
-        if (receiving_ != nullptr) delete std::exchange(receiving_, nullptr);
-        style_ = AnswerStyle{.close = true};
-        answer_error(503, "too many unfinished requests; try again", 1);
+        if (account_unparsed(parser_.held_bytes())) co_return true;
+        refuse_rest("too many unfinished requests; try again");
         co_return false;
       case RequestParser::Event::request:
       case RequestParser::Event::head: {
         const bool has_body = step.event == RequestParser::Event::head;
+        bytes_behind_ = has_body ? 0 : rest.size();
         phase_ = Phase::idle;
         if (!start_request(parser_.head())) co_return false;
         if (has_body) {
@@ -257,9 +258,11 @@ Task<bool> Connection::process(std::string_view bytes) {
 
 // There was no memory for a piece of the body: waits for it. False as process().
 Task<bool> Connection::take_body_later(std::string piece) {
-  socket_.release();
   const Nanos body_since = phase_since_;
-  enter(Phase::waiting);
+  if (!pause_reading(piece.capacity())) {
+    refuse_rest("no memory for the body now; try again");
+    co_return false;
+  }
   const bool room = co_await receiving_->make_room(piece.size());
   if (room && receiving_->take_body(piece, false)) {
     // The wait was not the client's.
@@ -322,6 +325,7 @@ void Connection::enqueue(Exchange& exchange) {
   (queue_tail_ != nullptr ? queue_tail_->next_ : queue_head_) = &exchange;
   queue_tail_ = &exchange;
   ++queue_size_;
+  ++limits_.requests_under_way;
   if (exchange.unsafe) ++unsafe_unfinished_;
 }
 
@@ -356,14 +360,14 @@ bool Connection::must_wait_for_room() const {
   // What is not answered yet will need room too: many small answers may be under way, or a few
   // large ones. An idle queue always has room for one.
   const size_t expected = answer_bytes_expected();
-  return streaming_ || queue_size_ > limits_.pipeline_max ||
+  const bool scarce = limits_.requests_under_way > limits_.requests_under_way_scarce;
+  return streaming_ || queue_size_ > (scarce ? 1 : limits_.pipeline_max) ||
          socket_.output_bytes() + queue_size_ * expected >
              std::max(output_bytes_allowed(), expected);
 }
 
 Task<bool> Connection::wait_turn(Exchange& exchange) {
-  socket_.release();
-  enter(Phase::waiting);
+  refused_rest_ |= !pause_reading();
   while (blocked(exchange)) {
     changed_.reset();
     co_await gyre::detail::Uninterrupted{changed_};
@@ -374,8 +378,7 @@ Task<bool> Connection::wait_turn(Exchange& exchange) {
 }
 
 Task<bool> Connection::wait_for_room() {
-  socket_.release();
-  enter(Phase::waiting);
+  refused_rest_ |= !pause_reading();
   while (must_wait_for_room()) {
     if (const size_t allowed = output_bytes_allowed(); socket_.output_bytes() > allowed) {
       if (!co_await socket_.drained(allowed / 2)) {
@@ -388,7 +391,9 @@ Task<bool> Connection::wait_for_room() {
     }
   }
   enter(Phase::idle);
-  co_return !closing_;
+  if (closing_) co_return false;
+  if (refused_rest_) refuse_rest("too many requests without room for their answers; try again");
+  co_return !refused_rest_;
 }
 
 void Connection::finished(Exchange& exchange) noexcept {
@@ -424,10 +429,15 @@ void Connection::flush_answers() noexcept {
     queue_head_ = exchange->next_;
     if (queue_head_ == nullptr) queue_tail_ = nullptr;
     --queue_size_;
+    --limits_.requests_under_way;
     if (exchange->style.close) closing_ = true;
     delete exchange;
   }
-  if (queue_head_ == nullptr) queue_emptied();
+  if (queue_head_ == nullptr) {
+    queue_emptied();
+  } else if (queue_head_->begun_ && !queue_head_->finished_) {
+    queue_head_->at_front();
+  }
 }
 
 // Everything that came before has been answered.
@@ -457,6 +467,7 @@ Task<void> Connection::run_stream(Exchange* exchange) {
   queue_head_ = exchange->next_;
   if (queue_head_ == nullptr) queue_tail_ = nullptr;
   --queue_size_;
+  --limits_.requests_under_way;
   if (exchange->style.close) closing_ = true;
   delete exchange;
   flush_answers();
@@ -527,12 +538,33 @@ void Connection::note_progress() noexcept {
   }
 }
 
-bool Connection::account_head() noexcept {
-  const size_t held = parser_.held_bytes() > head_bytes_free ? parser_.held_bytes() : 0;
-  if (held == head_bytes_) return true;
-  if (!handler_.head_bytes_changed(head_bytes_, held)) return false;
-  head_bytes_ = held;
+bool Connection::account_unparsed(size_t bytes) noexcept {
+  const size_t held = bytes > unparsed_bytes_free ? bytes : 0;
+  if (held == unparsed_bytes_) return true;
+  if (!handler_.unparsed_bytes_changed(unparsed_bytes_, held)) return false;
+  unparsed_bytes_ = held;
   return true;
+}
+
+// Before a wait that a peer can make long: nothing more is received, and what was received and
+// can't be parsed yet is accounted. False: there is no memory for it, and it is gone.
+bool Connection::pause_reading(size_t piece_bytes) {
+  socket_.pause_receive();
+  enter(Phase::waiting);
+  if (account_unparsed(parser_.held_bytes() + carry_.capacity() + socket_.receive_bytes_kept() +
+                       piece_bytes))
+    return true;
+  std::string().swap(carry_);
+  socket_.discard_received();
+  parser_.discard();
+  return false;
+}
+
+// The last answer of the connection, for want of memory.
+void Connection::refuse_rest(std::string_view reason) {
+  if (receiving_ != nullptr) delete std::exchange(receiving_, nullptr);
+  style_ = AnswerStyle{.close = true};
+  answer_error(503, reason, 1);
 }
 
 Nanos Connection::stalled_since() noexcept {

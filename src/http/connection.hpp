@@ -43,6 +43,10 @@ struct ConnectionLimits {
   // How large answers were lately, over all connections that share this: what to expect of one
   // that has not asked yet.
   mutable size_t answer_bytes_seen = 8u << 10;
+  // Requests under way of all connections that share this. Beyond the bound each connection has one
+  // at a time: they are about 1 KiB each, and no answer is needed to make many of them.
+  mutable size_t requests_under_way = 0;
+  size_t requests_under_way_scarce = 4096;
   Nanos head_timeout = seconds(10);
   Nanos body_timeout = seconds(30);  // and a second more for each 64 KiB that came
   Nanos idle_timeout = seconds(75);
@@ -94,6 +98,8 @@ class Exchange {
   // After respond, if is_stream: writes the rest, waiting for the client as needed. False: the
   // answer can't be completed; the connection is cut.
   virtual Task<bool> stream(Connection& connection);
+  // Begun, not finished, and everything before it has been answered. May be called again.
+  virtual void at_front() {}
 
   Connection& connection() const { return connection_; }
   AnswerStyle style;
@@ -120,9 +126,10 @@ class Handler {
   // immediate answer; answers given when it does not are kept and sent in order.
   virtual Exchange* start(Connection& connection, const RequestHead& head) = 0;
   virtual void connection_closed(Connection& connection) noexcept = 0;
-  // The bytes that a connection holds for heads in pieces went from `before` to `after`. False:
-  // there is no memory for more; the connection answers 503 and ends.
-  virtual bool head_bytes_changed(size_t before, size_t after) noexcept {
+  // The bytes that a connection holds unparsed, heads in pieces and requests whose turn has not
+  // come, went from `before` to `after`. False: there is no memory for more; the connection answers
+  // 503 and ends.
+  virtual bool unparsed_bytes_changed(size_t before, size_t after) noexcept {
     static_cast<void>(before), static_cast<void>(after);
     return true;
   }
@@ -157,9 +164,15 @@ class Connection {
   Nanos stalled_since() noexcept;
   // Memory beyond an idle connection's is held for this peer.
   bool holds_memory() const {
-    return receiving_ != nullptr || streaming_ || head_bytes_ != 0 || socket_.output_bytes() != 0;
+    return receiving_ != nullptr || streaming_ || unparsed_bytes_ != 0 ||
+           socket_.output_bytes() != 0;
   }
-  bool has_unread_answers() const { return queue_size_ != 0 || socket_.output_bytes() != 0; }
+  // The client has asked for more than this one thing.
+  bool is_first_of(const Exchange& exchange) const { return queue_head_ == &exchange; }
+  bool pipelines() const {
+    return queue_size_ > 1 || receiving_ != nullptr || bytes_behind_ != 0 || !carry_.empty() ||
+           !parser_.idle() || socket_.spill_bytes() != 0;
+  }
   size_t answer_bytes_expected() const {
     return answer_bytes_expected_ != 0 ? answer_bytes_expected_ : limits_.answer_bytes_seen;
   }
@@ -226,7 +239,9 @@ class Connection {
   void enter(Phase phase);
   void check_deadlines() noexcept;
   void save_rest(std::string_view rest);
-  bool account_head() noexcept;
+  bool account_unparsed(size_t bytes) noexcept;
+  bool pause_reading(size_t piece_bytes = 0);
+  void refuse_rest(std::string_view reason);
   void note_progress() noexcept;
   Task<bool> take_body_later(std::string piece);
   void queue_emptied() noexcept;
@@ -255,14 +270,16 @@ class Connection {
   bool continue_owed_ = false;  // "100 Continue", once what came before is answered
   Event changed_;               // an exchange finished, or an answer left
   std::string carry_;           // unparsed bytes while the connection waits
+  size_t bytes_behind_ = 0;     // that came with the last request, behind it
 
   Phase phase_ = Phase::idle;
   Nanos phase_since_ = 0;
   uint64_t body_bytes_ = 0;   // of the body under way
   Nanos progress_since_ = 0;  // the peer last read something
   uint64_t sent_seen_ = 0;
-  Nanos heard_at_ = 0;     // when bytes last came
-  size_t head_bytes_ = 0;  // what the handler knows of
+  Nanos heard_at_ = 0;         // when bytes last came
+  size_t unparsed_bytes_ = 0;  // what the handler knows of
+  bool refused_rest_ = false;  // there was no memory for what came behind
   DeadlineTimer timer_{*this};
   ConnectionStats stats_;
   Scope* scope_ = nullptr;

@@ -52,6 +52,12 @@ RequestParser::Step RequestParser::feed(std::string_view bytes) {
   return {Event::error, bytes.size(), {}};
 }
 
+void RequestParser::discard() {
+  release(held_);
+  state_ = State::closed;
+  section_ended_ = false;
+}
+
 void RequestParser::begin_section(HeadScanner::Part part) {
   scanner_ = HeadScanner(part);
   section_ended_ = false;

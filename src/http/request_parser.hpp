@@ -69,6 +69,9 @@ class RequestParser {
   // No further request will be reported, whatever arrives.
   bool ended() const { return state_ == State::closed || state_ == State::failed; }
 
+  // Nothing more will be parsed: what is held is let go, and so are the views in head().
+  void discard();
+
   // Heap bytes held for a head or trailers in pieces.
   size_t held_bytes() const { return held_.capacity() > inline_bytes ? held_.capacity() : 0; }
   // What held_bytes() will be at most after feeding `more` bytes: reserve this first.

@@ -24,8 +24,6 @@ constexpr std::string_view read_methods = "GET, HEAD";
 constexpr uint32_t retry_after_s = 1;
 constexpr Nanos port_patience = seconds(2);
 constexpr Nanos port_retry_interval = milliseconds(20);
-constexpr std::string_view too_many_unread =
-    "too many answers wait for clients that do not read them; try again";
 constexpr Nanos relief_interval = milliseconds(100);
 constexpr Nanos stall_patience = milliseconds(500);  // while memory is short
 
@@ -111,9 +109,11 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
   write_memory_ =
       std::make_unique<Semaphore>(plan.memtable_bytes_per_shard * std::max<uint32_t>(mine, 1));
   transit_memory_ = std::make_unique<Semaphore>(plan.transit_bytes_per_core);
+  pipelined_memory_ = std::make_unique<Semaphore>(plan.transit_bytes_per_core / 2);
   // Each may hold a value that is not streamed.
-  read_slots_ = std::clamp<size_t>(
+  const size_t read_slots = std::clamp<size_t>(
       plan.transit_bytes_per_core / 4 / Memtable::large_value_bytes_min, 16, 4096);
+  for (ReadQueue& queue : reads_) queue.slots = read_slots / 2;
   clock_ = HybridClock(directory.node_number(), static_cast<uint16_t>(index_));
   for (uint32_t shard = 0; shard < count; ++shard) {
     if (node_.owner_of(shard) != index_) continue;
@@ -224,8 +224,8 @@ Core::ReliefTimer::ReliefTimer(Core& of)
       core(of) {}
 
 bool Core::is_short_of_memory() const {
-  return (transit_memory_ && transit_memory_->has_waiters()) || waiting_reads_ != nullptr ||
-         output_bytes_live() > limits_.output_total_bytes_max;
+  return (transit_memory_ && transit_memory_->has_waiters()) || reads_[0].head != nullptr ||
+         reads_[1].head != nullptr || output_bytes_live() > limits_.output_total_bytes_max;
 }
 
 void Core::transit_awaited() noexcept {
@@ -247,15 +247,34 @@ void Core::let_stalled_go() noexcept {
   stats_.connections_let_go += count;
 }
 
-void Core::start_read(ReadExchange& read) {
-  (waiting_reads_tail_ != nullptr ? waiting_reads_tail_->next_waiting : waiting_reads_) = &read;
-  waiting_reads_tail_ = &read;
-  if (read_slots_ == 0) transit_awaited();
+void Core::ReadQueue::push(ReadExchange& read) {
+  read.previous_waiting = tail;
+  read.next_waiting = nullptr;
+  (tail != nullptr ? tail->next_waiting : head) = &read;
+  tail = &read;
+}
+
+void Core::ReadQueue::remove(ReadExchange& read) {
+  (read.previous_waiting != nullptr ? read.previous_waiting->next_waiting : head) =
+      read.next_waiting;
+  (read.next_waiting != nullptr ? read.next_waiting->previous_waiting : tail) =
+      read.previous_waiting;
+}
+
+void Core::start_read(ReadExchange& read, ReadTurn turn) {
+  ReadQueue& queue = reads_[static_cast<size_t>(turn)];
+  queue.push(read);
+  if (queue.slots == 0) transit_awaited();
   start_reads();
 }
 
-void Core::read_ended() {
-  ++read_slots_;
+void Core::expedite_read(ReadExchange& read) {
+  reads_[static_cast<size_t>(ReadTurn::later)].remove(read);
+  start_read(read, ReadTurn::next);
+}
+
+void Core::read_ended(ReadTurn turn) {
+  ++reads_[static_cast<size_t>(turn)].slots;
   start_reads();
 }
 
@@ -263,41 +282,53 @@ void Core::read_ended() {
 void Core::start_reads() {
   if (starting_reads_) return;
   starting_reads_ = true;
-  while (read_slots_ > 0 && waiting_reads_ != nullptr) {
-    ReadExchange& read = *waiting_reads_;
-    waiting_reads_ = read.next_waiting;
-    if (waiting_reads_ == nullptr) waiting_reads_tail_ = nullptr;
-    --read_slots_;
-    read.go();
+  for (bool started = true; started;) {
+    started = false;
+    for (const ReadTurn turn : {ReadTurn::next, ReadTurn::later}) {
+      ReadQueue& queue = reads_[static_cast<size_t>(turn)];
+      if (queue.slots == 0 || queue.head == nullptr) continue;
+      // Those whose turn is later can wait until it has come.
+      if (turn == ReadTurn::later && output_bytes_live() > limits_.output_total_bytes_max) continue;
+      ReadExchange& read = *queue.head;
+      queue.remove(read);
+      started = true;
+      if (turn == ReadTurn::next && !has_room_for_answer(read.connection())) {
+        read.refuse();
+        continue;
+      }
+      --queue.slots;
+      read.go(turn);
+    }
   }
   starting_reads_ = false;
 }
 
-// Whether one more answer may be made. When connections that have unread answers already hold too
-// much, they get no more; others only when that has not helped.
-bool Core::has_room_for_answer(const http::Connection& connection) noexcept {
-  const size_t bytes = output_bytes_live() + answer_bytes_under_way_;
+// Whether one more answer may be made. When unread answers hold too much, those who have some or
+// ask on without waiting for them get no more; others only when that has not helped.
+bool Core::has_room_for_answer(http::Connection& connection) noexcept {
+  const size_t bytes = output_bytes_live();
   const size_t most = limits_.output_total_bytes_max;
   if (bytes <= most) return true;
   transit_awaited();
-  const bool contributes = connection.has_unread_answers();
-  return bytes <= (contributes ? most + most / 2 : 2 * most);
+  const bool contributes = connection.socket().output_bytes() != 0 || connection.pipelines();
+  return !contributes && bytes <= most + most / 2;
 }
 
-bool Core::head_bytes_changed(size_t before, size_t after) noexcept {
+bool Core::unparsed_bytes_changed(size_t before, size_t after) noexcept {
   if (!transit_memory_) return after < 16u << 10;  // before the store is open
   if (after <= before) {
-    head_bytes_ -= before - after;
+    unparsed_bytes_ -= before - after;
     transit_memory_->release(before - after);
     return true;
   }
-  // Heads leave a half for bodies and values.
+  // They leave a half for bodies and values.
   const uint64_t more = after - before;
-  if (head_bytes_ + more > transit_memory_->capacity() / 2 || !transit_memory_->try_acquire(more)) {
+  if (unparsed_bytes_ + more > transit_memory_->capacity() / 2 ||
+      !transit_memory_->try_acquire(more)) {
     transit_awaited();
     return false;
   }
-  head_bytes_ += more;
+  unparsed_bytes_ += more;
   return true;
 }
 
@@ -395,7 +426,8 @@ http::Exchange* Core::entity(http::Connection& connection, const http::RequestHe
 http::Exchange* Core::entity_get(http::Connection& connection, const http::RequestHead& head,
                                  std::string_view key) {
   count(RequestKind::get);
-  if (!has_room_for_answer(connection)) return refuse(connection, 503, too_many_unread);
+  if (!has_room_for_answer(connection))
+    return refuse(connection, 503, ReadExchange::too_many_unread);
   const uint32_t shard_number = node_.shard_for(key);
   const unsigned owner = node_.owner_of(shard_number);
   const uint64_t key_hash = connection.has_unsafe() ? hash64(key) : 0;
@@ -464,7 +496,8 @@ http::Exchange* Core::entity_write(http::Connection& connection, const http::Req
 
 http::Exchange* Core::entities(http::Connection& connection, const http::RequestHead& head) {
   count(RequestKind::range);
-  if (!has_room_for_answer(connection)) return refuse(connection, 503, too_many_unread);
+  if (!has_room_for_answer(connection))
+    return refuse(connection, 503, ReadExchange::too_many_unread);
   if (head.method != http::Method::get) {
     return refuse(connection, 405, "only GET is allowed here", "GET");
   }

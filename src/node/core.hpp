@@ -26,6 +26,8 @@ namespace gyre {
 class Core;
 class Node;
 class ReadExchange;
+// Whether a read is the next that its connection answers, or waits behind others.
+enum class ReadTurn : uint8_t { next, later };
 
 enum class NodeState : uint8_t { recovering, serving, draining };
 
@@ -71,6 +73,8 @@ class Core final : public ConnectionSink, public http::Handler {
   const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
   Semaphore& write_memory() { return *write_memory_; }
   Semaphore& transit_memory() { return *transit_memory_; }
+  // The half of it that streams to clients who ask on without waiting for answers may have.
+  Semaphore& pipelined_memory() { return *pipelined_memory_; }
   Scope& scope() { return *scope_; }
   CoreStats& stats() { return stats_; }
 
@@ -79,21 +83,22 @@ class Core final : public ConnectionSink, public http::Handler {
   void connected(int fd) noexcept override;
   http::Exchange* start(http::Connection& connection, const http::RequestHead& head) override;
   void connection_closed(http::Connection& connection) noexcept override;
-  bool head_bytes_changed(size_t before, size_t after) noexcept override;
+  bool unparsed_bytes_changed(size_t before, size_t after) noexcept override;
 
   // Somebody is about to wait for transit memory: while that lasts, clients that hold some and
   // have not moved for a while are let go, the stalest first.
   void transit_awaited() noexcept;
-  // Bodies that wait for it hold what has come already: only so many may.
-  bool may_wait_for_transit() const { return transit_waits_ < transit_waits_max; }
-  void transit_waits(int more) { transit_waits_ += more; }
-  // Begins it now or when others have ended; read_ended is its end.
-  void start_read(ReadExchange& read);
-  void read_ended();
-  // Answers that will need output, by an estimate.
-  void answers_under_way(ptrdiff_t more_bytes) {
-    answer_bytes_under_way_ += static_cast<size_t>(more_bytes);
+  // Bodies that wait for it hold what has come already: only so many may, and as many streams to
+  // clients who ask on.
+  bool may_wait_for_transit(bool pipelined = false) const {
+    return transit_waits_[pipelined] < transit_waits_max;
   }
+  void transit_waits(int more, bool pipelined = false) { transit_waits_[pipelined] += more; }
+  // Begins it now or when others have ended; read_ended is its end. A read that is the next to be
+  // answered never waits for one whose turn has not come: that may take as long as a client likes.
+  void start_read(ReadExchange& read, ReadTurn turn);
+  void expedite_read(ReadExchange& read);  // it has become the next to be answered
+  void read_ended(ReadTurn turn);
 
   void count(RequestKind kind) { ++stats_.requests_by_kind[static_cast<size_t>(kind)]; }
   void count_status(uint16_t status) { ++stats_.responses_by_class[status / 100 % 6]; }
@@ -114,7 +119,7 @@ class Core final : public ConnectionSink, public http::Handler {
   Task<void> run_acceptor();
   void start_reads();
   bool is_short_of_memory() const;
-  bool has_room_for_answer(const http::Connection& connection) noexcept;
+  bool has_room_for_answer(http::Connection& connection) noexcept;
   void let_stalled_go() noexcept;
 
   Node& node_;
@@ -123,15 +128,20 @@ class Core final : public ConnectionSink, public http::Handler {
   std::vector<std::unique_ptr<Shard>> shards_;  // by number; empty where another core owns it
   std::unique_ptr<Semaphore> write_memory_;
   std::unique_ptr<Semaphore> transit_memory_;
+  std::unique_ptr<Semaphore> pipelined_memory_;
   // Reads that can't be answered on the spot copy values: only so many at a time, the rest queue.
-  size_t read_slots_ = 0;
-  ReadExchange* waiting_reads_ = nullptr;
-  ReadExchange* waiting_reads_tail_ = nullptr;
+  struct ReadQueue {
+    void push(ReadExchange& read);
+    void remove(ReadExchange& read);
+    size_t slots = 0;
+    ReadExchange* head = nullptr;
+    ReadExchange* tail = nullptr;
+  };
+  ReadQueue reads_[2];  // by ReadTurn
   bool starting_reads_ = false;
-  size_t answer_bytes_under_way_ = 0;
-  uint64_t head_bytes_ = 0;  // of heads in pieces, within transit memory
+  uint64_t unparsed_bytes_ = 0;  // of all connections, within transit memory
   static constexpr int transit_waits_max = 256;
-  int transit_waits_ = 0;
+  int transit_waits_[2] = {};
   HybridClock clock_;
   RateLimit rate_limit_;
   http::ConnectionLimits limits_;

@@ -25,6 +25,14 @@ Task<Result<void>> acquire(Semaphore& memory, uint64_t bytes) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> acquire_for_stream(Core& core, uint64_t bytes, bool pipelined) {
+  if (pipelined && !co_await core.pipelined_memory().acquire(bytes))
+    co_return fail(Errc::cancelled);
+  if (co_await core.transit_memory().acquire(bytes)) co_return Result<void>{};
+  if (pipelined) core.pipelined_memory().release(bytes);
+  co_return fail(Errc::cancelled);
+}
+
 void write_head(Socket& out, const http::ResponseHead& head) {
   char* at = out.reserve(http::response_head_bytes_max);
   char* end = http::write_response_head(at, head);
@@ -78,12 +86,7 @@ void EntityExchange::go_back() {
 
 ReadExchange::ReadExchange(http::Connection& connection, Core& core, uint32_t shard, unsigned owner,
                            std::string_view key, std::string_view if_none_match)
-    : EntityExchange(connection, core, shard, owner),
-      key_(key),
-      if_none_match_(if_none_match),
-      answer_bytes_expected_(connection.answer_bytes_expected()) {
-  core_.answers_under_way(static_cast<ptrdiff_t>(answer_bytes_expected_));
-}
+    : EntityExchange(connection, core, shard, owner), key_(key), if_none_match_(if_none_match) {}
 
 namespace {
 // Carries a stream back to the core that must destroy it.
@@ -93,9 +96,9 @@ struct Disposal : Message {
 }  // namespace
 
 ReadExchange::~ReadExchange() {
-  core_.answers_under_way(-static_cast<ptrdiff_t>(answer_bytes_expected_));
-  if (begun_) core_.read_ended();
+  end_read();
   if (transit_bytes_ != 0) core_.transit_memory().release(transit_bytes_);
+  if (pipelined_) core_.pipelined_memory().release(transit_bytes_);
   if (!large_ || owner_ == core_.index()) return;
   auto* disposal = new Disposal;
   disposal->stream = std::move(large_);
@@ -106,8 +109,32 @@ ReadExchange::~ReadExchange() {
 }
 
 void ReadExchange::begin() {
-  begun_ = true;
-  core_.start_read(*this);
+  const bool next = connection().is_first_of(*this);
+  slot_ = next ? Slot::awaited : Slot::awaited_later;
+  core_.start_read(*this, next ? ReadTurn::next : ReadTurn::later);
+}
+
+void ReadExchange::at_front() {
+  if (slot_ != Slot::awaited_later) return;
+  slot_ = Slot::awaited;
+  core_.expedite_read(*this);
+}
+
+void ReadExchange::go(ReadTurn turn) {
+  slot_ = Slot::held;
+  turn_ = turn;
+  go_to_owner();
+}
+
+void ReadExchange::refuse() {
+  slot_ = Slot::none;
+  status_ = 503;
+  failure_ = too_many_unread;
+  connection().finished(*this);
+}
+
+void ReadExchange::end_read() {
+  if (std::exchange(slot_, Slot::none) == Slot::held) core_.read_ended(turn_);
 }
 
 void ReadExchange::work(Core& owner) {
@@ -212,20 +239,23 @@ Task<Result<bool>> ReadExchange::fetch_piece(ReadExchange* self) {
 
 Task<bool> ReadExchange::stream(http::Connection& to) {
   // From here on it counts in transit memory.
-  begun_ = false;
-  core_.read_ended();
+  end_read();
   // A client that still has earlier answers to read gets no memory yet.
   if (!co_await to.socket().drained(stream_output_bytes / 2)) co_return false;
-  const uint64_t memory = LargeReader::memory_bytes_expected(size_bytes_) + stream_output_bytes;
-  const uint64_t wanted = std::min<uint64_t>(memory, core_.transit_memory().capacity());
+  const uint64_t memory = LargeReader::memory_bytes_expected(size_bytes_) +
+                          std::min<uint64_t>(size_bytes_, stream_output_bytes);
+  // Whoever asks for much at a time may not read it either: such clients share a half.
+  const bool pipelined = to.pipelines();
+  const uint64_t wanted = std::min<uint64_t>(
+      memory, (pipelined ? core_.pipelined_memory() : core_.transit_memory()).capacity());
   core_.transit_awaited();
   bool reserved = false;
-  if (core_.may_wait_for_transit()) {
-    core_.transit_waits(1);
-    reserved =
-        (co_await with_timeout<void>(body_memory_patience, acquire(core_.transit_memory(), wanted)))
-            .has_value();
-    core_.transit_waits(-1);
+  if (core_.may_wait_for_transit(pipelined)) {
+    core_.transit_waits(1, pipelined);
+    reserved = (co_await with_timeout<void>(body_memory_patience,
+                                            acquire_for_stream(core_, wanted, pipelined)))
+                   .has_value();
+    core_.transit_waits(-1, pipelined);
   }
   if (!reserved) {
     core_.count_status(503);
@@ -233,6 +263,7 @@ Task<bool> ReadExchange::stream(http::Connection& to) {
     co_return true;
   }
   transit_bytes_ = wanted;
+  pipelined_ = pipelined;
   core_.count_status(200);
   write_head(to.socket(), head());
   uint64_t sent = 0;

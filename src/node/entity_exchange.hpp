@@ -50,9 +50,15 @@ class ReadExchange final : public EntityExchange {
   void respond(http::Connection& to) override;
   Task<bool> stream(http::Connection& to) override;
 
+  void at_front() override;
+
   // For the core, which counts how many are under way.
-  void go() { go_to_owner(); }
+  void go(ReadTurn turn);
+  static constexpr std::string_view too_many_unread =
+      "too many answers are waiting for their clients; try again";
+  void refuse();  // instead: 503
   ReadExchange* next_waiting = nullptr;
+  ReadExchange* previous_waiting = nullptr;
 
  private:
   void work(Core& owner) override;
@@ -64,8 +70,12 @@ class ReadExchange final : public EntityExchange {
 
   std::string key_;
   std::string if_none_match_;
-  size_t answer_bytes_expected_;
-  bool begun_ = false;
+  void end_read();
+
+  enum class Slot : uint8_t { none, awaited, awaited_later, held };
+
+  Slot slot_ = Slot::none;
+  ReadTurn turn_ = ReadTurn::next;  // whose slot it holds
   uint16_t status_ = 404;
   std::string failure_;
   Version version_;
@@ -76,6 +86,7 @@ class ReadExchange final : public EntityExchange {
   std::unique_ptr<LargeValueStream> large_;  // made, used and destroyed on the owner's core
   std::string piece_;
   uint64_t transit_bytes_ = 0;
+  bool pipelined_ = false;  // they count in the core's pipelined memory too
 };
 
 class WriteExchange final : public EntityExchange, public StoreWrite {

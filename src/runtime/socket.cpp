@@ -278,6 +278,17 @@ void Socket::release() noexcept {
   reactor.receive_parking().recycle(reactor, current_);
 }
 
+void Socket::pause_receive() noexcept {
+  release();
+  std::string().swap(spill_taken_);
+  Reactor::current().cancel(receive_op_);
+}
+
+void Socket::discard_received() noexcept {
+  std::string().swap(spill_);
+  std::string().swap(spill_taken_);
+}
+
 bool Socket::Receive::await_ready() noexcept {
   socket_.release();
   socket_.readable_.reset();

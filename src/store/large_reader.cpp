@@ -40,7 +40,7 @@ size_t LargeReader::memory_bytes() const {
 size_t LargeReader::memory_bytes_expected(uint64_t value_bytes) {
   const size_t list_bytes = value_bytes / (64u << 10) * 8 + 32;  // a short string has more
   if (value_bytes + list_bytes + alignment <= piece_bytes_max) {
-    return piece_bytes_max + list_bytes;
+    return align_up(value_bytes + list_bytes + alignment) + list_bytes;  // one read, of any offset
   }
   return 2 * piece_bytes_max + align_up(list_bytes + alignment) + list_bytes;
 }

@@ -21,9 +21,6 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-// Every attack but one stays within 115 % of it: 5,000 clients that leave off in a long header
-// reached 139 to 165 MiB there, because what arrives while a connection waits for memory (up to a
-// few receive buffers each) is not reserved.
 constexpr uint64_t budget_bytes = 128u << 20;
 
 // What good clients do all the time: small and larger values, written and read back.
@@ -119,8 +116,6 @@ size_t count_closed(const std::vector<std::unique_ptr<HttpClient>>& clients) {
   return closed;
 }
 struct SlowClients {
-  uint64_t limit_percent = 115;
-
   size_t count = scaled(5000, 500);
   std::unique_ptr<NodeProcess> node;
   std::vector<std::unique_ptr<HttpClient>> slow;
@@ -161,7 +156,7 @@ struct SlowClients {
     const uint64_t most = node->resident_bytes_max();
     MESSAGE(count << " slow clients, at most " << (most >> 20) << " MiB resident, "
                   << node->metric("connections_let_go_total") << " let go early");
-    CHECK(most <= budget_bytes / 100 * limit_percent);
+    CHECK(most <= budget_bytes / 100 * 115);
     slow.clear();
     for (int i = 0; i < 1000 && node->metric("connections") > 2; ++i) usleep(10'000);
     CHECK(node->metric("connections") <= 2);
@@ -178,7 +173,6 @@ TEST_CASE_FIXTURE(SlowClients, "clients that send a header slowly") {
 }
 
 TEST_CASE_FIXTURE(SlowClients, "clients that leave off in a long header") {
-  limit_percent = 135;  // known, see ARCHITECTURE
   attack(
       [](size_t) {
         return "GET /v0/entity?id=slow HTTP/1.1\r\nHost: a\r\nX-Drip: " + std::string(50'000, 'x');
@@ -219,6 +213,16 @@ TEST_CASE_FIXTURE(SlowClients, "clients that ask for much and don't read") {
         return requests;
       },
       "", false);
+}
+
+// What they ask is larger than what they let in: it can be left in the kernel, not in memory.
+TEST_CASE_FIXTURE(SlowClients, "clients that ask very much at once and don't read") {
+  HttpClient writer(node->port());
+  CHECK(writer.put(entity("middle"), random_bytes(1, 60'000)).status == 201);
+  writer.close();
+  std::string requests;
+  while (requests.size() < 150'000) requests += get_request(entity("middle"));
+  attack([&](size_t) { return requests; }, "", false);
 }
 
 TEST_CASE("clients with nothing to say are let go") {

@@ -79,6 +79,17 @@ TEST_CASE("what a head in pieces may hold is bounded") {
   CHECK(parser.feed("GET / HTTP/1.1\r\nHost: a\r\n\r\n").event == Event::error);
 }
 
+TEST_CASE("a parser that is given up holds nothing, and takes nothing more") {
+  RequestParser parser;
+  CHECK(parser.feed("GET /" + std::string(50'000, 'x')).event == Event::need_more);
+  CHECK(parser.held_bytes() >= 50'000);
+  parser.discard();
+  CHECK(parser.held_bytes() == 0);
+  CHECK(parser.ended());
+  CHECK(parser.feed(" HTTP/1.1\r\nHost: a\r\n\r\n").event == Event::need_more);
+  CHECK(parser.held_bytes() == 0);
+}
+
 TEST_CASE("methods are told apart") {
   CHECK(method_of("GET") == Method::get);
   CHECK(method_of("HEAD") == Method::head);

@@ -137,6 +137,43 @@ TEST_CASE("bytes for a busy consumer are copied out at once; beyond the bound re
   stage.finish();
 }
 
+TEST_CASE("a paused consumer receives no more, and gets what was on its way when it comes back") {
+  Stage stage(4, 4096);
+  Reading reading;
+  reading.go.set();
+  stage.start(read_all(reading));
+  stage.tick(2);
+  stage.inside([&] { reading.go.reset(); });
+  stage.backend.receive(peer, "first");
+  stage.tick(2);                        // the consumer waits for `go` now
+  stage.backend.receive(peer, "late");  // completed before the cancel, seen after it
+  stage.inside([&] { reading.socket->pause_receive(); });
+  stage.tick(3);
+  CHECK(stage.backend.cancelled.size() == 1);
+  CHECK(stage.backend.find(OpCode::recv) == nullptr);
+  CHECK(reading.socket->spill_bytes() == 4);
+  stage.inside([&] { reading.socket->pause_receive(); });  // again: nothing to cancel
+  CHECK(stage.backend.cancelled.size() == 1);
+  stage.inside([&] { reading.go.set(); });
+  stage.tick(3);
+  CHECK(reading.bytes == "firstlate");
+  CHECK(stage.backend.find(OpCode::recv) != nullptr);
+
+  stage.inside([&] { reading.go.reset(); });
+  stage.backend.receive(peer, "read");
+  stage.tick(2);
+  stage.backend.receive(peer, "dropped");
+  stage.tick();
+  CHECK(reading.socket->spill_bytes() == 7);
+  stage.inside([&] { reading.socket->discard_received(); });
+  CHECK(reading.socket->receive_bytes_kept() <= 2 * Socket::spill_bytes_kept);
+  stage.inside([&] { reading.go.set(); });
+  stage.tick(2);
+  CHECK(reading.bytes == "firstlateread");
+  stage.backend.end_receive(peer, 0);
+  stage.finish();
+}
+
 TEST_CASE("a consumer that comes back before the cancel has completed is armed again afterwards") {
   Stage stage(4, 16'384);
   stage.backend.answer_cancels = false;
