@@ -42,7 +42,7 @@ std::string_view Memtable::Node::value() const {
 }
 
 const ValueBuffer& Memtable::Node::large_value() const {
-  GYRE_ASSERT(large() && !released());
+  GYRE_ASSERT(large());
   return large_slot(const_cast<Node*>(this))->buffer;
 }
 
@@ -56,8 +56,7 @@ Memtable::LargeValue*& Memtable::large_slot(Node* node) {
 }
 
 Memtable::Memtable(std::string_view expected_prefix) : expected_prefix_(expected_prefix) {
-  head_ = allocate_node(height_max, 0);
-  for (unsigned level = 0; level < height_max; ++level) head_->next(level) = nullptr;
+  head_ = allocate_node(1 + height_max, 0);
 }
 
 Memtable::~Memtable() {
@@ -68,12 +67,11 @@ Memtable::~Memtable() {
   }
 }
 
-Memtable::Node* Memtable::allocate_node(unsigned height, size_t payload_bytes) {
-  const size_t links = height * sizeof(Node*);
-  char* memory = arena_.allocate(links + sizeof(Node) + payload_bytes);
-  for (unsigned level = 0; level < height; ++level)
-    new (memory + level * sizeof(Node*)) Node*(nullptr);
-  return new (memory + links) Node;
+Memtable::Node* Memtable::allocate_node(unsigned slots, size_t payload_bytes) {
+  const size_t slots_bytes = slots * sizeof(Node*);
+  char* memory = arena_.allocate(slots_bytes + sizeof(Node) + payload_bytes);
+  for (unsigned slot = 0; slot < slots; ++slot) new (memory + slot * sizeof(Node*)) Node*(nullptr);
+  return new (memory + slots_bytes) Node;
 }
 
 // Each level holds a quarter of the nodes of the one below. Drawn from a fixed seed: the shape
@@ -95,7 +93,7 @@ uint64_t Memtable::rank_of(std::string_view key) const {
   return key < expected_prefix_ ? 0 : std::numeric_limits<uint64_t>::max();
 }
 
-std::string Memtable::common_prefix() const {
+std::string Memtable::rank_prefix() const {
   Iterator first(*this);
   Iterator last(*this);
   first.seek_to_first();
@@ -104,37 +102,27 @@ std::string Memtable::common_prefix() const {
   const std::string_view a = first.node().key();
   const std::string_view b = last.node().key();
   const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return std::string(a.begin(), differ.first);
+  const auto shared = static_cast<size_t>(differ.first - a.begin());
+  // Bytes that no key needs for its rank may still change in keys to come (counters do).
+  const size_t needed =
+      key_bytes_max_ > sizeof(Node::rank_) ? key_bytes_max_ - sizeof(Node::rank_) : 0;
+  return std::string(a.substr(0, std::min(shared, needed)));
+}
+
+// Ranks of keys that all begin alike tell nothing: takes what the keys so far share for what the
+// next ones will. Any prefix keeps the order, so ranks may be computed anew at any time.
+void Memtable::learn_prefix() {
+  std::string prefix = rank_prefix();
+  if (prefix == expected_prefix_) return;
+  expected_prefix_ = std::move(prefix);
+  for (Node* node = head_->next(0); node != nullptr; node = node->next(0)) {
+    node->rank_ = rank_of(node->key());
+  }
 }
 
 // Searches are bound by cache misses: while a node's key is compared, the node to descend to if it
 // lies behind is on its way (a fifth off a search among 200,000 entries).
-const Memtable::Node* Memtable::find(std::string_view key, uint64_t seq) const {
-  const uint64_t rank = rank_of(key);
-  const Node* node = head_;
-  const Node* known_after = nullptr;
-  for (unsigned level = height_; level-- > 0;) {
-    for (;;) {
-      const Node* next = node->next(level);
-      if (next == known_after) break;
-      if (level > 0) __builtin_prefetch(node->next(level - 1));
-      if (next->rank_ == rank) {
-        const int order = compare_keys(next->bytes(), next->key_bytes_, key.data(), key.size());
-        if (order > 0 || (order == 0 && next->seq_ <= seq)) {
-          known_after = next;
-          break;
-        }
-      } else if (next->rank_ > rank) {
-        known_after = next;
-        break;
-      }
-      node = next;
-    }
-  }
-  return known_after;
-}
-
-Memtable::Node* Memtable::find_with_path(std::string_view key, Node** path) {
+Memtable::Node* Memtable::search(std::string_view key, Node** path) const {
   const uint64_t rank = rank_of(key);
   Node* node = head_;
   Node* known_after = nullptr;
@@ -151,7 +139,7 @@ Memtable::Node* Memtable::find_with_path(std::string_view key, Node** path) {
       }
       node = next;
     }
-    path[level] = node;
+    if (path != nullptr) path[level] = node;
   }
   return known_after;
 }
@@ -172,42 +160,65 @@ void Memtable::account(const Node& node) {
   }
 }
 
+Memtable::Node* Memtable::add_key(Node** path, std::string_view key, size_t payload_bytes) {
+  const unsigned height = random_height();
+  while (height_ < height) path[height_++] = head_;
+  Node* node = allocate_node(1 + height, payload_bytes);
+  node->flags_ = Node::flag_first;
+  node->rank_ = rank_of(key);
+  node->newest() = node;
+  for (unsigned level = 0; level < height; ++level) {
+    node->next(level) = path[level]->next(level);
+    path[level]->next(level) = node;
+  }
+  ++keys_;
+  key_bytes_max_ = std::max(key_bytes_max_, key.size());
+  return node;
+}
+
+// The newest entry of a key is marked if any before it has a greater version; that one is itself
+// unmarked, so the first unmarked entry of the key has the greatest version so far.
+Memtable::Node* Memtable::add_version(Node& newest, Version version, size_t payload_bytes) {
+  Node* first = newest.first();
+  Node* node = allocate_node(2, payload_bytes);
+  node->flags_ = 0;
+  node->rank_ = first->rank_;
+  node->slot(0) = &newest;
+  node->slot(1) = first;
+  first->newest() = node;
+  const Node* greatest = winner(&newest, seq_newest);
+  if (greatest->version_ > version) {
+    node->flags_ |= Node::flag_superseded;
+    ++superseded_;
+  }
+  return node;
+}
+
 Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
                                  std::string_view key, size_t inline_value_bytes) {
   GYRE_ASSERT(count_ == 0 || seq > seq_last_);
   GYRE_ASSERT(key.size() <= limits::key_bytes_max);
+  const size_t payload_bytes = key.size() + inline_value_bytes;
+  const auto is_key = [key](const Node& other) { return other.key() == key; };
+  const auto place = index_.place_for(hash64(key), is_key);
+  Node* newest = place.node;
   Node* path[height_max];
-  Node* after = find_with_path(key, path);
-
-  const unsigned height = random_height();
-  while (height_ < height) path[height_++] = head_;
-  Node* node = allocate_node(height, key.size() + inline_value_bytes);
-  node->rank_ = rank_of(key);
+  if (newest == nullptr) {
+    Node* at = search(key, path);
+    if (!place.known && at != nullptr && at->key() == key) newest = at->newest();
+  }
+  Node* node = newest != nullptr ? add_version(*newest, version, payload_bytes)
+                                 : add_key(path, key, payload_bytes);
+  index_.put(place, node);
   node->seq_ = seq;
   node->version_ = version;
   node->expire_at_ms_ = expire_at_ms;
   node->key_bytes_ = static_cast<uint32_t>(key.size());
   node->value_bytes_ = 0;
   node->kind_ = kind;
-  node->flags_ = 0;
   std::memcpy(node->bytes(), key.data(), key.size());
-
-  // The newest entry of a key is marked if any before it has a greater version; that one is itself
-  // unmarked, so the first unmarked entry of the key has the greatest version so far.
-  for (const Node* older = after; older != nullptr && older->key() == key; older = older->next(0)) {
-    if (older->flags_ & Node::flag_superseded) continue;
-    if (older->version_ > version) {
-      node->flags_ |= Node::flag_superseded;
-      ++superseded_;
-    }
-    break;
-  }
-  for (unsigned level = 0; level < height; ++level) {
-    node->next(level) = path[level]->next(level);
-    path[level]->next(level) = node;
-  }
-  index_.put(hash64(key), node, [key](const Node& other) { return other.key() == key; });
   account(*node);
+  if (newest == nullptr && (keys_ == 64 || keys_ == 1024 || keys_ == 8192)) learn_prefix();
   return node;
 }
 
@@ -250,7 +261,15 @@ const Memtable::Node* Memtable::add(uint64_t seq, Kind kind, Version version, ui
 }
 
 // The first unmarked entry has the greatest version of all entries with a lower seq. A marked one
-// before it may be visible alone or together with it, and does not win.
+// before it may be visible alone or together with it, and does not win. The first of a key is never
+// marked.
+const Memtable::Node* Memtable::winner(const Node* newest, uint64_t visible_seq) {
+  const Node* node = newest;
+  while (node != nullptr && node->seq_ > visible_seq) node = node->older();
+  while (node != nullptr && (node->flags_ & Node::flag_superseded) != 0) node = node->older();
+  return node;
+}
+
 const Memtable::Node* Memtable::get(std::string_view key, uint64_t hash,
                                     uint64_t visible_seq) const {
   const Node* node = nullptr;
@@ -259,28 +278,17 @@ const Memtable::Node* Memtable::get(std::string_view key, uint64_t hash,
     case MemtableIndex<Node>::Answer::absent:
       return nullptr;
     case MemtableIndex<Node>::Answer::found:
-      if (node->seq_ <= visible_seq) break;
-      [[fallthrough]];  // the newest is not visible yet: the list knows the one before
+      break;
     case MemtableIndex<Node>::Answer::unknown:
-      node = find(key, visible_seq);
+      node = search(key, nullptr);
       if (node == nullptr || node->key() != key) return nullptr;
+      node = node->newest();
   }
-  while (node->flags_ & Node::flag_superseded) node = node->next(0);
-  return node;
-}
-
-size_t Memtable::release_value(const Node* node) {
-  GYRE_ASSERT(node->large() && !node->released());
-  auto* mutable_node = const_cast<Node*>(node);
-  LargeValue* large = large_slot(mutable_node);
-  mutable_node->flags_ |= Node::flag_released;
-  large->buffer.clear();
-  large_bytes_ -= large->charged_bytes;
-  return large->charged_bytes;
+  return winner(node, visible_seq);
 }
 
 size_t Memtable::entry_bytes_max(size_t key_bytes, size_t value_bytes) {
-  const size_t node = height_max * sizeof(Node*) + sizeof(Node) + align_up(key_bytes) + 16;
+  const size_t node = (1 + height_max) * sizeof(Node*) + sizeof(Node) + align_up(key_bytes) + 16;
   if (value_bytes < large_value_bytes_min) return node + align_up(value_bytes);
   const size_t pieces = value_bytes / ValueBuffer::contiguous_bytes_max + 1;
   return node + sizeof(LargeValue) + value_bytes + pieces * ValueBuffer::piece_overhead_bytes;
@@ -294,23 +302,19 @@ void Memtable::Iterator::seek_to_last() {
   node_ = node == table_->head_ ? nullptr : node;
 }
 
-// There are no links back: descends again to the last node before the current one.
+// There are no links back: looks again, for the entry of the key that came after this one, or for
+// the key before.
 void Memtable::Iterator::prev() {
   const Node* target = node_;
-  const std::string_view key = target->key();
-  const Node* node = table_->head_;
-  for (unsigned level = table_->height_; level-- > 0;) {
-    for (;;) {
-      const Node* next = node->next(level);
-      if (next == nullptr || next == target || next->rank_ > target->rank_) break;
-      if (next->rank_ == target->rank_) {
-        const int order = compare_keys(next->bytes(), next->key_bytes_, key.data(), key.size());
-        if (order > 0 || (order == 0 && next->seq_ <= target->seq_)) break;
-      }
-      node = next;
-    }
+  const Node* first = target->first();
+  if (first->newest() != target) {
+    node_ = first->newest();
+    while (node_->older() != target) node_ = node_->older();
+    return;
   }
-  node_ = node == table_->head_ ? nullptr : node;
+  Node* path[height_max];
+  table_->search(target->key(), path);
+  node_ = path[0] == table_->head_ ? nullptr : path[0];
 }
 
 }  // namespace gyre

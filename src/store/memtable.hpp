@@ -1,4 +1,5 @@
-// The newest writes of a shard, sorted: a skip list in an arena.
+// The newest writes of a shard, sorted: a skip list of keys in an arena, and with each key the
+// chain of its entries.
 //
 // Order: key ascending, then seq descending, so that the newest entry of a key comes first. `seq`
 // is the shard's own count of writes and serves snapshots; which write wins is decided by Version.
@@ -6,15 +7,23 @@
 // node is then marked `superseded`, and get() looks past marked nodes only. So the common read
 // stops at the first hit and the rare one is still right, for every snapshot.
 //
+// The first entry of a key stands in the list for all of them; later ones hang before it, newest
+// first. So a write of a key that is here already searches nothing: the index knows the newest
+// entry, and that one its first.
+//
+//   list      first("a") ──────────> first("b") ──────────> first("c")
+//   chains    newest ─> ... ─> first("a")      (newest first; the first entry ends its chain)
+//
 // A node, 8-byte aligned, found by the address of its middle:
 //
-//   next[height-1] ... next[1] next[0] | rank seq version ... | key bytes | value bytes
-//                                      ^ Node*
+//   first of its key   next[height-1] ... next[0] newest | rank seq version ... | key | value
+//   later ones                              first older  | rank seq version ... | key | value
+//                                                        ^ Node*
 //
 // The rank is 8 bytes of the key (big-endian, zero-padded), taken behind a prefix that most keys
-// are expected to share. It lies in one cache line with the lowest link; most comparisons touch
-// nothing else. A value of large_value_bytes_min or more is not copied into
-// the node but kept as the ValueBuffer it came in, which a flush gives back one by one.
+// share; what they share is learnt from the first ones, or from the memtable before. It lies in one
+// cache line with the lowest link; most comparisons touch nothing else. A value of
+// large_value_bytes_min or more is not copied into the node but kept as the ValueBuffer it came in.
 //
 // Invariants: one writer, no other threads; seq strictly increases from add to add; nodes never
 // move, change order or die before the memtable, so iterators survive suspension and inserts. Get
@@ -51,15 +60,12 @@ class Memtable {
     uint64_t expire_at_ms() const { return expire_at_ms_; }
     size_t value_bytes() const { return value_bytes_; }
 
-    // Large: the value is a ValueBuffer. Released: it was given back, and is to be read from the
-    // table that the flush has installed meanwhile, where the same version lies.
+    // Whether the value is a ValueBuffer.
     bool large() const { return (flags_ & flag_large) != 0; }
-    bool released() const { return (flags_ & flag_released) != 0; }
 
     // The value of a node that is not large.
     std::string_view value() const;
-    // The value of a node that is large and not released. To keep it beyond the next suspension,
-    // share() it.
+    // The value of a node that is large. To keep it beyond the next suspension, share() it.
     const ValueBuffer& large_value() const;
 
     // Everything but a large value's bytes.
@@ -69,14 +75,25 @@ class Memtable {
     friend class Memtable;
     static constexpr uint8_t flag_superseded = 1;
     static constexpr uint8_t flag_large = 2;
-    static constexpr uint8_t flag_released = 4;
+    static constexpr uint8_t flag_first = 4;  // of its key: stands in the list
 
-    Node*& next(unsigned level) {
-      return *(reinterpret_cast<Node**>(this) - 1 - static_cast<ptrdiff_t>(level));
+    Node*& slot(unsigned index) {
+      return *(reinterpret_cast<Node**>(this) - 1 - static_cast<ptrdiff_t>(index));
     }
-    Node* next(unsigned level) const {
-      return *(reinterpret_cast<Node* const*>(this) - 1 - static_cast<ptrdiff_t>(level));
+    Node* slot(unsigned index) const {
+      return *(reinterpret_cast<Node* const*>(this) - 1 - static_cast<ptrdiff_t>(index));
     }
+    bool is_first() const { return (flags_ & flag_first) != 0; }
+    // Of the first entry of a key.
+    Node*& newest() { return slot(0); }
+    Node* newest() const { return slot(0); }
+    Node*& next(unsigned level) { return slot(1 + level); }
+    Node* next(unsigned level) const { return slot(1 + level); }
+    // Of any entry; the one before it of the same key, if there is one.
+    const Node* older() const { return is_first() ? nullptr : slot(0); }
+    const Node* first() const { return is_first() ? this : slot(1); }
+    Node* first() { return is_first() ? this : slot(1); }
+
     const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
     char* bytes() { return reinterpret_cast<char*>(this + 1); }
 
@@ -98,18 +115,26 @@ class Memtable {
     bool valid() const { return node_ != nullptr; }
     const Node& node() const { return *node_; }
     // To the first entry, the last, the newest of the first key at or after `key`.
-    void seek_to_first() { node_ = table_->head_->next(0); }
+    void seek_to_first() { node_ = newest_of(table_->head_->next(0)); }
     void seek_to_last();
-    void seek(std::string_view key) { node_ = table_->find(key, seq_newest); }
-    void next() { node_ = node_->next(0); }
+    void seek(std::string_view key) { node_ = newest_of(table_->search(key, nullptr)); }
+    void next() { node_ = node_->is_first() ? newest_of(node_->next(0)) : node_->older(); }
+    // To the newest entry of the next key.
+    void next_key() { node_ = newest_of(node_->first()->next(0)); }
+    // The entry of the present key that a reader at `visible_seq` sees, as get() does. Only from
+    // the newest entry of the key.
+    const Node* winner(uint64_t visible_seq) const { return Memtable::winner(node_, visible_seq); }
     void prev();
 
    private:
+    static const Node* newest_of(const Node* first) {
+      return first == nullptr ? nullptr : first->newest();
+    }
     const Memtable* table_;
     const Node* node_ = nullptr;
   };
 
-  // `expected_prefix`: what most keys will begin with, usually the common_prefix() of the memtable
+  // `expected_prefix`: what most keys will begin with, usually the rank_prefix() of the memtable
   // before. Any keys may come; those with the prefix are found faster.
   explicit Memtable(std::string_view expected_prefix = {});
   ~Memtable();
@@ -130,10 +155,6 @@ class Memtable {
   // The same with hash64(key) at hand.
   const Node* get(std::string_view key, uint64_t hash, uint64_t visible_seq) const;
 
-  // Gives a large value's memory back, after its table was installed; returns how many bytes. From
-  // then on get() finds the node released(). Other handles to the value stay good.
-  size_t release_value(const Node* node);
-
   // What to reserve before an add: the most that used_bytes() then grows by, for a large value
   // whose size was expected. allocated_bytes() runs ahead by less than one chunk of the arena.
   static size_t entry_bytes_max(size_t key_bytes, size_t value_bytes);
@@ -146,8 +167,9 @@ class Memtable {
   size_t used_bytes() const { return arena_.used_bytes() + large_bytes_; }
 
   bool empty() const { return count_ == 0; }
-  // Of all keys.
-  std::string common_prefix() const;
+  // The prefix that tells the present keys apart best by rank: one that they share, and short
+  // enough for the eight bytes behind it to reach the end of most.
+  std::string rank_prefix() const;
   size_t count() const { return count_; }
   size_t tombstones() const { return tombstones_; }
   uint64_t seq_first() const { return seq_first_; }
@@ -160,10 +182,6 @@ class Memtable {
   // Whether for every key the newer seq has the newer version.
   bool seq_order_is_version_order() const { return superseded_ == 0; }
 
-  // Log bytes that become free when this memtable is flushed, padding included.
-  void add_log_bytes(size_t size_bytes) { log_bytes_ += size_bytes; }
-  size_t log_bytes() const { return log_bytes_; }
-
  private:
   struct LargeValue {
     ValueBuffer buffer;
@@ -172,11 +190,14 @@ class Memtable {
   };
 
   uint64_t rank_of(std::string_view key) const;
-  // The first node at or after (key, seq).
-  const Node* find(std::string_view key, uint64_t seq) const;
-  // The first node at or after `key`, and for each level the last node before it.
-  Node* find_with_path(std::string_view key, Node** path);
-  Node* allocate_node(unsigned height, size_t payload_bytes);
+  // The first entry of the first key at or after `key`; with `path`, for each level the last node
+  // before it.
+  Node* search(std::string_view key, Node** path) const;
+  static const Node* winner(const Node* newest, uint64_t visible_seq);
+  Node* add_key(Node** path, std::string_view key, size_t payload_bytes);
+  Node* add_version(Node& newest, Version version, size_t payload_bytes);
+  void learn_prefix();
+  Node* allocate_node(unsigned slots, size_t payload_bytes);
   Node* insert(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
                std::string_view key, size_t inline_value_bytes);
   void account(const Node& node);
@@ -192,7 +213,8 @@ class Memtable {
   uint64_t random_state_ = 0x9e3779b97f4a7c15;
 
   size_t large_bytes_ = 0;
-  size_t log_bytes_ = 0;
+  size_t key_bytes_max_ = 0;
+  size_t keys_ = 0;
   size_t count_ = 0;
   size_t tombstones_ = 0;
   size_t superseded_ = 0;

@@ -39,27 +39,47 @@ class MemtableIndex {
     }
   }
 
-  // Makes `node` the newest of its key.
+  // Where a key's newest entry is noted, or will be: valid until the next put of any key.
+  struct Place {
+    uint64_t* slot = nullptr;  // nullptr: the subtable is full
+    Node* node = nullptr;      // the newest so far, if the index knows one
+    bool known = false;        // that there is no other than `node`
+    uint64_t tag = 0;
+    uint8_t subtable = 0;
+  };
+
   template <class IsKey>
-  void put(uint64_t hash, const Node* node, IsKey&& is_key) {
-    Subtable& table = subtables_[hash >> 56];
-    if (table.full) return;
+  Place place_for(uint64_t hash, IsKey&& is_key) {
+    Place place{.tag = tag_of(hash), .subtable = static_cast<uint8_t>(hash >> 56)};
+    Subtable& table = subtables_[place.subtable];
+    if (table.full) return place;
+    place.known = true;
+    if (table.slots != nullptr) {
+      for (uint64_t at = place.tag & table.mask;; at = (at + 1) & table.mask) {
+        place.slot = &table.slots[at];
+        if (*place.slot == 0) break;
+        if ((*place.slot >> address_bits) != place.tag) continue;
+        Node* node = const_cast<Node*>(node_of(*place.slot));
+        if (!is_key(*node)) continue;
+        place.node = node;
+        return place;
+      }
+    }
     if (table.slots == nullptr || (table.count + 1) * 4 > (table.mask + 1) * 3) {
-      if (!grow(table)) return;
-    }
-    const uint64_t tag = tag_of(hash);
-    for (uint64_t at = tag & table.mask;; at = (at + 1) & table.mask) {
-      uint64_t& slot = table.slots[at];
-      if (slot == 0) {
-        ++table.count;
-        slot = slot_of(tag, node);
-        return;
-      }
-      if ((slot >> address_bits) == tag && is_key(*node_of(slot))) {
-        slot = slot_of(tag, node);
-        return;
+      if (grow(table)) {
+        place.slot = &first_free(table.slots.get(), table.mask, place.tag);
+      } else {
+        place.slot = nullptr;
       }
     }
+    return place;
+  }
+
+  // Makes `node` the newest of the key that `place` is for.
+  void put(const Place& place, const Node* node) {
+    if (place.slot == nullptr) return;
+    if (*place.slot == 0) ++subtables_[place.subtable].count;
+    *place.slot = slot_of(place.tag, node);
   }
 
   size_t allocated_bytes() const { return allocated_bytes_; }
@@ -86,6 +106,12 @@ class MemtableIndex {
     return tag << address_bits | address;
   }
 
+  static uint64_t& first_free(uint64_t* slots, uint64_t mask, uint64_t tag) {
+    uint64_t at = tag & mask;
+    while (slots[at] != 0) at = (at + 1) & mask;
+    return slots[at];
+  }
+
   bool grow(Subtable& table) {
     const uint64_t size = table.slots == nullptr ? slots_min : 2 * (table.mask + 1);
     if (size > slots_max) {
@@ -96,9 +122,7 @@ class MemtableIndex {
     for (uint64_t old = 0; table.slots != nullptr && old <= table.mask; ++old) {
       const uint64_t slot = table.slots[old];
       if (slot == 0) continue;
-      uint64_t at = (slot >> address_bits) & (size - 1);
-      while (slots[at] != 0) at = (at + 1) & (size - 1);
-      slots[at] = slot;
+      first_free(slots.get(), size - 1, slot >> address_bits) = slot;
     }
     if (table.slots != nullptr) allocated_bytes_ -= (table.mask + 1) * sizeof(uint64_t);
     allocated_bytes_ += size * sizeof(uint64_t);

@@ -186,7 +186,7 @@ void Shard::rotate_if_full() {
 void Shard::rotate() {
   if (active_->table.empty()) return;
   immutable_.push_back(std::move(active_));
-  active_ = std::make_shared<Mem>(context_.write_memory, immutable_.back()->table.common_prefix());
+  active_ = std::make_shared<Mem>(context_.write_memory, immutable_.back()->table.rank_prefix());
   active_->log_start = log_->position_floor();
   flush_wanted_.set();
   update_urgency();

@@ -6,22 +6,14 @@
 namespace gyre {
 
 // From the newest node of a key to the winner that a reader at visible_seq_ sees; keys of which it
-// sees nothing are passed over. The iterator is left on the first node of the next key.
+// sees nothing are passed over. The iterator is left on the newest node of the next key.
 void SourceCursor::settle_on_key() {
   node_ = nullptr;
-  while (nodes_->valid()) {
-    const std::string_view key = nodes_->node().key();
-    const Memtable::Node* best = nullptr;
-    for (; nodes_->valid() && nodes_->node().key() == key; nodes_->next()) {
-      const Memtable::Node& node = nodes_->node();
-      if (node.seq() > visible_seq_) continue;
-      if (best == nullptr || node.version() > best->version()) best = &node;
-    }
-    if (best == nullptr) continue;
-    node_ = best;
-    entry_ = best->entry();
-    return;
+  while (nodes_->valid() && node_ == nullptr) {
+    node_ = nodes_->winner(visible_seq_);
+    nodes_->next_key();
   }
+  if (node_ != nullptr) entry_ = node_->entry();
 }
 
 Task<Result<void>> SourceCursor::seek(std::string key) {

@@ -208,9 +208,6 @@ TEST_CASE("counters describe the content") {
   CHECK(table.version_min() == version(50));
   CHECK(table.version_max() == version(70));
   CHECK(table.expire_at_ms_min() == 800);
-  table.add_log_bytes(4096);
-  table.add_log_bytes(8192);
-  CHECK(table.log_bytes() == 12288);
 }
 
 TEST_CASE("keys and values of every size come back, at most the announced memory is used") {
@@ -252,28 +249,6 @@ TEST_CASE("a large value is kept as it came, a small one is copied") {
   });
   CHECK(kept == data);
   CHECK(node->entry().key == "l");
-}
-
-TEST_CASE("a flush gives large values back one by one; a reader keeps its own") {
-  Memtable table;
-  table.add(1, Kind::value, version(1), 0, "small", "s");
-  const size_t without = table.allocated_bytes();
-  const std::string bytes(200'000, 'v');
-  const Memtable::Node* a = table.add(2, Kind::value, version(2), 0, "a", bytes);
-  const Memtable::Node* b = table.add(3, Kind::value, version(3), 0, "b", bytes);
-  CHECK(table.allocated_bytes() > without + 2 * bytes.size());
-
-  const ValueBuffer reader = a->large_value().share();
-  const size_t before = table.allocated_bytes();
-  const size_t given_back = table.release_value(a);
-  CHECK(given_back >= bytes.size());
-  CHECK(table.allocated_bytes() == before - given_back);
-  CHECK(table.get("a", 3)->released());
-  CHECK_FALSE(table.get("b", 3)->released());
-  CHECK(reader.to_string() == bytes);
-  table.release_value(b);
-  CHECK(table.allocated_bytes() < without + 1024);  // what is left: places in the index
-  CHECK(table.get("small", 3)->value() == "s");
 }
 
 TEST_CASE("an expected prefix changes nothing but the speed, whatever keys come") {
@@ -324,15 +299,95 @@ TEST_CASE("an expected prefix changes nothing but the speed, whatever keys come"
   }
 }
 
-TEST_CASE("the common prefix is that of all keys") {
+TEST_CASE("the prefix for ranks is one that all keys share, and leaves eight bytes to tell apart") {
   Memtable table;
-  CHECK(table.common_prefix().empty());
-  table.add(1, Kind::value, Version{1, 1}, 0, "user:10", "");
-  CHECK(table.common_prefix() == "user:10");
-  table.add(2, Kind::value, Version{2, 1}, 0, "user:29", "");
-  CHECK(table.common_prefix() == "user:");
-  table.add(3, Kind::value, Version{3, 1}, 0, "zebra", "");
-  CHECK(table.common_prefix().empty());
+  CHECK(table.rank_prefix().empty());
+  table.add(1, Kind::value, Version{1, 1}, 0, "user:00010", "");
+  CHECK(table.rank_prefix() == "us");
+  table.add(2, Kind::value, Version{2, 1}, 0, "user:0002900000", "");
+  CHECK(table.rank_prefix() == "user:00");
+  table.add(3, Kind::value, Version{3, 1}, 0, "usual:000290000", "");
+  CHECK(table.rank_prefix() == "us");
+  table.add(4, Kind::value, Version{4, 1}, 0, "zebra", "");
+  CHECK(table.rank_prefix().empty());
+}
+
+TEST_CASE("what the keys share is learnt on the way, and keeps order and reads as they are") {
+  Memtable table;
+  std::map<std::string, uint64_t> model;
+  Random random;
+  uint64_t seq = 0;
+  const auto add = [&](const std::string& key) {
+    ++seq;
+    table.add(seq, Kind::value, version(seq), 0, key, "");
+    model[key] = seq;
+  };
+  for (int i = 0; i < 100; ++i) add("tenant/0001/" + std::to_string(random.below(1'000'000)));
+  // Keys without the prefix, before and behind the others, and some more learning.
+  for (int i = 0; i < 9000; ++i) {
+    add((i % 7 == 0    ? "tenant/0000/"
+         : i % 11 == 0 ? "z"
+                       : "tenant/0001/") +
+        std::to_string(random.below(1'000'000)));
+  }
+  Memtable::Iterator it(table);
+  it.seek_to_first();
+  for (const auto& [key, newest] : model) {
+    REQUIRE(it.valid());
+    REQUIRE(it.node().key() == key);
+    REQUIRE(table.get(key, Memtable::seq_newest)->seq() == newest);
+    it.next_key();
+  }
+  CHECK_FALSE(it.valid());
+}
+
+TEST_CASE("from key to key, an iterator sees what a read at the same seq sees") {
+  Random random;
+  Memtable table;
+  Model model;
+  for (uint64_t seq = 1; seq <= 3000; ++seq) {
+    const std::string key = awkward_key(random);
+    const Version at = version(random.below(3) == 0 ? random.below(3000) : seq);
+    table.add(seq, Kind::value, at, 0, key, "");
+    model.emplace(std::pair(key, ~seq), Written{at, Kind::value, ""});
+  }
+  for (const uint64_t visible : {0u, 1u, 100u, 1500u, 3000u}) {
+    Memtable::Iterator it(table);
+    auto at = model.begin();
+    for (it.seek_to_first(); it.valid(); it.next_key()) {
+      REQUIRE(it.node().key() == at->first.first);
+      const Written* expected = model_get(model, at->first.first, visible);
+      const Memtable::Node* found = it.winner(visible);
+      REQUIRE((found == nullptr) == (expected == nullptr));
+      if (found != nullptr) CHECK(found->version() == expected->version);
+      at = model.upper_bound({at->first.first, UINT64_MAX});
+    }
+    CHECK(at == model.end());
+  }
+}
+
+TEST_CASE("an iterator within a key's entries goes on to the older ones and the next key") {
+  Memtable table;
+  table.add(1, Kind::value, version(1), 0, "k", "one");
+  table.add(2, Kind::value, version(2), 0, "k", "two");
+  table.add(3, Kind::value, version(3), 0, "l", "");
+  Memtable::Iterator it(table);
+  it.seek("k");
+  CHECK(it.node().value() == "two");
+  table.add(4, Kind::value, version(4), 0, "k", "three");  // behind the iterator
+  table.add(5, Kind::value, version(5), 0, "kk", "");      // ahead of it
+  it.next();
+  CHECK(it.node().value() == "one");
+  it.next();
+  CHECK(it.node().key() == "kk");
+  it.prev();
+  CHECK(it.node().value() == "one");
+  it.prev();
+  CHECK(it.node().value() == "two");
+  it.prev();
+  CHECK(it.node().value() == "three");
+  it.prev();
+  CHECK_FALSE(it.valid());
 }
 
 TEST_CASE("reads through the index and through the list agree, over many keys and versions") {
@@ -373,7 +428,10 @@ TEST_CASE("an index that is full leaves the reading to the list") {
   std::vector<std::unique_ptr<Item>> items;
   const auto put = [&](uint64_t hash) {
     items.push_back(std::make_unique<Item>(Item{hash}));
-    index.put(hash, items.back().get(), [hash](const Item& item) { return item.key == hash; });
+    const auto is_key = [hash](const Item& item) { return item.key == hash; };
+    const auto place = index.place_for(hash, is_key);
+    CHECK(place.node == nullptr);
+    index.put(place, items.back().get());
   };
   // All in one subtable, which holds 3/4 of 65536 at most.
   for (uint64_t i = 0; i < 49152; ++i) put(i << 32 | i);
@@ -384,6 +442,9 @@ TEST_CASE("an index that is full leaves the reading to the list") {
   CHECK(find(uint64_t{7} << 32 | 7) == MemtableIndex<Item>::Answer::found);
   CHECK(found->key == (uint64_t{7} << 32 | 7));
   CHECK(find(uint64_t{7} << 32 | 8) == MemtableIndex<Item>::Answer::absent);
+  const auto again = index.place_for(
+      uint64_t{7} << 32 | 7, [](const Item& item) { return item.key == (uint64_t{7} << 32 | 7); });
+  CHECK(again.node == found);
   put(uint64_t{49152} << 32 | 49152);
   CHECK(find(uint64_t{7} << 32 | 7) == MemtableIndex<Item>::Answer::unknown);
   CHECK(find(uint64_t{1} << 56) == MemtableIndex<Item>::Answer::absent);
