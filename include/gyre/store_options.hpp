@@ -7,9 +7,11 @@ namespace gyre {
 
 // When a write is acknowledged.
 enum class Durability : uint8_t {
-  group,     // when its log frame is on the disk; frames gather what is queued (the default)
-  interval,  // at once; the log is synced every interval: a crash loses at most that much
-  none,      // at once; the kernel writes when it likes
+  group,  // when its log frame is on the disk; frames gather what is queued (the default)
+  // At once. The log goes to the kernel within milliseconds and is synced every interval: a power
+  // cut loses at most that much, a killed process the milliseconds.
+  interval,
+  none,  // as interval, but never synced: the kernel writes when it likes
 };
 
 }  // namespace gyre

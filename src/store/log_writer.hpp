@@ -8,13 +8,17 @@
 //   append ──> open frame ──seal──> in flight ──written──> committed(seq)
 //      └─ no room: queue ──────────────┘ (refilled from the queue when the next frame opens)
 //
+// With durability interval or none nobody waits for the disk either: a record is committed as soon
+// as it is encoded, and a frame is written when it is worth a write or a moment old, because one
+// costs as much CPU as several requests. So a killed process may lose that moment, too.
+//
 // Records that fit no frame go in by fragments, using what the small ones leave of each frame.
 //
 // Invariants
 //   - one frame in flight; frames are written in order, at positions without a gap
 //   - a record takes its seq when its last byte is encoded; `logged` is called then, in seq order;
-//     `committed` is called in seq order when its frame is durable (group), or handed to the
-//     kernel (interval, none)
+//     `committed` is called in seq order when its frame is durable (group), or at once after
+//     `logged` (interval, none)
 //   - the promise in a frame never exceeds what is known to be durable
 //   - the first error ends the log: every write from then on fails, nothing is retried, because
 //     after a failed sync the kernel may have dropped what it could not write
@@ -131,8 +135,8 @@ class LogWriter {
   Task<Result<void>> close();
 
   // Encodes the write if the open frame has room; the caller's bytes are then no longer needed,
-  // and logged() was called. Otherwise answers false: make the bytes live until `logged`, then
-  // call enqueue.
+  // and logged() was called, with interval and none completed() too. Otherwise answers false: make
+  // the bytes live until `logged`, then call enqueue.
   bool try_append(LogWrite& write);
   void enqueue(LogWrite& write);
 
@@ -169,6 +173,10 @@ class LogWriter {
     explicit IdleTimer(LogWriter& of);
     LogWriter& writer;
   };
+  struct GatherTimer : Timer {
+    explicit GatherTimer(LogWriter& of);
+    LogWriter& writer;
+  };
 
   static void on_written(Op& op, Completion completion) noexcept;
   static void run_written(Runnable& self) noexcept;
@@ -177,6 +185,7 @@ class LogWriter {
   void fill_frame();
   void record_ended(LogWrite& write);
   void commit() noexcept;
+  bool gathers_on() noexcept;
   void submit_frame(size_t size_bytes) noexcept;
   void finish_in_flight() noexcept;
   void give_up(Error error) noexcept;
@@ -234,9 +243,11 @@ class LogWriter {
   bool closing_ = false;
   bool failed_ = false;
   bool promise_wanted_ = false;
+  bool gathered_ = false;  // the open frame is not to wait for more
   CommitHook hook_{*this};
   Written written_{*this};
   IdleTimer idle_timer_{*this};
+  GatherTimer gather_timer_{*this};
   Event idle_;
 };
 

@@ -190,6 +190,56 @@ TEST_CASE("an idle log promises its last record, once") {
   rig.live(idle(rig.disk()));
 }
 
+Task<void> gather(sim::Disk& disk, Durability durability) {
+  Notes notes(disk);
+  LogWriterOptions options = log_options();
+  options.durability = durability;
+  options.sync_interval = seconds(100);
+  LogWriter log(options, notes);
+  CO_OK(co_await open_log(log));
+  const auto written = [&](const std::string& bytes) {
+    return disk.content("log/000001.log").find(bytes) != std::string::npos;
+  };
+  // One by one, each in a tick of its own: answered at once, and together in few frames.
+  std::vector<NotedWrite> writes(100);
+  for (size_t i = 0; i < writes.size(); ++i) {
+    submit(log, writes[i], fmt::format("key{}", i), noise(i, 50));
+    CHECK(writes[i].completed);
+    CHECK(notes.committed_seq == writes[i].seq);
+    co_await sleep_for(microseconds(50));
+  }
+  CHECK(log.stats().frames >= 2);
+  CHECK(log.stats().frames <= 8);
+  // Nothing more comes: the rest goes out all the same.
+  co_await sleep_for(milliseconds(10));
+  for (const NotedWrite& write : writes) CHECK(written(write.value));
+  // Enough for a write, or more than a frame holds, waits for nothing.
+  const uint64_t frames = log.stats().frames;
+  NotedWrite full[2];
+  for (unsigned i = 0; i < 2; ++i) submit(log, full[i], "full", noise(i, 40'000));
+  NotedWrite large;
+  submit(log, large, "large", noise(7, 2'500'000));
+  CHECK(!large.completed);
+  co_await sleep_for(microseconds(10));
+  CHECK(log.stats().frames == frames + 1);
+  co_await sleep_for(milliseconds(50));
+  CHECK(large.completed);
+  CHECK(large.status == Errc::ok);
+  // What is gathered at the end is written before the close.
+  NotedWrite last;
+  submit(log, last, "last", noise(8, 50));
+  CO_OK(co_await log.close());
+  CHECK(notes.is_durable(last.value));
+  CHECK(notes.completions == writes.size() + 4);
+}
+
+TEST_CASE("where nobody waits for the disk, writes are answered at once and frames gather") {
+  for (const Durability durability : {Durability::interval, Durability::none}) {
+    ShardRig rig(6, {.write = {microseconds(60), microseconds(100)}});
+    rig.live(gather(rig.disk(), durability));
+  }
+}
+
 Task<void> recycle(sim::Disk& disk) {
   Notes notes(disk);
   LogWriterOptions options = log_options();
