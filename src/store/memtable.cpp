@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "base/limits.hpp"
@@ -115,7 +116,7 @@ void Memtable::learn_prefix() {
   std::string prefix = rank_prefix();
   if (prefix == expected_prefix_) return;
   expected_prefix_ = std::move(prefix);
-  for (Node* node = head_->next(0); node != nullptr; node = node->next(0)) {
+  for (Node* node = list().head_->next(0); node != nullptr; node = node->next(0)) {
     node->rank_ = rank_of(node->key());
   }
 }
@@ -160,20 +161,93 @@ void Memtable::account(const Node& node) {
   }
 }
 
-Memtable::Node* Memtable::add_key(Node** path, std::string_view key, size_t payload_bytes) {
+Memtable::Node* Memtable::add_key(std::string_view key, size_t payload_bytes) {
   const unsigned height = random_height();
-  while (height_ < height) path[height_++] = head_;
   Node* node = allocate_node(1 + height, payload_bytes);
   node->flags_ = Node::flag_first;
   node->rank_ = rank_of(key);
   node->newest() = node;
-  for (unsigned level = 0; level < height; ++level) {
-    node->next(level) = path[level]->next(level);
-    path[level]->next(level) = node;
-  }
+  unlinked_[unlinked_count_++] = {node, height};
   ++keys_;
   key_bytes_max_ = std::max(key_bytes_max_, key.size());
   return node;
+}
+
+// One search of several that take turns. `next` is on its way into the cache while the others have
+// theirs.
+struct Memtable::Search {
+  const Node* wanted;
+  Node* node;
+  Node* next = nullptr;
+  Node* known_after = nullptr;
+  unsigned level;
+  Node* path[height_max];
+
+  // To the next node that has to be looked at; false: the search has ended.
+  bool descend() {
+    for (;;) {
+      next = node->next(level);
+      if (next != known_after) {
+        __builtin_prefetch(next);
+        __builtin_prefetch(&next->next(level));
+        return true;
+      }
+      path[level] = node;
+      if (level-- == 0) return false;
+    }
+  }
+  bool step() {
+    if (is_before(*next, *wanted)) {
+      node = next;
+    } else {
+      known_after = next;
+    }
+    return descend();
+  }
+  static bool is_before(const Node& a, const Node& b) {
+    if (a.rank_ != b.rank_) return a.rank_ < b.rank_;
+    return compare_keys(a.bytes(), a.key_bytes_, b.bytes(), b.key_bytes_) < 0;
+  }
+};
+
+void Memtable::link() const {
+  Search searches[unlinked_max];
+  Search* under_way[unlinked_max];
+  size_t left = 0;
+  const size_t count = std::exchange(unlinked_count_, 0);
+  for (size_t i = 0; i < count; ++i) {
+    Search& search = searches[i];
+    search.wanted = unlinked_[i].node;
+    search.node = head_;
+    search.next = search.known_after = nullptr;
+    search.level = height_ - 1;
+    std::fill(search.path + height_, search.path + height_max, head_);
+    if (search.descend()) under_way[left++] = &search;
+  }
+  while (left > 0) {
+    for (size_t i = 0; i < left;) {
+      if (under_way[i]->step()) {
+        ++i;
+      } else {
+        under_way[i] = under_way[--left];
+      }
+    }
+  }
+  for (size_t i = 0; i < count; ++i)
+    link(*unlinked_[i].node, unlinked_[i].height, searches[i].path);
+}
+
+// `path` may be from before others were linked: from its nodes on, the place is not far.
+void Memtable::link(Node& node, unsigned height, Node** path) const {
+  for (unsigned level = 0; level < height; ++level) {
+    Node* before = path[level];
+    while (before->next(level) != nullptr && Search::is_before(*before->next(level), node)) {
+      before = before->next(level);
+    }
+    node.next(level) = before->next(level);
+    before->next(level) = &node;
+  }
+  height_ = std::max(height_, height);
 }
 
 // The newest entry of a key is marked if any before it has a greater version; that one is itself
@@ -202,13 +276,12 @@ Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint6
   const auto is_key = [key](const Node& other) { return other.key() == key; };
   const auto place = index_.place_for(hash64(key), is_key);
   Node* newest = place.node;
-  Node* path[height_max];
-  if (newest == nullptr) {
-    Node* at = search(key, path);
-    if (!place.known && at != nullptr && at->key() == key) newest = at->newest();
+  if (!place.known) {
+    Node* at = list().search(key, nullptr);
+    if (at != nullptr && at->key() == key) newest = at->newest();
   }
   Node* node = newest != nullptr ? add_version(*newest, version, payload_bytes)
-                                 : add_key(path, key, payload_bytes);
+                                 : add_key(key, payload_bytes);
   index_.put(place, node);
   node->seq_ = seq;
   node->version_ = version;
@@ -218,6 +291,7 @@ Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint6
   node->kind_ = kind;
   std::memcpy(node->bytes(), key.data(), key.size());
   account(*node);
+  if (unlinked_count_ == unlinked_max) link();
   if (newest == nullptr && (keys_ == 64 || keys_ == 1024 || keys_ == 8192)) learn_prefix();
   return node;
 }
@@ -280,7 +354,7 @@ const Memtable::Node* Memtable::get(std::string_view key, uint64_t hash,
     case MemtableIndex<Node>::Answer::found:
       break;
     case MemtableIndex<Node>::Answer::unknown:
-      node = search(key, nullptr);
+      node = list().search(key, nullptr);
       if (node == nullptr || node->key() != key) return nullptr;
       node = node->newest();
   }
@@ -295,7 +369,7 @@ size_t Memtable::entry_bytes_max(size_t key_bytes, size_t value_bytes) {
 }
 
 void Memtable::Iterator::seek_to_last() {
-  const Node* node = table_->head_;
+  const Node* node = table_->list().head_;
   for (unsigned level = table_->height_; level-- > 0;) {
     while (const Node* next = node->next(level)) node = next;
   }
@@ -313,7 +387,7 @@ void Memtable::Iterator::prev() {
     return;
   }
   Node* path[height_max];
-  table_->search(target->key(), path);
+  table_->list().search(target->key(), path);
   node_ = path[0] == table_->head_ ? nullptr : path[0];
 }
 

@@ -9,7 +9,9 @@
 //
 // The first entry of a key stands in the list for all of them; later ones hang before it, newest
 // first. So a write of a key that is here already searches nothing: the index knows the newest
-// entry, and that one its first.
+// entry, and that one its first. A new key is in the index at once, but waits for its place in the
+// list until 32 do, or somebody looks at the list: the searches then go side by side, so that each
+// one's cache misses pass while the others work.
 //
 //   list      first("a") ──────────> first("b") ──────────> first("c")
 //   chains    newest ─> ... ─> first("a")      (newest first; the first entry ends its chain)
@@ -115,12 +117,18 @@ class Memtable {
     bool valid() const { return node_ != nullptr; }
     const Node& node() const { return *node_; }
     // To the first entry, the last, the newest of the first key at or after `key`.
-    void seek_to_first() { node_ = newest_of(table_->head_->next(0)); }
+    void seek_to_first() { node_ = newest_of(table_->list().head_->next(0)); }
     void seek_to_last();
-    void seek(std::string_view key) { node_ = newest_of(table_->search(key, nullptr)); }
-    void next() { node_ = node_->is_first() ? newest_of(node_->next(0)) : node_->older(); }
+    void seek(std::string_view key) { node_ = newest_of(table_->list().search(key, nullptr)); }
+    void next() {
+      if (node_->is_first()) return next_key();
+      node_ = node_->older();
+    }
     // To the newest entry of the next key.
-    void next_key() { node_ = newest_of(node_->first()->next(0)); }
+    void next_key() {
+      static_cast<void>(table_->list());
+      node_ = newest_of(node_->first()->next(0));
+    }
     // The entry of the present key that a reader at `visible_seq` sees, as get() does. Only from
     // the newest entry of the key.
     const Node* winner(uint64_t visible_seq) const { return Memtable::winner(node_, visible_seq); }
@@ -183,6 +191,8 @@ class Memtable {
   bool seq_order_is_version_order() const { return superseded_ == 0; }
 
  private:
+  static constexpr size_t unlinked_max = 32;
+  struct Search;
   struct LargeValue {
     ValueBuffer buffer;
     size_t charged_bytes;
@@ -194,7 +204,14 @@ class Memtable {
   // before it.
   Node* search(std::string_view key, Node** path) const;
   static const Node* winner(const Node* newest, uint64_t visible_seq);
-  Node* add_key(Node** path, std::string_view key, size_t payload_bytes);
+  Node* add_key(std::string_view key, size_t payload_bytes);
+  // This, with every key in the list.
+  const Memtable& list() const {
+    if (unlinked_count_ != 0) link();
+    return *this;
+  }
+  void link() const;
+  void link(Node& node, unsigned height, Node** path) const;
   Node* add_version(Node& newest, Version version, size_t payload_bytes);
   void learn_prefix();
   Node* allocate_node(unsigned slots, size_t payload_bytes);
@@ -209,7 +226,14 @@ class Memtable {
   std::string expected_prefix_;
   Node* head_;
   LargeValue* large_values_ = nullptr;
-  unsigned height_ = 1;
+  // Keys without a place in the list are no difference that a reader could see: it gets them one.
+  struct Unlinked {
+    Node* node;
+    unsigned height;
+  };
+  mutable Unlinked unlinked_[unlinked_max];
+  mutable size_t unlinked_count_ = 0;
+  mutable unsigned height_ = 1;
   uint64_t random_state_ = 0x9e3779b97f4a7c15;
 
   size_t large_bytes_ = 0;

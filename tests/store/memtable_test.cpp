@@ -341,6 +341,47 @@ TEST_CASE("what the keys share is learnt on the way, and keeps order and reads a
   CHECK_FALSE(it.valid());
 }
 
+TEST_CASE("keys that wait for their place in the list are found, and seen by whoever looks at it") {
+  for (const uint64_t before_look : {1u, 2u, 31u, 32u, 33u, 500u}) {
+    for (int order = 0; order < 3; ++order) {
+      Random random{before_look * 3 + static_cast<uint64_t>(order) + 1};
+      Memtable table;
+      std::map<std::string, uint64_t> model;
+      for (uint64_t seq = 1; seq <= 1500; ++seq) {
+        const uint64_t number = order == 0 ? seq : order == 1 ? 9999 - seq : random.below(5000);
+        const std::string key = "k" + std::to_string(10000 + number);
+        table.add(seq, Kind::value, version(seq), 0, key, "");
+        model[key] = seq;
+        REQUIRE(table.get(key, seq)->seq() == seq);
+        if (seq % before_look != 0) continue;
+        Memtable::Iterator it(table);
+        if (seq / before_look % 2 == 0) {
+          it.seek(key);
+          const auto after = std::next(model.find(key));
+          REQUIRE(it.node().key() == key);
+          it.next_key();
+          REQUIRE(it.valid() == (after != model.end()));
+          if (it.valid()) CHECK(it.node().key() == after->first);
+        } else {
+          it.seek_to_last();
+          CHECK(it.node().key() == model.rbegin()->first);
+          it.seek_to_first();
+          CHECK(it.node().key() == model.begin()->first);
+        }
+      }
+      Memtable::Iterator it(table);
+      it.seek_to_first();
+      for (const auto& [key, seq] : model) {
+        REQUIRE(it.valid());
+        CHECK(it.node().key() == key);
+        CHECK(it.node().seq() == seq);
+        it.next_key();
+      }
+      CHECK_FALSE(it.valid());
+    }
+  }
+}
+
 TEST_CASE("from key to key, an iterator sees what a read at the same seq sees") {
   Random random;
   Memtable table;
