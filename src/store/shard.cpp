@@ -8,6 +8,7 @@
 
 #include "base/assert.hpp"
 #include "base/limits.hpp"
+#include "store/await_write.hpp"
 #include "store/bloom.hpp"
 #include "store/file_names.hpp"
 
@@ -206,39 +207,6 @@ void Shard::memory_wanted() {
   if (immutable_.empty() && !read_only_ && !closing_) rotate();
   update_urgency();
 }
-
-namespace {
-
-// A StoreWrite as an awaitable.
-struct AwaitWrite : StoreWrite {
-  explicit AwaitWrite(Shard& to) : shard(to) {}
-  bool await_ready() const noexcept { return false; }
-  template <class Promise>
-  bool await_suspend(std::coroutine_handle<Promise> handle) {
-    done = [](StoreWrite& self, Errc result) noexcept {
-      auto& wait = static_cast<AwaitWrite&>(self);
-      wait.status = result;
-      wait.finished = true;
-      if (wait.task != nullptr) wait.task->schedule();
-    };
-    const Errc verdict = shard.write(*this);
-    if (verdict != Errc::ok) {
-      status = verdict;
-      return false;
-    }
-    if (finished) return false;
-    task = &handle.promise();
-    return true;
-  }
-  Errc await_resume() const noexcept { return status; }
-
-  Shard& shard;
-  PromiseBase* task = nullptr;
-  Errc status = Errc::ok;
-  bool finished = false;
-};
-
-}  // namespace
 
 namespace {
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../store/shard_rig.hpp"
+#include "store/await_write.hpp"
 
 namespace gyre::test {
 
@@ -101,38 +102,19 @@ class CrashOracle {
   bool durable_ = true;
 };
 
-// A StoreWrite as an awaitable, which leaves seq and version to be looked at.
-struct SequencedWrite : StoreWrite {
-  explicit SequencedWrite(Shard& to) : shard(to) {}
-  bool await_ready() const noexcept { return false; }
+// A write whose caller's bytes are nobody's business once the shard has it.
+struct SequencedWrite : AwaitWrite {
+  using AwaitWrite::AwaitWrite;
   template <class Promise>
   bool await_suspend(std::coroutine_handle<Promise> handle) {
-    done = [](StoreWrite& self, Errc result) noexcept {
-      auto& write = static_cast<SequencedWrite&>(self);
-      write.status = result;
-      write.finished = true;
-      if (write.task != nullptr) write.task->schedule();
-    };
-    const Errc verdict = shard.write(*this);
-    // From here on the caller's bytes are nobody's business.
+    const bool waits = AwaitWrite::await_suspend(handle);
     key_bytes.assign(key_bytes.size(), '#');
     value_bytes.assign(value_bytes.size(), '#');
-    if (verdict != Errc::ok) {
-      status = verdict;
-      return false;
-    }
-    if (finished) return false;
-    task = &handle.promise();
-    return true;
+    return waits;
   }
-  Errc await_resume() const noexcept { return status; }
 
-  Shard& shard;
   std::string key_bytes;
   std::string value_bytes;
-  PromiseBase* task = nullptr;
-  Errc status = Errc::ok;
-  bool finished = false;
 };
 
 // One write that the oracle knows of; small values are handed over now as a view, now as a buffer,
