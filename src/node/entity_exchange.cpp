@@ -140,7 +140,7 @@ void ReadExchange::end_read() {
 void ReadExchange::work(Core& owner) {
   StoreRead read;
   Shard& shard = owner.shard(shard_);
-  switch (shard.try_get(key_, Reactor::current().wall_ms(), read)) {
+  switch (shard.try_get(key_.view(), Reactor::current().wall_ms(), read)) {
     case ReadOutcome::found:
       take(std::move(read));
       break;
@@ -156,7 +156,8 @@ void ReadExchange::work(Core& owner) {
 
 Task<void> ReadExchange::work_slowly(Core& owner) {
   StoreRead read;
-  Result<bool> found = co_await owner.shard(shard_).get(key_, Reactor::current().wall_ms(), read);
+  Result<bool> found = co_await owner.shard(shard_).get(std::string(key_.view()),
+                                                        Reactor::current().wall_ms(), read);
   if (!found) {
     status_ = 500;
     failure_ = found.error().message();
@@ -371,7 +372,7 @@ void WriteExchange::begin() {
     connection().finished(*this);
     return;
   }
-  record.key = key_;
+  record.key = key_.view();
   use_early();
   if (owner_ != core_.index() && !view_.empty()) {
     if (view_.size() <= sizeof inline_) {
@@ -388,7 +389,7 @@ void WriteExchange::work(Core& owner) {
   // Nothing gives memory back any more: do not wait for it.
   if (owner.shard(shard_).read_only()) return ended(Errc::read_only);
   const size_t value_bytes = buffer.empty() ? view_.size() : buffer.size();
-  charged_bytes = StoreWrite::charge_for(key_.size(), value_bytes);
+  charged_bytes = StoreWrite::charge_for(record.key.size(), value_bytes);
   if (owner.write_memory().try_acquire(charged_bytes)) {
     submit(owner);
     return;

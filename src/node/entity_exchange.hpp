@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,6 +23,27 @@ namespace gyre {
 
 // Small keys and values that cross cores travel inside the exchange.
 inline constexpr size_t inline_bytes_max = 512;
+
+// The key of a request, kept for as long as it is worked on: usual ones inside, so that they cost
+// no allocation.
+class CarriedKey {
+ public:
+  explicit CarriedKey(std::string_view key) : size_(key.size()) {
+    if (size_ <= sizeof inline_) {
+      std::memcpy(inline_, key.data(), size_);
+    } else {
+      long_.assign(key);
+    }
+  }
+  std::string_view view() const {
+    return size_ <= sizeof inline_ ? std::string_view(inline_, size_) : std::string_view(long_);
+  }
+
+ private:
+  size_t size_;
+  char inline_[128];
+  std::string long_;
+};
 
 class EntityExchange : public http::Exchange, public Message {
  public:
@@ -68,7 +90,7 @@ class ReadExchange final : public EntityExchange {
   Task<Result<std::string_view>> next_piece();
   static Task<Result<bool>> fetch_piece(ReadExchange* self);
 
-  std::string key_;
+  CarriedKey key_;
   std::string if_none_match_;
   void end_read();
 
@@ -113,7 +135,7 @@ class WriteExchange final : public EntityExchange, public StoreWrite {
   void ended(Errc status);
   uint64_t transit_wanted(size_t piece_bytes) const;
 
-  std::string key_;
+  CarriedKey key_;
   bool chunked_;
   uint64_t content_length_;
   std::string_view view_;  // the body, still in the receive buffer

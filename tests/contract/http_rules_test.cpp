@@ -424,6 +424,9 @@ TEST_CASE_FIXTURE(HttpRules, "keys are any bytes, from 1 to 64 KiB") {
                                    "\xc3\xa4",
                                    "\xc3",
                                    all_bytes,
+                                   std::string(127, 'i'),
+                                   std::string(128, 'i'),
+                                   std::string(129, 'i'),
                                    random_bytes(9, 65'536),
                                    std::string(65'536, 'k')};
   for (const std::string& key : keys) {
