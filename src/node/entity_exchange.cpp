@@ -243,8 +243,9 @@ Task<bool> ReadExchange::stream(http::Connection& to) {
   end_read();
   // A client that still has earlier answers to read gets no memory yet.
   if (!co_await to.socket().drained(stream_output_bytes / 2)) co_return false;
-  const uint64_t memory = LargeReader::memory_bytes_expected(size_bytes_) +
-                          std::min<uint64_t>(size_bytes_, stream_output_bytes);
+  const uint64_t piece = std::min<uint64_t>(size_bytes_, stream_output_bytes);
+  const uint64_t memory = LargeReader::memory_bytes_expected(size_bytes_) + piece +
+                          (owner_ == core_.index() ? 0 : piece);  // its copy on this core
   // Whoever asks for much at a time may not read it either: such clients share a half.
   const bool pipelined = to.pipelines();
   const uint64_t wanted = std::min<uint64_t>(

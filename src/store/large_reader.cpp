@@ -1,6 +1,7 @@
 #include "store/large_reader.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "base/assert.hpp"
@@ -40,7 +41,8 @@ size_t LargeReader::memory_bytes() const {
 size_t LargeReader::memory_bytes_expected(uint64_t value_bytes) {
   const size_t list_bytes = value_bytes / (64u << 10) * 8 + 32;  // a short string has more
   if (value_bytes + list_bytes + alignment <= piece_bytes_max) {
-    return align_up(value_bytes + list_bytes + alignment) + list_bytes;  // one read, of any offset
+    // One read, of any offset; the pool hands out powers of two.
+    return std::bit_ceil(align_up(value_bytes + list_bytes + alignment)) + list_bytes;
   }
   return 2 * piece_bytes_max + align_up(list_bytes + alignment) + list_bytes;
 }
