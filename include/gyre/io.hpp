@@ -87,4 +87,31 @@ class [[nodiscard]] IoDone : public IoWait {
 // Closes a descriptor without waiting for it; the operation frees itself.
 void close_detached(Reactor& reactor, int fd);
 
+// An open descriptor of this core that nothing uses yet. Closed in the background unless somebody
+// takes it over: so an answer that nobody wants any more (a loser of when_any) leaks nothing.
+class [[nodiscard]] Descriptor {
+ public:
+  explicit Descriptor(int fd);
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor();
+
+  int fd() const { return fd_; }
+  // The caller's from here on.
+  int release() noexcept;
+
+ private:
+  int fd_;
+};
+
+// Answers a descriptor.
+class [[nodiscard]] IoDescriptor : public IoCount {
+ public:
+  using IoCount::IoCount;
+  Result<Descriptor> await_resume() const;
+};
+
 }  // namespace gyre

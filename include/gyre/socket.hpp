@@ -39,6 +39,7 @@ class Socket {
   static constexpr size_t spill_bytes_kept = 512;        // each of two, while nothing arrives
 
   explicit Socket(int fd);
+  explicit Socket(Descriptor connected) : Socket(connected.release()) {}
   ~Socket();  // asserts that it was closed
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
@@ -192,10 +193,10 @@ class Listener {
   bool is_open() const { return fd_ >= 0; }
   int fd() const { return fd_; }
 
-  // A connected descriptor, owned by the caller. Errors that pass by themselves (too many open
+  // A connected descriptor. Errors that pass by themselves (too many open
   // files) pause accepting for 100 ms and do not end it. Errc::cancelled when stopped, Errc::closed
   // once close was called.
-  Task<Result<int>> accept();
+  Task<Result<Descriptor>> accept();
   Task<void> close();
 
  private:
@@ -215,10 +216,10 @@ class Listener {
   Event idle_;
 };
 
-// Connects to a numeric address. The caller owns the descriptor (usually through a Socket).
-inline IoCount connect_to(std::string address, uint16_t port) {
-  return IoCount({.code = OpCode::connect, .offset = port, .cancellable = true},
-                 std::move(address));
+// Connects to a numeric address. Awaits to Result<Descriptor>, what a Socket is made of.
+inline IoDescriptor connect_to(std::string address, uint16_t port) {
+  return IoDescriptor({.code = OpCode::connect, .offset = port, .cancellable = true},
+                      std::move(address));
 }
 // Numeric addresses of a name, asked off the loop.
 Task<Result<std::vector<std::string>>> resolve(std::string host);

@@ -28,6 +28,9 @@ Task<void> gather_result(Task<Result<T>> task, std::optional<Result<T>>& into,
   if (!*into) siblings.request_stop();
 }
 
+// A race of nobody has no winner and would wait for ever.
+void require_racers(size_t count) noexcept;
+
 template <class T>
 Task<void> race_one(Task<T> task, size_t index, std::optional<T>& into,
                     std::optional<size_t>& first, Event& decided) {
@@ -77,9 +80,13 @@ struct Winner {
   T value;
 };
 
-// The first task to end wins; the losers are stopped and waited for.
+// The first task to end wins; the losers are stopped and waited for. At least one task.
+//
+// A loser may succeed all the same, before the stop reaches it: its value is destroyed at once. So
+// values must own what they stand for (File, Descriptor, unique_ptr): a bare number would leak it.
 template <class T>
 Task<Winner<T>> when_any(std::vector<Task<T>> tasks) {
+  detail::require_racers(tasks.size());
   std::optional<T> value;
   std::optional<size_t> first;
   Event decided;

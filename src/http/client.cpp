@@ -106,7 +106,7 @@ Client::~Client() {
   GYRE_ASSERT(socket_ == nullptr);
 }
 
-Task<Result<int>> Client::connect_any(Endpoint endpoint) {
+Task<Result<Descriptor>> Client::connect_any(Endpoint endpoint) {
   std::vector<std::string> addresses;
   if (is_numeric(endpoint.host)) {
     addresses.push_back(endpoint.host);
@@ -121,8 +121,8 @@ Task<Result<int>> Client::connect_any(Endpoint endpoint) {
   }
   Error last = Error::of(Errc::not_found, fmt::format("{} has no address", endpoint.host));
   for (std::string& address : addresses) {
-    Result<uint32_t> fd = co_await connect_to(address, endpoint.port);
-    if (fd) co_return static_cast<int>(*fd);
+    Result<Descriptor> fd = co_await connect_to(address, endpoint.port);
+    if (fd) co_return fd;
     last = std::move(fd.error());
     last.detail = fmt::format("no connection to {}", Endpoint{address, endpoint.port}.authority());
     if (last.code == Errc::cancelled) break;
@@ -132,14 +132,14 @@ Task<Result<int>> Client::connect_any(Endpoint endpoint) {
 
 Task<Result<void>> Client::connect() {
   GYRE_ASSERT(socket_ == nullptr);
-  Result<int> fd = co_await with_timeout<int>(timeout_, connect_any(endpoint_));
+  Result<Descriptor> fd = co_await with_timeout<Descriptor>(timeout_, connect_any(endpoint_));
   if (!fd) {
     if (fd.error().code == Errc::timed_out) {
       fd.error().detail = fmt::format("no connection to {} in time", authority_);
     }
     co_return fail(std::move(fd.error()));
   }
-  socket_ = std::make_unique<Socket>(*fd);
+  socket_ = std::make_unique<Socket>(std::move(*fd));
   parser_ = ResponseParser();
   answers_head_.clear();
   rest_ = {};

@@ -104,7 +104,7 @@ class Client {
     uint64_t progress_seen = 0;
   };
 
-  static Task<Result<int>> connect_any(Endpoint endpoint);
+  static Task<Result<Descriptor>> connect_any(Endpoint endpoint);
   void write_head(std::string_view method, std::string_view target, std::string_view framing);
   Task<Result<void>> fill();
   Result<void> take_end();

@@ -34,7 +34,7 @@ struct HandOver : Message {
 Task<Result<void>> Acceptor::run(Listener& listener) {
   Reactor& reactor = Reactor::current();
   for (;;) {
-    Result<int> fd = co_await listener.accept();
+    Result<Descriptor> fd = co_await listener.accept();
     if (!fd) {
       if (fd.error().code == Errc::cancelled) co_return Result<void>{};
       co_return fail(fd.error());
@@ -42,13 +42,13 @@ Task<Result<void>> Acceptor::run(Listener& listener) {
     const unsigned target = counts_.place(reactor.core());
     counts_.opened(target);
     if (target == reactor.core()) {
-      sinks_[target]->connected(*fd);
+      sinks_[target]->connected(fd->release());
       continue;
     }
     ++handed_over_;
     auto* message = new HandOver;
     message->deliver = &HandOver::arrived;
-    message->fd = *fd;
+    message->fd = fd->release();
     message->sink = sinks_[target];
     reactor.send(target, *message);
   }

@@ -70,4 +70,23 @@ void close_detached(Reactor& reactor, int fd) {
   reactor.submit(*op);
 }
 
+Descriptor::Descriptor(int fd) : fd_(fd) {
+  ++Reactor::current().descriptors_open;
+}
+
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) close_detached(Reactor::current(), release());
+}
+
+int Descriptor::release() noexcept {
+  --Reactor::current().descriptors_open;
+  return std::exchange(fd_, -1);
+}
+
+Result<Descriptor> IoDescriptor::await_resume() const {
+  Result<uint32_t> fd = IoCount::await_resume();
+  if (!fd) return fail(std::move(fd.error()));
+  return Descriptor(static_cast<int>(*fd));
+}
+
 }  // namespace gyre

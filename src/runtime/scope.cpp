@@ -1,4 +1,5 @@
 #include <gyre/scope.hpp>
+#include <gyre/when.hpp>
 
 #include "base/assert.hpp"
 
@@ -66,6 +67,10 @@ std::coroutine_handle<> finish_root(PromiseBase& promise) noexcept {
     Reactor::current().schedule(scope->joined_);
   }
   return std::noop_coroutine();
+}
+
+void require_racers(size_t count) noexcept {
+  GYRE_ASSERT(count != 0);
 }
 
 }  // namespace detail

@@ -445,10 +445,10 @@ void Listener::on_accept(Op& op, Completion completion) noexcept {
   listener.ready_.set();
 }
 
-Task<Result<int>> Listener::accept() {
+Task<Result<Descriptor>> Listener::accept() {
   for (;;) {
     if (closing_ || fd_ < 0) co_return fail(Errc::closed);
-    if (taken_ < accepted_.size()) co_return accepted_[taken_++];
+    if (taken_ < accepted_.size()) co_return Descriptor(accepted_[taken_++]);
     accepted_.clear();
     taken_ = 0;
     ready_.reset();

@@ -33,9 +33,9 @@ class ScriptedServer {
   // One connection after another, each by its script.
   Task<void> serve(std::vector<Script> scripts) {
     for (Script& script : scripts) {
-      Result<int> fd = co_await listener_.accept();
+      Result<Descriptor> fd = co_await listener_.accept();
       if (!fd) break;
-      Socket socket(*fd);
+      Socket socket(std::move(*fd));
       heard_.emplace_back();
       std::string unread;
       for (Turn& turn : script) {

@@ -114,10 +114,10 @@ class FakeNode {
   Task<void> serve() {
     Scope scope(co_await current_stop(), "connections");
     for (;;) {
-      Result<int> fd = co_await listener_.accept();
+      Result<Descriptor> fd = co_await listener_.accept();
       if (!fd) break;
       ++connections;
-      scope.spawn(talk(*fd));
+      scope.spawn(talk(fd->release()));
     }
     scope.request_stop();
     co_await scope.join();

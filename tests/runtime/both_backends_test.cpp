@@ -117,6 +117,9 @@ TEST_CASE("a half-closed connection still answers") {
 TEST_CASE("connecting where nobody listens is refused") {
   on_both(&nobody_listens);
 }
+TEST_CASE("racing for connections leaves none behind") {
+  on_both(&racing_for_connections);
+}
 TEST_CASE("a receive that times out loses nothing") {
   on_both(&silence_times_out_and_loses_nothing);
 }

@@ -217,9 +217,9 @@ Server* server = nullptr;
 constexpr int clients = 21;
 
 Task<void> client(std::vector<int>& per_core, Event& everybody, int& connected) {
-  Result<uint32_t> fd = co_await connect_to("127.0.0.1", server->port);
+  Result<Descriptor> fd = co_await connect_to("127.0.0.1", server->port);
   REQUIRE(fd.has_value());
-  Socket socket(static_cast<int>(*fd));
+  Socket socket(std::move(*fd));
   Result<std::string_view> view = co_await socket.receive();
   REQUIRE(view.has_value());
   per_core[static_cast<size_t>(view->front() - '0')] += 1;

@@ -25,12 +25,12 @@ struct Accepting {
 
 Task<void> accept_all(Listener& listener, Accepting& accepting) {
   while (accepting.accepted.size() < accepting.wanted) {
-    Result<int> fd = co_await listener.accept();
+    Result<Descriptor> fd = co_await listener.accept();
     if (!fd) {
       accepting.ended = fd.error().code;
       co_return;
     }
-    accepting.accepted.push_back(*fd);
+    accepting.accepted.push_back(fd->release());
   }
 }
 Task<void> serve(Accepting& accepting) {

@@ -29,6 +29,7 @@ Task<void> more_connections_than_buffers(Place place);
 Task<void> slow_reader_holds_its_writer_back(Place place);
 Task<void> half_closed_connections_still_answer(Place place);
 Task<void> nobody_listens(Place place);
+Task<void> racing_for_connections(Place place);
 Task<void> silence_times_out_and_loses_nothing(Place place);
 Task<void> closing_in_every_state(Place place);
 Task<void> listener_comes_and_goes(Place place);

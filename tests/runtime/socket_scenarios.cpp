@@ -7,6 +7,7 @@
 #include <gyre/scope.hpp>
 #include <gyre/socket.hpp>
 #include <gyre/time.hpp>
+#include <gyre/when.hpp>
 
 #include "scenarios.hpp"
 
@@ -41,9 +42,9 @@ using Serve = Task<void> (*)(int fd);
 
 Task<void> accept_loop(Listener& listener, Scope& connections, Serve serve) {
   for (;;) {
-    Result<int> fd = co_await listener.accept();
+    Result<Descriptor> fd = co_await listener.accept();
     if (!fd) co_return;
-    connections.spawn(serve(*fd));
+    connections.spawn(serve(fd->release()));
   }
 }
 
@@ -90,16 +91,14 @@ Task<uint64_t> read_stream(Socket& socket, int stream) {
   co_return got;
 }
 
-Task<Result<int>> connect_there(Place place) {
-  Result<uint32_t> fd = co_await connect_to("127.0.0.1", place.port);
-  if (!fd) co_return fail(fd.error());
-  co_return static_cast<int>(*fd);
+Task<Result<Descriptor>> connect_there(Place place) {
+  co_return co_await connect_to("127.0.0.1", place.port);
 }
 
 Task<void> echo_client(Place place, uint64_t size, int stream) {
-  Result<int> fd = co_await connect_there(place);
+  Result<Descriptor> fd = co_await connect_there(place);
   REQUIRE(fd.has_value());
-  Socket socket(*fd);
+  Socket socket(std::move(*fd));
   Scope scope;
   scope.spawn(send_stream(socket, size, stream));
   const uint64_t got = co_await read_stream(socket, stream);
@@ -111,6 +110,18 @@ Task<void> echo_clients(Place place, int count, uint64_t size) {
   Scope scope;
   for (int i = 0; i < count; ++i) scope.spawn(echo_client(place, size, i));
   co_await scope.join();
+}
+
+Task<void> racing_clients(Place place) {
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Task<Result<Descriptor>>> racers;
+    for (int i = 0; i < 4; ++i) racers.push_back(connect_there(place));
+    Winner<Result<Descriptor>> winner = co_await when_any(std::move(racers));
+    REQUIRE(winner.value.has_value());
+    if (round % 2 == 0) continue;  // nobody takes it
+    Socket socket(std::move(*winner.value));
+    co_await socket.close();
+  }
 }
 
 constexpr uint64_t flood_bytes = 3u << 20;
@@ -130,9 +141,9 @@ Task<void> flood(int fd) {
   co_await socket.close();
 }
 Task<void> slow_reader(Place place) {
-  Result<int> fd = co_await connect_there(place);
+  Result<Descriptor> fd = co_await connect_there(place);
   REQUIRE(fd.has_value());
-  Socket socket(*fd);
+  Socket socket(std::move(*fd));
   uint64_t got = 0;
   bool equal = true;
   for (;;) {
@@ -163,9 +174,9 @@ Task<void> answer_length(int fd) {
   co_await socket.close();
 }
 Task<void> ask_length(Place place) {
-  Result<int> fd = co_await connect_there(place);
+  Result<Descriptor> fd = co_await connect_there(place);
   REQUIRE(fd.has_value());
-  Socket socket(*fd);
+  Socket socket(std::move(*fd));
   co_await send_stream(socket, 100'000, 1);
   std::string answer;
   for (;;) {
@@ -187,9 +198,9 @@ Task<Result<std::string>> receive_some(Socket& socket) {
   co_return bytes;
 }
 Task<void> silent_client(Place place) {
-  Result<int> fd = co_await connect_there(place);
+  Result<Descriptor> fd = co_await connect_there(place);
   REQUIRE(fd.has_value());
-  Socket socket(*fd);
+  Socket socket(std::move(*fd));
   for (int i = 0; i < 5; ++i) {
     Result<std::string> nothing = co_await with_timeout(milliseconds(2), receive_some(socket));
     REQUIRE_FALSE(nothing.has_value());
@@ -208,9 +219,9 @@ Task<void> silent_client(Place place) {
 }
 
 Task<void> closing_client(Place place, int state) {
-  Result<int> fd = co_await connect_there(place);
+  Result<Descriptor> fd = co_await connect_there(place);
   REQUIRE(fd.has_value());
-  Socket socket(*fd);
+  Socket socket(std::move(*fd));
   if (state == 1) {  // a receive in flight
     static_cast<void>(co_await with_timeout(milliseconds(1), receive_some(socket)));
   } else if (state == 2) {  // output queued
@@ -252,9 +263,13 @@ Task<void> half_closed_connections_still_answer(Place place) {
 }
 
 Task<void> nobody_listens(Place place) {
-  Result<int> fd = co_await connect_there(place);
+  Result<Descriptor> fd = co_await connect_there(place);
   REQUIRE_FALSE(fd.has_value());
   CHECK(fd.error().os_error == ECONNREFUSED);
+}
+
+Task<void> racing_for_connections(Place place) {
+  co_await with_server(place, &echo, racing_clients(place));
 }
 
 Task<void> silence_times_out_and_loses_nothing(Place place) {
@@ -273,12 +288,12 @@ Task<void> listener_comes_and_goes(Place place) {
     Result<void> refused = co_await second.open({.port = place.port});
     CHECK_FALSE(refused.has_value());
     // A connection that nobody takes is closed with the listener.
-    Result<int> fd = co_await connect_there(place);
+    Result<Descriptor> fd = co_await connect_there(place);
     REQUIRE(fd.has_value());
     Scope scope;
     Scope connections;
     if (i > 0) scope.spawn(accept_loop(listener, connections, &echo));
-    Socket socket(*fd);
+    Socket socket(std::move(*fd));
     co_await sleep_for(milliseconds(1));
     co_await socket.close();
     if (i == 1) {

@@ -1,6 +1,14 @@
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
 #include <string>
 #include <vector>
 
+#include <gyre/file.hpp>
+#include <gyre/socket.hpp>
 #include <gyre/time.hpp>
 #include <gyre/when.hpp>
 
@@ -138,6 +146,96 @@ TEST_CASE("when_any with tasks that never suspend answers the first") {
   };
   Stage stage;
   stage.run(Body::run());
+}
+
+TEST_CASE("when_any: a loser that succeeded after all leaves no descriptor open") {
+  struct Body {
+    static Task<Result<File>> open(std::string path) {
+      co_return co_await File::open(path, flag_read);
+    }
+    static Task<Result<Descriptor>> connect(std::string address) {
+      co_return co_await connect_to(address, 80);
+    }
+    static Task<Result<Descriptor>> accept(Listener& listener) {
+      co_return co_await listener.accept();
+    }
+    static Task<void> files(int& won) {
+      Winner<Result<File>> winner = co_await when_any(tasks_of(open("a"), open("b"), open("c")));
+      won = winner.value->fd();
+      CHECK(Reactor::current().descriptors_open == 1);
+    }
+    static Task<void> sockets(Listener& listener, int& won) {
+      Winner<Result<Descriptor>> winner =
+          co_await when_any(tasks_of(connect("10.0.0.1"), connect("10.0.0.2"), accept(listener)));
+      won = winner.value->fd();
+      CHECK(Reactor::current().descriptors_open == 2);  // and the listener
+      co_await listener.close();
+    }
+    static Task<void> open_listener(Listener& listener) {
+      CHECK((co_await listener.open({})).has_value());
+    }
+  };
+  const auto closed = [](const Stage& stage) {
+    std::vector<int> fds;
+    for (const auto& submission : stage.backend.history) {
+      if (submission.code == OpCode::close) fds.push_back(submission.fd);
+    }
+    std::sort(fds.begin(), fds.end());
+    return fds;
+  };
+  const auto complete_all = [](Stage& stage, OpCode code, int first_fd) {
+    const std::vector<Op*> waiting = stage.backend.in_flight;
+    for (Op* op : waiting) {
+      if (op->code == code) {
+        stage.backend.complete(*op, {.result = first_fd++, .more = code == OpCode::accept});
+      }
+    }
+  };
+  {
+    Stage stage;
+    int won = -1;
+    stage.start(Body::files(won));
+    stage.tick(3);
+    complete_all(stage, OpCode::open, 11);
+    stage.finish();
+    CHECK(won == 11);
+    CHECK(closed(stage) == std::vector<int>{11, 12, 13});
+  }
+  {
+    Stage stage;
+    stage.backend.answers[OpCode::listen] = 3;
+    Listener listener;
+    stage.run(Body::open_listener(listener));
+    int won = -1;
+    stage.start(Body::sockets(listener, won));
+    stage.tick(3);
+    complete_all(stage, OpCode::accept, 20);
+    complete_all(stage, OpCode::connect, 21);
+    stage.finish();
+    CHECK(won == 20);
+    CHECK(closed(stage) == std::vector<int>{3, 20, 21, 22});
+  }
+}
+
+TEST_CASE("when_any of nothing is a bug that ends the process, not a wait for ever") {
+  struct Body {
+    static Task<void> run() { static_cast<void>(co_await when_any(std::vector<Task<int>>{})); }
+  };
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    const int nowhere = ::open("/dev/null", O_WRONLY);
+    ::dup2(nowhere, 2);
+    std::signal(SIGABRT, SIG_DFL);
+    Stage stage;
+    stage.start(Body::run());
+    stage.tick(3);
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGABRT);
 }
 
 TEST_CASE("quorum answers at the need-th success; late answers land in its state") {

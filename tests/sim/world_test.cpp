@@ -345,7 +345,7 @@ Task<void> echo_server(bool& ready) {
   ready = true;
   auto accepted = co_await listener.accept();
   if (accepted) {
-    Socket socket(*accepted);
+    Socket socket(std::move(*accepted));
     for (;;) {
       auto bytes = co_await socket.receive();
       if (!bytes || bytes->empty()) break;
@@ -363,7 +363,7 @@ Task<void> echo_client(std::string address, const bool& ready, std::string& answ
   while (!ready) (void)co_await sleep_for(milliseconds(1));
   auto fd = co_await connect_to(address, 7000);
   REQUIRE(fd);
-  Socket socket(static_cast<int>(*fd));
+  Socket socket(std::move(*fd));
   size_t sent = 0;
   while (answer.size() < bytes) {
     while (sent < bytes && socket.output_bytes() < 4096) {
