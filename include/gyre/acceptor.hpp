@@ -11,6 +11,7 @@
 #include <gyre/mailbox.hpp>
 #include <gyre/reactor.hpp>
 #include <gyre/socket.hpp>
+#include <gyre/sync.hpp>
 #include <gyre/task.hpp>
 
 namespace gyre {
@@ -48,15 +49,22 @@ class Acceptor {
   Acceptor(ConnectionCounts& counts, ConnectionSink* const* sinks)
       : counts_(counts), sinks_(sinks) {}
 
-  // Accepts until the task is stopped or the listener fails for good.
+  // Accepts until the task is stopped or the listener fails for good. When it ends, every
+  // connection that it handed over has arrived: none is lost if the other cores end after that.
   Task<Result<void>> run(Listener& listener);
 
   uint64_t handed_over() const { return handed_over_; }
 
  private:
+  struct HandOver;
+  Task<Result<void>> accept_all(Listener& listener);
+  void hand_over(int fd, unsigned target);
+
   ConnectionCounts& counts_;
   ConnectionSink* const* sinks_;
   uint64_t handed_over_ = 0;
+  uint64_t under_way_ = 0;  // handed over, and not yet known to have arrived
+  Event arrived_;
 };
 
 }  // namespace gyre

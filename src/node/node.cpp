@@ -121,20 +121,23 @@ Task<Result<void>> Node::start_all() {
                                config_.data, shard_count_, cores(), shard_count_));
   }
   if (Result<void> listening = co_await first.listen(true); !listening) co_return listening;
-  // From here on clients get 503 instead of a refused connection.
-  Result<void> listening = co_await on_all(
-      [](Node& node, Core& core) -> Task<Result<void>> { return listen_and_accept(node, core); });
+  Result<void> listening = co_await on_all(&Node::listen);
   if (!listening) co_return listening;
+  // From here on clients get 503 instead of a refused connection. Every core is up: a connection
+  // may be handed to any of them.
+  static_cast<void>(co_await on_all(&Node::accept));
   co_return co_await on_all([](Node& node, Core& core) -> Task<Result<void>> {
     return core.open_shards(node.directory_);
   });
 }
 
-Task<Result<void>> Node::listen_and_accept(Node& node, Core& core) {
-  if (core.index() != 0) {
-    core.set_port(node.cores_[0]->port());
-    if (Result<void> listening = co_await core.listen(false); !listening) co_return listening;
-  }
+Task<Result<void>> Node::listen(Node& node, Core& core) {
+  if (core.index() == 0) co_return Result<void>{};
+  core.set_port(node.cores_[0]->port());
+  co_return co_await core.listen(false);
+}
+
+Task<Result<void>> Node::accept(Node&, Core& core) {
   core.accept();
   co_return Result<void>{};
 }

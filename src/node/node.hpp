@@ -52,7 +52,8 @@ class Node {
   Task<Result<void>> start_all();
   Task<Result<void>> on_all(Task<Result<void>> (*work)(Node& node, Core& core));
   Task<Result<bool>> on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core));
-  static Task<Result<void>> listen_and_accept(Node& node, Core& core);
+  static Task<Result<void>> listen(Node& node, Core& core);
+  static Task<Result<void>> accept(Node& node, Core& core);
   static Task<Result<void>> serve_from_now(Node& node, Core& core);
   static Task<Result<void>> drain_core(Node& node, Core& core);
   static Task<Result<void>> close_core(Node& node, Core& core);

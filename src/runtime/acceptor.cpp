@@ -16,42 +16,61 @@ unsigned ConnectionCounts::place(unsigned core, uint32_t slack) const {
   return of(core) > of(least) + slack ? least : core;
 }
 
-namespace {
-
-// Carries a descriptor to another core; made on one core and freed on the other, so plain new.
-struct HandOver : Message {
-  static void arrived(Message& self, Reactor&) noexcept {
+// Carries a descriptor to another core, and comes back as every message does: so the core that
+// accepted knows when nothing of it is under way any more.
+struct Acceptor::HandOver : Message {
+  HandOver(Acceptor& of, ConnectionSink& to, int connected) : home(of), sink(to), fd(connected) {
+    deliver = &HandOver::there;
+  }
+  static void there(Message& self, Reactor& at) noexcept {
+    auto& message = static_cast<HandOver&>(self);
+    const unsigned origin = message.from;
+    message.sink.connected(message.fd);
+    message.deliver = &HandOver::back;
+    at.send(origin, message);
+  }
+  static void back(Message& self, Reactor&) noexcept {
     auto* message = static_cast<HandOver*>(&self);
-    message->sink->connected(message->fd);
+    if (--message->home.under_way_ == 0) message->home.arrived_.set();
     delete message;
   }
-  int fd = -1;
-  ConnectionSink* sink = nullptr;
+
+  Acceptor& home;
+  ConnectionSink& sink;
+  int fd;
 };
 
-}  // namespace
+void Acceptor::hand_over(int fd, unsigned target) {
+  ++handed_over_;
+  ++under_way_;
+  Reactor::current().send(target, *new HandOver(*this, *sinks_[target], fd));
+}
 
-Task<Result<void>> Acceptor::run(Listener& listener) {
-  Reactor& reactor = Reactor::current();
+Task<Result<void>> Acceptor::accept_all(Listener& listener) {
+  const unsigned here = Reactor::current().core();
   for (;;) {
     Result<Descriptor> fd = co_await listener.accept();
     if (!fd) {
       if (fd.error().code == Errc::cancelled) co_return Result<void>{};
       co_return fail(fd.error());
     }
-    const unsigned target = counts_.place(reactor.core());
+    const unsigned target = counts_.place(here);
     counts_.opened(target);
-    if (target == reactor.core()) {
+    if (target == here) {
       sinks_[target]->connected(fd->release());
-      continue;
+    } else {
+      hand_over(fd->release(), target);
     }
-    ++handed_over_;
-    auto* message = new HandOver;
-    message->deliver = &HandOver::arrived;
-    message->fd = fd->release();
-    message->sink = sinks_[target];
-    reactor.send(target, *message);
   }
+}
+
+Task<Result<void>> Acceptor::run(Listener& listener) {
+  Result<void> ended = co_await accept_all(listener);
+  while (under_way_ != 0) {
+    arrived_.reset();
+    co_await detail::Uninterrupted{arrived_};
+  }
+  co_return ended;
 }
 
 }  // namespace gyre

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include <gyre/acceptor.hpp>
 #include <gyre/call.hpp>
 #include <gyre/scope.hpp>
 #include <gyre/time.hpp>
@@ -342,4 +343,78 @@ TEST_CASE("long work on a core gives way to a message from another") {
   }
   CHECK_FALSE(pair.first.tick());
   CHECK(answered == 1);
+}
+
+TEST_CASE(
+    "an acceptor that is stopped ends only when the connections it handed over have arrived") {
+  struct Sink final : ConnectionSink {
+    std::vector<int> fds;
+    void connected(int fd) noexcept override {
+      CHECK(Reactor::current().core() == 1);
+      fds.push_back(fd);
+      close_detached(Reactor::current(), fd);
+    }
+  };
+  struct Server {
+    ConnectionCounts counts{2};
+    Sink second_sink;
+    ConnectionSink* sinks[2] = {nullptr, &second_sink};
+    Event stop;
+    bool ended = false;
+    bool all_ended = false;
+
+    static Task<void> accept(Server& server, Listener& listener) {
+      Acceptor acceptor(server.counts, server.sinks);
+      CHECK((co_await acceptor.run(listener)).has_value());
+      CHECK(acceptor.handed_over() == server.second_sink.fds.size());
+      server.ended = true;
+    }
+    static Task<void> run(Server& server) {
+      Listener listener;
+      CHECK((co_await listener.open({})).has_value());
+      Scope scope;
+      scope.spawn(accept(server, listener));
+      co_await server.stop.wait();
+      scope.request_stop();
+      co_await scope.join();
+      co_await listener.close();
+      server.all_ended = true;
+    }
+  };
+  Pair pair;
+  pair.first_backend.answers[OpCode::listen] = 3;
+  Server server;
+  for (int i = 0; i < 5000; ++i) server.counts.opened(0);  // so the other core gets them all
+  pair.first.start(Server::run(server));
+  pair.second.start(until(server.all_ended));
+  for (int i = 0; i < 5; ++i) pair.first.tick();
+  // More than a ring holds: the rest waits on the first core.
+  constexpr int connections = 1500;
+  for (int fd = 100; fd < 100 + connections; ++fd) {
+    pair.first_backend.complete(pair.first_backend.get(OpCode::accept),
+                                {.result = fd, .more = true});
+  }
+  for (int i = 0; i < 5; ++i) pair.first.tick();
+  struct Stop : TickHook {
+    explicit Stop(Event& of)
+        : TickHook([](TickHook& self) noexcept { static_cast<Stop&>(self).event.set(); }),
+          event(of) {}
+    Event& event;
+  } stop(server.stop);
+  pair.first.at_tick_end(stop);
+  for (int i = 0; i < 50; ++i) pair.first.tick();
+  CHECK_FALSE(server.ended);
+  CHECK(server.second_sink.fds.empty());
+  bool one = true;
+  bool two = true;
+  for (int i = 0; i < 1000 && (one || two); ++i) {
+    one = one && pair.first.tick();
+    two = two && pair.second.tick();
+  }
+  CHECK_FALSE(one);
+  CHECK_FALSE(two);
+  CHECK(server.ended);
+  CHECK(server.second_sink.fds.size() == connections);
+  CHECK(pair.second_backend.submissions(OpCode::close) == connections);
+  CHECK(pair.first.descriptors_open == 0);
 }
