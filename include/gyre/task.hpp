@@ -44,7 +44,8 @@ void* allocate_frame(size_t size_bytes);
 void free_frame(void* frame, size_t size_bytes) noexcept;
 int64_t frames_live() noexcept;
 uint64_t frame_pool_misses() noexcept;  // how often the pool had to ask malloc
-void release_frame_pool() noexcept;     // gives cached memory of this thread back to malloc
+size_t frame_pool_kept_bytes() noexcept;
+void release_frame_pool() noexcept;  // gives cached memory of this thread back to malloc
 
 struct PromiseBase {
   PromiseBase() = default;

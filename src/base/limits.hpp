@@ -51,6 +51,12 @@ inline constexpr unsigned table_level_count = 7;
 inline constexpr uint64_t manifest_bytes_max =
     1ull << 30;  // read at once at start; real ones have a few MiB
 
+// --- coroutine frames ----------------------------------------------------------------------------
+// Free frames that a core keeps. A write has about six frames and objects of up to 1 KiB, so one
+// class serves over a hundred of them in turn; more than that at once is worth a malloc.
+inline constexpr size_t frame_class_kept_bytes_max = 128u << 10;
+inline constexpr size_t frames_kept_bytes_max = 1u << 20;  // in memory_reservation::core_bytes
+
 // --- io_uring backend ----------------------------------------------------------------------------
 inline constexpr size_t log_buffer_bytes_max =
     256u << 10;  // per core, of lines that stderr has not taken

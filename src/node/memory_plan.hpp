@@ -1,18 +1,18 @@
 // How the one memory budget of a node (--memory) is divided, and whether it can be (DESIGN D7).
 // Pure arithmetic.
 //
-//   reservation      how much                          why
-//   ---------------  --------------------------------  ------------------------------------------
-//   process          process_bytes                     code, stacks, allocator slack, logging
-//   core             core_bytes per core               rings, receive buffers, frame pools,
-//   mailboxes connection       connection_bytes each             parser, pipeline slots, output
-//   bookkeeping shard            shard_bytes per shard             two log frames, a segment's
-//   zeroes, the
-//                                                      buffers of one flush and of one merge
-//   transit          1 largest value per core          bodies that arrive and values that leave
-//   memtables        per shard the larger of           what is written and not yet in a table; a
-//                    memtable_bytes_min and            value of the largest size must fit
-//                    9/8 of the largest value
+// reservation  how much                    why
+// -----------  --------------------------  --------------------------------------------------
+// process      process_bytes               code, stacks, allocator slack, logging
+// core         core_bytes per core         rings and receive buffers (4.3 MiB), output chunks and
+//                                          frames kept for reuse (1 MiB each), mailboxes
+// connection   connection_bytes each       parser, frames, pipeline slots, output bookkeeping
+// shard        shard_bytes per shard       two log frames, a segment's zeroes, the buffers of
+//                                          one flush and of one merge
+// transit      1 largest value per core    bodies that arrive and values that leave
+// memtables    per shard the larger of     what is written and not yet in a table; a value of
+//              memtable_bytes_min and      the largest size must fit
+//              9/8 of the largest value
 //
 // What is left is shared out: a quarter to transit, a quarter to memtables, half to the block
 // cache. The plan exists only if the reservations fit; else the refusal names the flags to change.
@@ -41,7 +41,7 @@ struct MemoryPlan {
 
 namespace memory_reservation {
 inline constexpr uint64_t process_bytes = 12ull << 20;
-inline constexpr uint64_t core_bytes = 6ull << 20;
+inline constexpr uint64_t core_bytes = 7ull << 20;
 inline constexpr uint64_t connection_bytes = 2ull << 10;
 inline constexpr uint64_t shard_bytes = 4ull << 20;
 inline constexpr uint64_t memtable_bytes_min = 4ull << 20;
