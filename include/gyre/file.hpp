@@ -96,10 +96,22 @@ class [[nodiscard]] File {
   int fd_ = -1;
 };
 
+// Descriptors may be missing for a moment, while an accept burst holds them: then it is tried again
+// every limits::open_retry_delay_ms, for limits::open_retries_max times.
 class [[nodiscard]] OpenFile : public IoWait {
  public:
-  using IoWait::IoWait;
+  OpenFile(std::string path, uint16_t flags);
   Result<File> await_resume() const;
+
+ private:
+  struct Retry : Timer {
+    explicit Retry(OpenFile& of);
+    OpenFile& open;
+  };
+  static void opened(Op& op, Completion completion) noexcept;
+
+  unsigned retries_ = 0;
+  Retry retry_{*this};
 };
 
 // --- the file system, by path ----------------------------------------------------------------

@@ -28,6 +28,10 @@ inline constexpr uint64_t http_ttl_ms_max =
 
 // --- files ---------------------------------------------------------------------------------------
 inline constexpr size_t io_alignment_bytes = 4096;  // O_DIRECT on 512e and 4Kn disks
+// An open that finds no descriptor waits up to 30 s: an accept burst gives them back within
+// milliseconds, and a log that could not open its next segment would end the shard's writes.
+inline constexpr unsigned open_retry_delay_ms = 10;
+inline constexpr unsigned open_retries_max = 3000;
 inline constexpr size_t log_frame_bytes_max =
     1u << 20;  // a longer frame would hold up everyone's commit
 inline constexpr size_t log_bytes_before_flush_max = 128u << 20;  // per shard, bounds recovery time

@@ -21,6 +21,7 @@
 #include <gyre/store_options.hpp>
 
 #include "node/config_values.hpp"
+#include "node/descriptor_plan.hpp"
 #include "node/machine.hpp"
 #include "node/memory_plan.hpp"
 
@@ -53,6 +54,8 @@ struct ServeConfig {
   unsigned replication = 3;
   std::optional<Address> resp;
   std::optional<Address> admin;
+
+  unsigned listen_backlog = listen_backlog_max;  // connections not yet accepted, per core
 
   MemoryPlan memory_plan;                                  // what memory_bytes is spent on
   std::map<std::string, std::string, std::less<>> origin;  // setting name -> where it came from

@@ -62,6 +62,7 @@ Task<Result<void>> Core::listen(bool probe) {
   const ServeConfig& config = node_.config();
   const Listener::Options options{.address = config.listen.host,
                                   .port = port_ != 0 ? port_ : config.listen.port,
+                                  .backlog = static_cast<int>(config.listen_backlog),
                                   .reuse_port = node_.cores() > 1,
                                   .probe_port = probe};
   Result<void> opened = co_await listener_.open(options);

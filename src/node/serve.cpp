@@ -1,12 +1,12 @@
 // `gyre serve`: check the machine, start the cores, run the node.
 #include <algorithm>
 #include <cstdio>
-#include <optional>
 #include <string>
 
 #include <gyre/reactor.hpp>
 
 #include "node/cli.hpp"
+#include "node/descriptor_plan.hpp"
 #include "node/node.hpp"
 #include "runtime/uring/cores.hpp"
 #include "runtime/uring/node.hpp"
@@ -21,16 +21,6 @@ void print_line(std::string_view line) {
   std::fflush(stdout);
 }
 
-// Connections must leave descriptors for files: a log segment that can't be opened would make its
-// shard read-only.
-ServeConfig within_descriptors(const ServeConfig& given, uint64_t descriptors_max) {
-  const uint64_t for_files = std::max<uint64_t>(64, descriptors_max / 4);
-  const uint64_t for_connections = descriptors_max > for_files ? descriptors_max - for_files : 1;
-  ServeConfig config = given;
-  config.connections_max = std::min(config.connections_max, for_connections);
-  return config;
-}
-
 }  // namespace
 
 int run_serve(const ServeConfig& given) {
@@ -40,7 +30,10 @@ int run_serve(const ServeConfig& given) {
     return exit_failed;
   }
   uring::block_signals();
-  const ServeConfig config = within_descriptors(given, probed->descriptors_max);
+  const DescriptorPlan descriptors = plan_descriptors(probed->descriptors_max, given.cores);
+  ServeConfig config = given;
+  config.connections_max = std::min(config.connections_max, descriptors.connections_max);
+  config.listen_backlog = descriptors.listen_backlog;
 
   Node node(
       config,

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include <gyre/file.hpp>
+#include <gyre/time.hpp>
 
 #include "base/assert.hpp"
 #include "base/limits.hpp"
@@ -104,7 +105,38 @@ File::~File() {
 }
 
 OpenFile File::open(std::string path, uint16_t flags) {
-  return OpenFile({.code = OpCode::open, .flags = flags}, std::move(path));
+  return OpenFile(std::move(path), flags);
+}
+
+namespace {
+bool lacks_descriptors(int os_error) {
+  return os_error == EMFILE || os_error == ENFILE;
+}
+constexpr Nanos open_retry_delay = milliseconds(limits::open_retry_delay_ms);
+}  // namespace
+
+OpenFile::OpenFile(std::string path, uint16_t flags)
+    : IoWait({.code = OpCode::open, .flags = flags}, std::move(path)) {
+  op_.on_complete = &OpenFile::opened;
+}
+
+OpenFile::Retry::Retry(OpenFile& of)
+    : Timer([](Timer& self) noexcept {
+        Reactor::current().submit(static_cast<Retry&>(self).open.op_);
+      }),
+      open(of) {}
+
+void OpenFile::opened(Op& op, Completion completion) noexcept {
+  auto& self = static_cast<OpenFile&>(static_cast<OwnOp&>(op).wait);
+  if (!lacks_descriptors(-completion.result) || self.retries_ == limits::open_retries_max) {
+    completed(op, completion);
+    return;
+  }
+  Reactor& reactor = Reactor::current();
+  if (self.retries_++ == 0) {
+    reactor.log("warn", "event=open_waits reason=\"no descriptor left\" path=" + self.path_);
+  }
+  reactor.arm(self.retry_, reactor.after(open_retry_delay));
 }
 
 Result<File> OpenFile::await_resume() const {
@@ -208,8 +240,13 @@ Task<Result<void>> make_directories(std::string path) {
 
 Task<Result<std::vector<DirEntry>>> list_directory(std::string path) {
   std::vector<DirEntry> entries;
-  Result<void> listed = co_await IoDone({.code = OpCode::list_dir, .out = &entries}, path);
-  if (!listed) co_return fail(listed.error());
+  for (unsigned retries = 0;; ++retries) {
+    Result<void> listed = co_await IoDone({.code = OpCode::list_dir, .out = &entries}, path);
+    if (listed) break;
+    const bool may_pass =
+        lacks_descriptors(listed.error().os_error) && retries < limits::open_retries_max;
+    if (!may_pass || !co_await sleep_for(open_retry_delay)) co_return fail(listed.error());
+  }
   std::sort(entries.begin(), entries.end(),
             [](const DirEntry& a, const DirEntry& b) { return a.name < b.name; });
   co_return entries;

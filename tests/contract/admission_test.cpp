@@ -1,9 +1,14 @@
 // More connections than allowed, and more than the process has descriptors for.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <memory>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "http_client.hpp"
@@ -18,6 +23,30 @@ bool serves(HttpClient& client) {
     return client.get("/v0/status").status == 200;
   } catch (const ConnectionEnded&) {
     return false;
+  }
+}
+
+// The sum of a metric over its labels, over a connection that exists.
+double metric(HttpClient& client, const std::string& name) {
+  std::istringstream lines(client.get("/metrics").body);
+  double sum = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(name + "{")) sum += std::atof(line.c_str() + line.rfind(' '));
+  }
+  return sum;
+}
+
+// The process can open nothing more for a while, again and again. Its hard limit stays.
+void take_descriptors_away(pid_t pid, const std::atomic<bool>& stop) {
+  rlimit usual{};
+  prlimit(pid, RLIMIT_NOFILE, nullptr, &usual);
+  rlimit none = usual;
+  none.rlim_cur = 3;
+  while (!stop) {
+    prlimit(pid, RLIMIT_NOFILE, &none, nullptr);
+    usleep(150'000);
+    prlimit(pid, RLIMIT_NOFILE, &usual, nullptr);
+    usleep(30'000);
   }
 }
 
@@ -71,5 +100,29 @@ TEST_CASE("a node without descriptors left survives and accepts again") {
     again = serves(later);
   }
   CHECK(again);
+  CHECK(node.stop().code == 0);
+}
+
+TEST_CASE("descriptors that run out for moments end no writes") {
+  NodeProcess node({"--memory", "128M", "--max-value", "1M"});
+  HttpClient client(node.port());
+  std::atomic<bool> stop{false};
+  std::thread thief([&] { take_descriptors_away(node.pid(), stop); });
+  const std::string value = random_bytes(1, 256 << 10);
+  double flushes = 0;
+  for (int i = 0; i < 4000 && flushes < 3; ++i) {
+    const HttpAnswer answer = client.put(entity("k" + std::to_string(i)), value);
+    // While a table or a segment waits for its descriptor, memory may fill up.
+    const bool busy = answer.status == 503 && answer.body.starts_with("the store can't take more");
+    CHECK_MESSAGE((answer.status == 201 || busy), answer.body);
+    if (answer.status != 201 && !busy) break;
+    if (i % 50 == 49) flushes = metric(client, "gyre_flushes_total");
+  }
+  stop = true;
+  thief.join();
+  CHECK(flushes >= 3);
+  CHECK(metric(client, "gyre_shard_read_only") == 0);
+  CHECK(node.error_output().find("event=open_waits") != std::string::npos);
+  client.close();
   CHECK(node.stop().code == 0);
 }

@@ -7,6 +7,7 @@
 #include <gyre/scope.hpp>
 #include <gyre/time.hpp>
 
+#include "base/limits.hpp"
 #include "stage.hpp"
 
 using namespace gyre;
@@ -323,4 +324,70 @@ TEST_CASE("aligned buffers are aligned, rounded up, pooled up to 1 MiB, and move
   AlignedBuffer again(5000);
   CHECK(again.data() == first);
   CHECK(AlignedBuffer().size() == 0);
+}
+
+TEST_CASE("an open that finds no descriptor waits for one") {
+  struct Body {
+    static Task<void> run(bool& opened) {
+      Result<File> file = co_await File::open("a", flag_read);
+      opened = file.has_value();
+    }
+  };
+  for (const int error : {EMFILE, ENFILE}) {
+    CAPTURE(error);
+    Stage stage;
+    bool opened = false;
+    stage.start(Body::run(opened));
+    stage.tick(2);
+    for (int i = 0; i < 5; ++i) {
+      answer(stage, OpCode::open, -error);
+      stage.tick(20);
+      CHECK(stage.backend.find(OpCode::open) == nullptr);  // no spinning
+      stage.advance(milliseconds(limits::open_retry_delay_ms));
+      CHECK(stage.backend.last(OpCode::open).path == "a");
+    }
+    answer(stage, OpCode::open, disk);
+    stage.finish();
+    CHECK(opened);
+    CHECK(stage.backend.submissions(OpCode::open) == 6);
+    CHECK(stage.backend.log_lines.size() == 1);
+  }
+}
+
+TEST_CASE("an open gives up when descriptors stay away, and at once for other reasons") {
+  struct Body {
+    static Task<void> run(int& error) {
+      Result<File> file = co_await File::open("a", flag_read);
+      error = file ? 0 : file.error().os_error;
+    }
+  };
+  for (const int reason : {EMFILE, EACCES}) {
+    CAPTURE(reason);
+    Stage stage;
+    stage.backend.sleep_moves_clock = true;
+    stage.backend.answers[OpCode::open] = -reason;
+    int error = 0;
+    stage.run(Body::run(error));
+    CHECK(error == reason);
+    CHECK(stage.backend.submissions(OpCode::open) ==
+          (reason == EMFILE ? limits::open_retries_max + 1 : 1));
+  }
+}
+
+TEST_CASE("a directory is listed once a descriptor is there") {
+  struct Body {
+    static Task<void> run(bool& listed) { listed = (co_await list_directory("d")).has_value(); }
+  };
+  Stage stage;
+  bool listed = false;
+  stage.start(Body::run(listed));
+  stage.tick(2);
+  answer(stage, OpCode::list_dir, -EMFILE);
+  stage.tick(5);
+  CHECK(stage.backend.find(OpCode::list_dir) == nullptr);
+  stage.advance(milliseconds(limits::open_retry_delay_ms));
+  stage.tick(2);
+  answer(stage, OpCode::list_dir, 0);
+  stage.finish();
+  CHECK(listed);
 }

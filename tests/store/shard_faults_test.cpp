@@ -134,16 +134,22 @@ TEST_CASE("writes of the log fail") {
 TEST_CASE("a segment can't be made") {
   sweep_faults({OpCode::fsync, ".log", EIO, Stops::perhaps});
   sweep_faults({OpCode::allocate, ".log", ENOSPC, Stops::perhaps});
-  sweep_faults({OpCode::open, ".log", EMFILE, Stops::perhaps});
+  sweep_faults({OpCode::open, ".log", EACCES, Stops::perhaps});
   sweep_faults({OpCode::rename, ".log", EIO, Stops::always});
 }
 
 TEST_CASE("a table can't be written") {
   // In a flush that ends the writes, in a compaction it does not.
-  sweep_faults({OpCode::open, ".table", EMFILE, Stops::sometimes});
+  sweep_faults({OpCode::open, ".table", EACCES, Stops::sometimes});
   sweep_faults({OpCode::write, ".table", ENOSPC, Stops::sometimes});
   sweep_faults({OpCode::write, ".table", EIO, Stops::sometimes});
   sweep_faults({OpCode::fsync, ".table", EIO, Stops::sometimes});
+}
+
+TEST_CASE("descriptors that are missing for a moment stop nothing") {
+  for (const char* file : {".log", ".table", "MANIFEST", "shard"}) {
+    sweep_faults({OpCode::open, file, EMFILE, Stops::never});
+  }
 }
 
 TEST_CASE("the manifest can't be written") {
