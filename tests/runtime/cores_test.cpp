@@ -1,6 +1,9 @@
 // Real threads, real rings: what crosses between cores. The suite that runs under
 // ThreadSanitizer.
+#include "runtime/uring/cores.hpp"
+
 #include <doctest/doctest.h>
+#include <sched.h>
 
 #include <memory>
 #include <string>
@@ -331,4 +334,21 @@ TEST_CASE("a connection goes to the core with the fewest, unless the difference 
   counts.closed(0);
   CHECK(counts.place(1) == 1);
   CHECK(counts.total() == 2);
+}
+
+TEST_CASE("pinned cores run on one CPU each; the caller gets all its CPUs back") {
+  cpu_set_t before;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  int cpus_of[2] = {0, 0};
+  const std::string problem =
+      uring::run_cores({.cores = 2, .pin = true}, [&](unsigned core, Backend&) {
+        cpu_set_t mine;
+        if (sched_getaffinity(0, sizeof mine, &mine) == 0) cpus_of[core] = CPU_COUNT(&mine);
+      });
+  CHECK(problem == "");
+  CHECK(cpus_of[0] == 1);
+  CHECK(cpus_of[1] == 1);
+  cpu_set_t after;
+  REQUIRE(sched_getaffinity(0, sizeof after, &after) == 0);
+  CHECK(CPU_EQUAL(&before, &after));
 }

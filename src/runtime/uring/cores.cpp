@@ -31,10 +31,11 @@ std::vector<int> usable() {
   return cpus;
 }
 
-void pin_to(int cpu) {
+// The calling thread runs on these CPUs only.
+void run_on(const std::vector<int>& cpus) {
   cpu_set_t set;
   CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
+  for (const int cpu : cpus) CPU_SET(cpu, &set);
   pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
@@ -63,8 +64,9 @@ std::string run_cores(const CoresOptions& options,
   std::vector<std::unique_ptr<UringBackend>> backends(options.cores);
   pthread_barrier_t made;
   pthread_barrier_init(&made, nullptr, options.cores);
+  const bool pin = options.pin && !cpus.empty();
   const auto run = [&](unsigned core) {
-    if (options.pin && !cpus.empty()) pin_to(cpus[core % cpus.size()]);
+    if (pin) run_on({cpus[core % cpus.size()]});
     try {
       backends[core] = std::make_unique<UringBackend>(UringOptions{.core = core, .node = &node});
     } catch (const std::exception& error) {
@@ -86,6 +88,7 @@ std::string run_cores(const CoresOptions& options,
     });
   }
   run(0);
+  if (pin) run_on(cpus);
   for (std::thread& thread : threads) thread.join();
   pthread_barrier_destroy(&made);
   return problem;

@@ -15,8 +15,8 @@ struct CoresOptions {
 };
 
 // Runs `body(core, backend)` on one thread per core and waits for all of them; core 0 is the
-// calling thread. Signals must be blocked before. Returns an empty string, or why a core could
-// not start.
+// calling thread, which may use the same CPUs afterwards as before. Signals must be blocked before.
+// Returns an empty string, or why a core could not start.
 std::string run_cores(const CoresOptions& options,
                       const std::function<void(unsigned core, Backend& backend)>& body);
 
