@@ -137,6 +137,15 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
   co_return Result<void>{};
 }
 
+uint64_t Core::serve() {
+  state_ = NodeState::serving;
+  uint64_t records_recovered = 0;
+  for (const auto& shard : shards_) {
+    if (shard) records_recovered += shard->stats().records_recovered;
+  }
+  return records_recovered;
+}
+
 Task<bool> Core::drain(Nanos deadline) {
   Reactor& reactor = Reactor::current();
   accept_scope_->request_stop();

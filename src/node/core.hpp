@@ -58,6 +58,8 @@ class Core final : public ConnectionSink, public http::Handler {
   Task<Result<void>> listen(bool probe);
   void accept();
   Task<Result<void>> open_shards(const DataDirectory& directory);
+  // From now on; answers how many records its shards have recovered.
+  uint64_t serve();
   // Stops accepting, lets requests under way end, closes idle connections; after `deadline`
   // connections are cut.
   Task<bool> drain(Nanos deadline);

@@ -142,9 +142,13 @@ Task<Result<void>> Node::accept(Node&, Core& core) {
   co_return Result<void>{};
 }
 
-Task<Result<void>> Node::serve_from_now(Node&, Core& core) {
-  core.set_state(NodeState::serving);
-  co_return Result<void>{};
+// What they recovered comes with their answers.
+Task<uint64_t> Node::serve_on_all() {
+  uint64_t records_recovered = 0;
+  for (unsigned core = 0; core < cores(); ++core) {
+    records_recovered += co_await call_on(core, [this, core] { return cores_[core]->serve(); });
+  }
+  co_return records_recovered;
 }
 
 Task<Result<void>> Node::drain_core(Node&, Core& core) {
@@ -165,8 +169,7 @@ Task<void> Node::lead() {
     signals.on_second(environment_.exit_now);
     Result<void> started = co_await start_all();
     if (started) {
-      static_cast<void>(co_await on_all(&Node::serve_from_now));
-      print_ready();
+      print_ready(co_await serve_on_all());
       co_await signals.first();
     } else {
       report(started.error());
@@ -187,17 +190,11 @@ Task<void> Node::lead() {
   }
 }
 
-void Node::print_ready() {
-  uint64_t records = 0;
-  for (const auto& core : cores_) {
-    for (const auto& shard : core->shards()) {
-      if (shard) records += shard->stats().records_recovered;
-    }
-  }
+void Node::print_ready(uint64_t records_recovered) {
   environment_.print(fmt::format(
       "gyre serves http://{}:{} cores={} shards={} durability={} data={} records_recovered={}\n",
       config_.listen.host, cores_[0]->port(), cores(), shard_count_, to_string(config_.durability),
-      config_.data, records));
+      config_.data, records_recovered));
 }
 
 }  // namespace gyre

@@ -54,10 +54,10 @@ class Node {
   Task<Result<bool>> on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core));
   static Task<Result<void>> listen(Node& node, Core& core);
   static Task<Result<void>> accept(Node& node, Core& core);
-  static Task<Result<void>> serve_from_now(Node& node, Core& core);
+  Task<uint64_t> serve_on_all();
   static Task<Result<void>> drain_core(Node& node, Core& core);
   static Task<Result<void>> close_core(Node& node, Core& core);
-  void print_ready();
+  void print_ready(uint64_t records_recovered);
   void report(const Error& error);
 
   ServeConfig config_;

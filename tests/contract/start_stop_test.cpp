@@ -48,6 +48,19 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a node that was killed says how many records all its shards recovered") {
+  NodeProcess node;
+  {
+    HttpClient client(node.port());
+    for (int i = 0; i < 100; ++i) {
+      CHECK(client.put(entity("key" + std::to_string(i)), "value").status == 201);
+    }
+  }
+  node.kill();
+  node.start();
+  CHECK(node.ready_line().find("records_recovered=100\n") != std::string::npos);
+}
+
 TEST_CASE("SIGINT stops a node as SIGTERM does") {
   NodeProcess node;
   node.signal(SIGINT);
