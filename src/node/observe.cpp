@@ -150,6 +150,8 @@ void ObserveExchange::answer_ready(const std::vector<CoreReport>& reports) {
   bool serving = true;
   for (const CoreReport& report : reports) serving = serving && report.state == NodeState::serving;
   check(serving, "serving", "recovering or shutting down");
+  if (!serving)
+    retry_after_s_ = 1;  // a read-only shard stays so: there is no point in asking again
   for (const CoreReport& report : reports) {
     for (const CoreReport::ShardReport& shard : report.shards) {
       check(!shard.read_only, fmt::format("shard-{:03}", shard.number), shard.read_only_reason);
@@ -278,7 +280,8 @@ void ObserveExchange::respond(http::Connection& to) {
                                              .close = style.close,
                                              .say_keep_alive = style.say_keep_alive,
                                              .content_type = type_,
-                                             .content_length = body_.size()});
+                                             .content_length = body_.size(),
+                                             .retry_after_s = retry_after_s_});
   out.commit(static_cast<size_t>(end - at));
   if (!style.head_only) out.append(body_);
 }

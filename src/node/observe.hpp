@@ -64,6 +64,7 @@ class ObserveExchange final : public http::Exchange {
   std::string path_;
   bool verbose_;
   uint16_t status_ = 200;
+  uint32_t retry_after_s_ = 0;
   std::string body_;
   http::ContentType type_ = http::ContentType::text;
 };

@@ -1,0 +1,171 @@
+// Whole nodes in the simulation: what clients see of states that pass too quickly on a real
+// machine.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <csignal>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gyre/time.hpp>
+
+#include "../store/sim_rig.hpp"
+#include "http/client.hpp"
+#include "node/config.hpp"
+#include "node/node.hpp"
+#include "sim/life.hpp"
+
+using namespace gyre;
+using namespace gyre::test;
+
+namespace {
+
+constexpr uint16_t port = 8080;
+constexpr int keys = 200;
+
+std::string ready_line;  // of the node that was started last
+
+const gyre::Node::Environment environment{
+    .port_of = [](int) { return port; },
+    .print = [](std::string_view line) { ready_line = line; },
+    .exit_now = [](int) { FAIL("a second signal"); },
+};
+
+ServeConfig two_core_config() {
+  ConfigInput input;
+  input.machine = {.cpus = 2, .cpus_online = 2, .memory_bytes = 4ull << 30};
+  for (const auto& [name, text] : {std::pair{"listen", "0.0.0.0:8080"},
+                                   {"data", "data"},
+                                   {"memory", "128M"},
+                                   {"max-value", "1M"}}) {
+    input.flags.push_back({Layer::flag, name, text, ""});
+  }
+  auto config = load_serve_config(input);
+  REQUIRE(config.has_value());
+  return *config;
+}
+
+struct Answer {
+  uint16_t status = 0;
+  std::string retry_after;
+  std::string body;
+};
+
+// One request on a connection of its own; status 0 if there was none.
+Task<Answer> ask(std::string host, std::string method, std::string target) {
+  Answer answer;
+  http::Client client({host, port}, seconds(60));
+  if (!co_await client.connect()) co_return answer;
+  const bool has_body = method == "PUT";
+  client.send_request(method, target,
+                      has_body ? std::optional<std::string_view>("value") : std::nullopt);
+  if (co_await client.answer()) {
+    answer.status = client.status();
+    answer.retry_after = client.field("retry-after");
+    Result<std::string> body = co_await client.text(1 << 20);
+    if (body) answer.body = std::move(*body);
+  }
+  co_await client.close();
+  co_return answer;
+}
+
+std::string target_of(int key) {
+  return fmt::format("/v0/entity?id=key{}", key);
+}
+
+Task<void> fill(std::string host, int& stored) {
+  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  for (int key = 0; key < keys; ++key) {
+    const Answer answer = co_await ask(host, "PUT", target_of(key));
+    stored += answer.status == 201;
+  }
+}
+
+struct Seen {
+  std::map<std::string, int> while_recovering;  // by request
+  std::vector<std::string> wrong;
+  int found = 0;
+};
+
+Task<void> watch_recovery(std::string host, Seen& seen) {
+  const std::pair<const char*, std::string> requests[] = {
+      {"GET", "/v0/status"},      {"GET", target_of(1)},       {"HEAD", target_of(1)},
+      {"PUT", target_of(keys)},   {"DELETE", target_of(keys)}, {"GET", "/v0/entities?start=k"},
+      {"GET", "/readyz?verbose"}, {"GET", "/livez"},           {"GET", "/v0/entity?id="},
+      {"GET", "/metrics"},
+  };
+  while (ready_line.empty()) {
+    for (const auto& [method, target] : requests) {
+      const Answer answer = co_await ask(host, method, target);
+      // No answer: the port is not open yet. Ready by now: the answer may be of either state.
+      if (answer.status == 0 || !ready_line.empty()) continue;
+      const bool alive = target == "/livez" || target == "/metrics";
+      const uint16_t expected = alive ? 200 : target == "/v0/entity?id=" ? 400 : 503;
+      ++seen.while_recovering[fmt::format("{} {}", method, target)];
+      if (answer.status != expected) {
+        seen.wrong.push_back(fmt::format("{} {}: {}", method, target, answer.status));
+      }
+      if (expected == 503 && (answer.retry_after.empty() || answer.retry_after == "0")) {
+        seen.wrong.push_back(fmt::format("{} {}: no Retry-After", method, target));
+      }
+    }
+    static_cast<void>(co_await sleep_for(milliseconds(1)));
+  }
+  for (const char* target : {"/v0/status", "/readyz"}) {
+    if ((co_await ask(host, "GET", target)).status != 200) seen.wrong.push_back(target);
+  }
+  for (int key = 0; key < keys; ++key) {
+    const Answer answer = co_await ask(host, "GET", target_of(key));
+    seen.found += answer.status == 200 && answer.body == "value";
+  }
+}
+
+// A life of the node with a client beside it; `end` ends it once the client is done.
+template <class End>
+void live(sim::World& world, sim::Node& machine, sim::Node& client_machine, Task<void> client,
+          End end) {
+  ready_line.clear();
+  const int64_t frames_before = frames_live() - 1;  // `client` is one
+  {
+    gyre::Node node(two_core_config(), environment);
+    sim::Life node_life(world, machine);
+    sim::Life client_life(world, client_machine);
+    for (unsigned core = 0; core < 2; ++core) node_life.start(core, node.run(core));
+    client_life.start(0, std::move(client));
+    REQUIRE(world.run_until([&] { return client_life.ended(); }, seconds(36'000)) ==
+            sim::Stop::satisfied);
+    end(node_life);
+    REQUIRE(node_life.ended());
+  }
+  CHECK(frames_live() == frames_before);
+}
+
+}  // namespace
+
+TEST_CASE("while a node recovers it answers 503 with Retry-After, and then what it had") {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    CAPTURE(seed);
+    sim::World world({.seed = seed});
+    sim::Node& machine = world.add_node({.cores = 2});
+    sim::Node& client_machine = world.add_node();
+    int stored = 0;
+    live(world, machine, client_machine, fill(machine.address(), stored),
+         [](sim::Life& life) { REQUIRE(life.kill()); });
+    CHECK(stored == keys);
+
+    machine.disk().options.read = {milliseconds(500), seconds(1)};
+    Seen seen;
+    live(world, machine, client_machine, watch_recovery(machine.address(), seen),
+         [&](sim::Life& life) {
+           machine.signal(SIGTERM);
+           REQUIRE(life.run(seconds(600)) == sim::Stop::satisfied);
+         });
+    CHECK(seen.while_recovering.size() == 10);
+    for (const std::string& wrong : seen.wrong) CHECK_MESSAGE(false, wrong);
+    CHECK(seen.found == keys);
+    CHECK(ready_line.find(fmt::format("records_recovered={}\n", keys)) != std::string::npos);
+    CHECK(world.check_quiescent(machine) == "");
+  }
+}
