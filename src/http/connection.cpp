@@ -34,12 +34,13 @@ class TextExchange : public Exchange {
 
   void begin() override { connection().finished(*this); }
   void respond(Connection& to) override {
-    write(to.socket(), style, status_, body_, type_, retry_after_s_, allow_, is_error_);
+    write(to, style, status_, body_, type_, retry_after_s_, allow_, is_error_);
   }
 
-  static void write(Socket& out, const AnswerStyle& style, uint16_t status, std::string_view body,
-                    ContentType type, uint32_t retry_after_s, std::string_view allow,
-                    bool is_error) {
+  static void write(Connection& to, const AnswerStyle& style, uint16_t status,
+                    std::string_view body, ContentType type, uint32_t retry_after_s,
+                    std::string_view allow, bool is_error) {
+    Socket& out = to.socket();
     if (is_error) {
       char* at = out.reserve(error_answer_bytes_max);
       char* end = write_error_answer(at, {.status = status,
@@ -48,7 +49,8 @@ class TextExchange : public Exchange {
                                           .say_keep_alive = style.say_keep_alive,
                                           .without_body = style.head_only,
                                           .retry_after_s = retry_after_s,
-                                          .allow = allow});
+                                          .allow = allow,
+                                          .date_line = to.date_line()});
       out.commit(static_cast<size_t>(end - at));
       return;
     }
@@ -57,7 +59,8 @@ class TextExchange : public Exchange {
                                          .close = style.close,
                                          .say_keep_alive = style.say_keep_alive,
                                          .content_type = type,
-                                         .content_length = body.size()});
+                                         .content_length = body.size(),
+                                         .date_line = to.date_line()});
     out.commit(static_cast<size_t>(end - at));
     if (!style.head_only) out.append(body);
   }
@@ -482,7 +485,7 @@ void Connection::answer_error(uint16_t status, std::string_view reason, uint32_t
   if (expecting_) style_.close = true;
   if (style_.close) closing_ = true;
   if (may_answer_now()) {
-    TextExchange::write(socket_, style_, status, reason, ContentType::text, retry_after_s, allow,
+    TextExchange::write(*this, style_, status, reason, ContentType::text, retry_after_s, allow,
                         true);
     return;
   }
@@ -496,7 +499,7 @@ void Connection::answer_text(uint16_t status, std::string_view body, ContentType
   if (expecting_) style_.close = true;
   if (style_.close) closing_ = true;
   if (may_answer_now()) {
-    TextExchange::write(socket_, style_, status, body, type, 0, {}, false);
+    TextExchange::write(*this, style_, status, body, type, 0, {}, false);
     return;
   }
   auto* exchange = new TextExchange(*this, status, body, type, 0, {}, false);

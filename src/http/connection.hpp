@@ -25,6 +25,7 @@
 #include <gyre/sync.hpp>
 #include <gyre/task.hpp>
 
+#include "http/date.hpp"
 #include "http/request_parser.hpp"
 #include "http/response.hpp"
 
@@ -116,9 +117,11 @@ class Exchange {
   bool begun_ = false;
 };
 
+// One for all connections of a core.
 class Handler {
  public:
   virtual ~Handler() = default;
+  std::string_view date_line() { return date_line_.at(Reactor::current()); }
   // A request's head has arrived; its views are valid only during this call. Either answers at
   // once through connection.answer_*() and returns nullptr (only if the request has no body, or
   // the answer is an error that leaves the body to be skipped or the connection to be closed), or
@@ -133,6 +136,9 @@ class Handler {
     static_cast<void>(before), static_cast<void>(after);
     return true;
   }
+
+ private:
+  DateLine date_line_;
 };
 
 struct ConnectionStats {
@@ -192,6 +198,7 @@ class Connection {
 
   // The output; only in order: from start() if may_answer_now(), from respond() and stream().
   Socket& socket() { return socket_; }
+  std::string_view date_line() { return handler_.date_line(); }
   // An answer whose body is one line, also for requests out of order (it is queued then).
   void answer_error(uint16_t status, std::string_view reason, uint32_t retry_after_s = 0,
                     std::string_view allow = {});

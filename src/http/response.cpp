@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/assert.hpp"
+#include "http/date.hpp"
 #include "http/etag.hpp"
 
 namespace gyre::http {
@@ -110,6 +111,8 @@ char* write_response_head(char* out, const ResponseHead& head) {
     out = put(out, prefix->line());
     if (head.body == ResponseHead::Body::chunked) out = put(out, "Transfer-Encoding: chunked\r\n");
   }
+  GYRE_ASSERT(head.date_line.size() <= date_line_bytes);
+  if (!head.date_line.empty()) out = put(out, head.date_line);
   if (head.content_type != ContentType::none) {
     out = put(out, content_type_line(head.content_type));
   }
@@ -146,6 +149,7 @@ char* write_error_answer(char* out, const ErrorAnswer& answer) {
   head.content_length = reason.size() + 1;
   head.retry_after_s = answer.retry_after_s;
   head.allow = answer.allow;
+  head.date_line = answer.date_line;
   out = write_response_head(out, head);
   if (answer.without_body) return out;
   // A line break inside would make it two lines; reasons may quote what a client sent.

@@ -1,9 +1,5 @@
 // Heads and framing of responses, written straight into an output buffer: no allocation, and a
 // fixed upper bound for each call, so that a caller reserves once and then can't overrun.
-//
-// No Date is sent. RFC 9110 6.6.1 asks for it from servers that have a clock, for the sake of
-// caches; nothing here is cached by age (the ETag is what revalidates), reading a clock per answer
-// belongs to the runtime, and 37 bytes are a third of a small answer.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +32,7 @@ struct ResponseHead {
   std::optional<Version> etag;
   uint32_t retry_after_s = 0;  // 0: no Retry-After
   std::string_view allow;      // of a 405: "GET, HEAD"; at most allow_bytes_max
+  std::string_view date_line;  // of a DateLine; "": no Date
 };
 
 inline constexpr size_t allow_bytes_max = 64;
@@ -52,6 +49,7 @@ struct ErrorAnswer {
   bool without_body = false;  // to HEAD: the length, but not the body
   uint32_t retry_after_s = 0;
   std::string_view allow;
+  std::string_view date_line;
 };
 inline constexpr size_t error_reason_bytes_max = 512;
 inline constexpr size_t error_answer_bytes_max =

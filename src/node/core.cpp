@@ -478,7 +478,8 @@ void Core::answer_value(http::Connection& connection, const StoreRead& read) {
                                              .say_keep_alive = style.say_keep_alive,
                                              .content_type = http::ContentType::bytes,
                                              .content_length = read.value.size(),
-                                             .etag = read.version});
+                                             .etag = read.version,
+                                             .date_line = connection.date_line()});
   if (style.head_only || !together) {
     out.commit(static_cast<size_t>(end - at));
     if (!style.head_only) out.append(read.value);

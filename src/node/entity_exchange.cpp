@@ -33,21 +33,25 @@ Task<Result<void>> acquire_for_stream(Core& core, uint64_t bytes, bool pipelined
   co_return fail(Errc::cancelled);
 }
 
-void write_head(Socket& out, const http::ResponseHead& head) {
+void write_head(http::Connection& to, http::ResponseHead head) {
+  head.date_line = to.date_line();
+  Socket& out = to.socket();
   char* at = out.reserve(http::response_head_bytes_max);
   char* end = http::write_response_head(at, head);
   out.commit(static_cast<size_t>(end - at));
 }
 
-void write_failure(Socket& out, const http::AnswerStyle& style, uint16_t status,
+void write_failure(http::Connection& to, const http::AnswerStyle& style, uint16_t status,
                    std::string_view reason) {
+  Socket& out = to.socket();
   char* at = out.reserve(http::error_answer_bytes_max);
   char* end = http::write_error_answer(at, {.status = status,
                                             .reason = reason,
                                             .close = style.close,
                                             .say_keep_alive = style.say_keep_alive,
                                             .without_body = style.head_only,
-                                            .retry_after_s = status == 503 ? retry_after_s : 0});
+                                            .retry_after_s = status == 503 ? retry_after_s : 0,
+                                            .date_line = to.date_line()});
   out.commit(static_cast<size_t>(end - at));
 }
 
@@ -210,7 +214,7 @@ void ReadExchange::respond(http::Connection& to) {
   core_.count_status(unchanged ? 304 : status_);
   if (status_ != 200) {
     write_failure(
-        to.socket(), style, status_,
+        to, style, status_,
         status_ == 404 ? "no value is stored under this key" : std::string_view(failure_));
     return;
   }
@@ -219,7 +223,7 @@ void ReadExchange::respond(http::Connection& to) {
     answer.status = 304;
     answer.body = http::ResponseHead::Body::none;
   }
-  write_head(to.socket(), answer);
+  write_head(to, answer);
   if (!unchanged && !style.head_only) to.socket().append(value_);
 }
 
@@ -261,13 +265,13 @@ Task<bool> ReadExchange::stream(http::Connection& to) {
   }
   if (!reserved) {
     core_.count_status(503);
-    write_failure(to.socket(), style, 503, "no memory for a value of this size now; try again");
+    write_failure(to, style, 503, "no memory for a value of this size now; try again");
     co_return true;
   }
   transit_bytes_ = wanted;
   pipelined_ = pipelined;
   core_.count_status(200);
-  write_head(to.socket(), head());
+  write_head(to, head());
   uint64_t sent = 0;
   for (;;) {
     Result<std::string_view> piece = co_await next_piece();
@@ -455,13 +459,13 @@ void WriteExchange::ended(Errc result) {
 void WriteExchange::respond(http::Connection& to) {
   core_.count_status(status_);
   if (status_ >= 400) {
-    write_failure(to.socket(), style, status_, failure_);
+    write_failure(to, style, status_, failure_);
     return;
   }
-  write_head(to.socket(), {.status = status_,
-                           .close = style.close,
-                           .say_keep_alive = style.say_keep_alive,
-                           .etag = record.version});
+  write_head(to, {.status = status_,
+                  .close = style.close,
+                  .say_keep_alive = style.say_keep_alive,
+                  .etag = record.version});
 }
 
 }  // namespace gyre

@@ -281,7 +281,8 @@ void ObserveExchange::respond(http::Connection& to) {
                                              .say_keep_alive = style.say_keep_alive,
                                              .content_type = type_,
                                              .content_length = body_.size(),
-                                             .retry_after_s = retry_after_s_});
+                                             .retry_after_s = retry_after_s_,
+                                             .date_line = to.date_line()});
   out.commit(static_cast<size_t>(end - at));
   if (!style.head_only) out.append(body_);
 }

@@ -192,7 +192,8 @@ void ScanExchange::respond(http::Connection& to) {
                                               .reason = failure_,
                                               .close = style.close,
                                               .say_keep_alive = style.say_keep_alive,
-                                              .retry_after_s = status_ == 503 ? 1u : 0u});
+                                              .retry_after_s = status_ == 503 ? 1u : 0u,
+                                              .date_line = to.date_line()});
     out.commit(static_cast<size_t>(end - at));
     return;
   }
@@ -203,7 +204,8 @@ void ScanExchange::respond(http::Connection& to) {
        .body = framed_ ? http::ResponseHead::Body::chunked : http::ResponseHead::Body::until_close,
        .close = style.close,
        .say_keep_alive = style.say_keep_alive,
-       .content_type = http::ContentType::bytes});
+       .content_type = http::ContentType::bytes,
+       .date_line = to.date_line()});
   out.commit(static_cast<size_t>(end - at));
 }
 

@@ -1,10 +1,12 @@
 // The HTTP table of the contract, row by row, as far as one node goes; the request table has the
 // rules about bytes, this file those about meaning.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <string>
 #include <thread>
 
@@ -35,9 +37,11 @@ struct HttpRules {
 TEST_CASE_FIXTURE(HttpRules, "HEAD answers as GET, without the body") {
   const std::string value = random_bytes(1, 1000);
   CHECK(client.put(entity("k"), value).status == 201);
-  const HttpAnswer get = client.get(entity("k"));
-  const HttpAnswer head = client.head(entity("k"));
+  HttpAnswer get = client.get(entity("k"));
+  HttpAnswer head = client.head(entity("k"));
   CHECK(head.status == 200);
+  CHECK(head.headers.erase("date") == 1);  // a second may have passed
+  CHECK(get.headers.erase("date") == 1);
   CHECK(head.headers == get.headers);
   CHECK(head.header("content-length") == "1000");
   const HttpAnswer absent = client.head(entity("absent"));
@@ -51,6 +55,43 @@ TEST_CASE_FIXTURE(HttpRules, "HEAD answers as GET, without the body") {
     CHECK(client.head(path).status == 200);
   }
   CHECK(client.get(entity("k")).body == value);  // in step
+}
+
+TEST_CASE_FIXTURE(HttpRules, "every answer says when it was made") {
+  const std::string large = random_bytes(2, 2 * mebibyte);
+  CHECK(client.put(entity("large"), large).status == 201);
+  const std::string etag = client.get(entity("large")).header("etag");
+  using std::chrono::system_clock;
+  const auto check = [&](int status, auto ask) {
+    // Not time(): it lags behind the clock by up to a timer tick.
+    const time_t before = system_clock::to_time_t(system_clock::now());
+    const HttpAnswer answer = ask();
+    const time_t after = system_clock::to_time_t(system_clock::now());
+    CAPTURE(status);
+    CHECK(answer.status == status);
+    tm parts{};
+    const std::string date = answer.header("date");
+    const char* end = strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parts);
+    REQUIRE(end != nullptr);
+    CHECK(*end == 0);
+    // Made in the tick that answers, which may have begun before this request was sent.
+    CHECK(timegm(&parts) >= before - 1);
+    CHECK(timegm(&parts) <= after);
+  };
+  for (int round = 0; round < 12; ++round) {
+    check(201, [&] { return client.put(entity("k"), "v"); });
+    check(200, [&] { return client.get(entity("k")); });
+    check(200, [&] { return client.get(entity("large")); });
+    check(304, [&] { return client.get(entity("large"), "If-None-Match: " + etag + "\r\n"); });
+    check(200, [&] { return client.get(range("a")); });
+    check(200, [&] { return client.get("/v0/status"); });
+    check(200, [&] { return client.get("/metrics"); });
+    check(202, [&] { return client.del(entity("k")); });
+    check(404, [&] { return client.get(entity("k")); });
+    check(400, [&] { return client.get("/v0/entity"); });
+    check(405, [&] { return client.request("POST", "/v0/entity?id=k"); });
+    usleep(100'000);
+  }
 }
 
 TEST_CASE_FIXTURE(HttpRules,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "http/date.hpp"
 #include "http/etag.hpp"
 
 using namespace gyre::http;
@@ -48,6 +49,8 @@ TEST_CASE("the largest head fits its bound") {
   const std::string allow(allow_bytes_max, 'A');
   head.allow = allow;
   head.say_keep_alive = true;
+  const std::string date_line(date_line_bytes, 'D');
+  head.date_line = date_line;
   CHECK(written(head).size() <= response_head_bytes_max);
 }
 
@@ -60,10 +63,11 @@ TEST_CASE("fields are written when asked for") {
   head.close = true;
   head.say_keep_alive = true;
   head.content_type = ContentType::json;
+  head.date_line = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
   const std::string expected =
       std::string(
           "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n"
-          "Content-Type: application/json\r\nETag: ") +
+          "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\nETag: ") +
       version_tag + "\r\nAllow: GET, HEAD\r\nRetry-After: 2\r\nConnection: close\r\n\r\n";
   CHECK(written(head) == expected);
   head.close = false;
