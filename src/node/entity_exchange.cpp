@@ -444,6 +444,11 @@ void WriteExchange::ended(Errc result) {
     case Errc::too_large:
       status_ = 413;
       break;
+    case Errc::io:  // 503 would say that it is not stored
+      status_ = 500;
+      failure_ = "the disk failed during this write; whether it is stored shows after a restart: " +
+                 core_.node().core(owner_).shard(shard_).read_only_reason();
+      break;
     case Errc::read_only:
       status_ = 503;
       failure_ = core_.node().core(owner_).shard(shard_).read_only_reason();

@@ -415,11 +415,14 @@ void LogWriter::give_up(Error error) noexcept {
   if (failed_) return;
   failed_ = true;
   client_.log_failed(error);
+  // The frame under way may be on the disk, whole; nothing is written after it.
+  LogWriteQueue unknown;
+  unknown.take_all(in_flight_);
   LogWriteQueue lost;
-  lost.take_all(in_flight_);
   lost.take_all(framed_);
   lost.take_all(large_);
   lost.take_all(queue_);
+  while (!unknown.empty()) client_.completed(unknown.pop(), Errc::io);
   while (!lost.empty()) client_.completed(lost.pop(), Errc::read_only);
   spare_wanted_.set();
   idle_.set();

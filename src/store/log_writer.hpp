@@ -86,6 +86,8 @@ class LogClient {
   virtual void logged(LogWrite& write) noexcept = 0;
   // Everything up to `seq` may be shown; called before `completed` of those writes.
   virtual void committed(uint64_t seq) noexcept = 0;
+  // Errc::io: the log failed while the record was on its way to the disk; whether it is there shows
+  // at the next start. Errc::read_only: it failed before, the record is not there.
   virtual void completed(LogWrite& write, Errc status) noexcept = 0;
   // The log has ended; `completed` follows for every write.
   virtual void log_failed(const Error& error) noexcept = 0;

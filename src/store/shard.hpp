@@ -130,7 +130,8 @@ class Shard final : private LogClient {
   Task<Result<void>> close(bool flush);
 
   // Takes the write or refuses it: Errc::ok (done follows, perhaps before this returns),
-  // Errc::read_only or Errc::overloaded (done does not follow, the charge stays the caller's).
+  // Errc::read_only or Errc::overloaded (done does not follow, the charge stays the caller's). What
+  // done says beside Errc::ok: LogClient::completed.
   Errc write(StoreWrite& write);
   // As a coroutine, for tests, tools and embedding. Waits for memory.
   Task<Result<Version>> put(std::string key, ValueBuffer value, uint64_t expire_at_ms = 0);

@@ -117,7 +117,7 @@ TEST_CASE("a full disk refuses writes with a reason, serves reads, and loses not
     const std::string ballast = put_ballast(disk, (16u << 20) + random() % (24u << 20));
     node.start();
     // A write that was refused because the disk failed under it may have reached the disk.
-    Load load({.seed = seed + round, .refusals_may_have_happened = true});
+    Load load({.seed = seed + round, .disk_may_fail = true});
     fill_up(node, load);
     if (round % 2 == 0) {
       CHECK(node.stop().code == 0);

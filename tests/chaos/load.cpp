@@ -165,7 +165,14 @@ void Load::Client::take_answer(const Request& request, const HttpAnswer& answer)
     ++counts.refused;
     refusal = answer.body;
     if (request.reads) return;
-    if (!load.options_.refusals_may_have_happened) history.refused(request.operation.sequence);
+    history.refused(request.operation.sequence);
+    refused_keys.push_back(request.key);
+    return;
+  }
+  // The disk failed in the middle of it: it may have happened.
+  if (answer.status == 500 && load.options_.disk_may_fail) {
+    ++counts.refused;
+    refusal = answer.body;
     refused_keys.push_back(request.key);
     return;
   }

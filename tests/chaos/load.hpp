@@ -21,8 +21,8 @@ struct LoadOptions {
   uint64_t seed = 1;
   unsigned clients = 4;
   unsigned keys_per_client = 40;
-  unsigned answer_timeout_ms = 60'000;      // then the client gives up and connects anew
-  bool refusals_may_have_happened = false;  // a disk that fails in the middle of a write
+  unsigned answer_timeout_ms = 60'000;  // then the client gives up and connects anew
+  bool disk_may_fail = false;           // then 500 says that a write may have happened
 };
 
 struct LoadCounts {

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <csignal>
 #include <map>
 #include <memory>
@@ -168,4 +169,76 @@ TEST_CASE("while a node recovers it answers 503 with Retry-After, and then what 
     CHECK(ready_line.find(fmt::format("records_recovered={}\n", keys)) != std::string::npos);
     CHECK(world.check_quiescent(machine) == "");
   }
+}
+
+namespace {
+
+struct Outcome {
+  std::map<std::string, uint16_t> put;  // what each key's only PUT was answered
+  std::vector<std::string> wrong;
+};
+
+// Puts keys of its own until it was refused a few times.
+Task<void> put_until_refused(std::string host, int client, Outcome& outcome) {
+  int refused = 0;
+  for (int i = 0; refused < 3; ++i) {
+    const std::string target = fmt::format("/v0/entity?id=c{}-{}", client, i);
+    const Answer answer = co_await ask(host, "PUT", target);
+    outcome.put[target] = answer.status;
+    if (answer.status == 201) continue;
+    ++refused;
+    const bool says_so = answer.status == 500
+                             ? answer.body.find("whether it is stored") != std::string::npos
+                             : answer.status == 503 && !answer.retry_after.empty();
+    if (!says_so) outcome.wrong.push_back(fmt::format("{} {}", answer.status, answer.body));
+  }
+}
+
+Task<void> put_on_failing_disk(std::string host, sim::Disk& disk, Outcome& outcome) {
+  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  for (int shard = 0; shard < 2; ++shard) {
+    disk.plan({.code = OpCode::write,
+               .path_part = fmt::format("shard-00{}/", shard),
+               .nth = 20,
+               .error = EIO,
+               .times = UINT32_MAX});
+  }
+  Scope scope;
+  for (int client = 0; client < 12; ++client) {
+    scope.spawn(put_until_refused(host, client, outcome));
+  }
+  co_await scope.join();
+}
+
+Task<void> look_again(std::string host, Outcome& outcome) {
+  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  for (const auto& [target, put] : outcome.put) {
+    const uint16_t got = (co_await ask(host, "GET", target)).status;
+    const bool good = put == 500 ? got == 200 || got == 404 : got == (put == 201 ? 200 : 404);
+    if (!good) outcome.wrong.push_back(fmt::format("{}: PUT {}, GET {}", target, put, got));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a write that the disk failed under is answered 500: only then it may be stored") {
+  int answers_500 = 0;
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    CAPTURE(seed);
+    sim::World world({.seed = seed});
+    sim::Node& machine = world.add_node({.cores = 2});
+    sim::Node& client_machine = world.add_node();
+    const auto stop = [&](sim::Life& life) {
+      machine.signal(SIGTERM);
+      REQUIRE(life.run(seconds(600)) == sim::Stop::satisfied);
+    };
+    Outcome outcome;
+    live(world, machine, client_machine,
+         put_on_failing_disk(machine.address(), machine.disk(), outcome), stop);
+    for (const auto& [target, status] : outcome.put) answers_500 += status == 500;
+    machine.disk().clear_plans();
+    live(world, machine, client_machine, look_again(machine.address(), outcome), stop);
+    for (const std::string& wrong : outcome.wrong) CHECK_MESSAGE(false, wrong);
+  }
+  CHECK(answers_500 > 0);
 }
