@@ -50,6 +50,7 @@ Task<Result<std::unique_ptr<Shard>>> Shard::open(ShardOptions options, ShardCont
 Task<Result<void>> Shard::close(bool flush) {
   Result<void> result{};
   if (flush && !read_only_) result = co_await this->flush();
+  if (read_only_) result = {};  // its reason is in the log, and so is everything acknowledged
   closing_ = true;
   update_urgency();
   scope_.request_stop();

@@ -124,9 +124,10 @@ class Shard final : private LogClient {
   ~Shard();
 
   // Waits for background work, writes what is queued to the log, closes files. With `flush` the
-  // memtable is written to a table first, so that the next start is quick. Calls that wait for
-  // memory, a flush or a compaction answer Errc::closed; reads, scans and values still held are
-  // waited for: whoever awaits close must not hold one itself.
+  // memtable is written to a table first, so that the next start is quick; a disk that has no room
+  // for it is no failure. Calls that wait for memory, a flush or a compaction answer Errc::closed;
+  // reads, scans and values still held are waited for: whoever awaits close must not hold one
+  // itself.
   Task<Result<void>> close(bool flush);
 
   // Takes the write or refuses it: Errc::ok (done follows, perhaps before this returns),

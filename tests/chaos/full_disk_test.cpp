@@ -120,7 +120,8 @@ TEST_CASE("a full disk refuses writes with a reason, serves reads, and loses not
     Load load({.seed = seed + round, .disk_may_fail = true});
     fill_up(node, load);
     if (round % 2 == 0) {
-      CHECK(node.stop().code == 0);
+      const test::Exit exit = node.stop();
+      CHECK_MESSAGE(exit.code == 0, node.error_output());
     } else {
       node.kill();
     }

@@ -152,6 +152,33 @@ TEST_CASE("descriptors that are missing for a moment stop nothing") {
   }
 }
 
+Task<void> close_on_full_disk(sim::Disk* disk) {
+  ShardHome home;
+  auto shard = co_await Shard::open(fault_options(), home.context());
+  CO_OK(shard);
+  CO_OK(co_await put(**shard, "key", "value"));
+  disk->plan({.code = OpCode::write, .path_part = ".table", .error = ENOSPC, .times = UINT32_MAX});
+  CO_OK(co_await (*shard)->close(true));
+}
+
+Task<void> open_after_full_disk() {
+  ShardHome home;
+  auto shard = co_await Shard::open(fault_options(), home.context());
+  CO_OK(shard);
+  const auto found = co_await get(**shard, "key");
+  CO_OK(found);
+  CHECK(*found == "value");
+  CO_OK(co_await (*shard)->close(true));
+}
+
+TEST_CASE("closing on a full disk is a clean close: the log has what no table could take") {
+  ShardRig rig;
+  CHECK(rig.live(close_on_full_disk(&rig.disk())) == LifeEnd::finished);
+  CHECK(!rig.disk().faults().empty());
+  rig.disk().clear_plans();
+  CHECK(rig.live(open_after_full_disk()) == LifeEnd::finished);
+}
+
 TEST_CASE("the manifest can't be written") {
   sweep_faults({OpCode::write, "MANIFEST", EIO, Stops::always});
   sweep_faults({OpCode::write, "MANIFEST", ENOSPC, Stops::always});
