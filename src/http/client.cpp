@@ -83,8 +83,7 @@ std::string percent_encode(std::string_view text) {
   return encoded;
 }
 
-// --- the connection
-// ------------------------------------------------------------------------------
+// --- the connection -----------------------------------------------------------------------------
 
 Client::Patience::Patience(Client& of)
     : Timer([](Timer& self) noexcept {
@@ -173,8 +172,7 @@ Error Client::broken(std::string detail) const {
   return Error::of(Errc::closed, std::move(detail));
 }
 
-// --- requests
-// ------------------------------------------------------------------------------------
+// --- requests -----------------------------------------------------------------------------------
 
 void Client::write_head(std::string_view method, std::string_view target,
                         std::string_view framing) {
@@ -239,8 +237,7 @@ Task<Result<void>> Client::drained(size_t bytes) {
   co_return Result<void>{};
 }
 
-// --- answers
-// -------------------------------------------------------------------------------------
+// --- answers ------------------------------------------------------------------------------------
 
 void Client::release() {
   if (!rest_.empty()) {

@@ -102,8 +102,7 @@ Connection::~Connection() {
   GYRE_ASSERT(queue_head_ == nullptr && receiving_ == nullptr);
 }
 
-// --- life
-// ------------------------------------------------------------------------------------------------
+// --- life ---------------------------------------------------------------------------------------
 
 Task<void> Connection::run() {
   Reactor& reactor = Reactor::current();
@@ -320,8 +319,7 @@ bool Connection::start_request(const RequestHead& head) {
   return true;
 }
 
-// --- order
-// -------------------------------------------------------------------------------------------
+// --- order --------------------------------------------------------------------------------------
 
 void Connection::enqueue(Exchange& exchange) {
   exchange.next_ = nullptr;
@@ -477,8 +475,7 @@ Task<void> Connection::run_stream(Exchange* exchange) {
   changed_.set();
 }
 
-// --- answers
-// -------------------------------------------------------------------------------------------
+// --- answers ------------------------------------------------------------------------------------
 
 void Connection::answer_error(uint16_t status, std::string_view reason, uint32_t retry_after_s,
                               std::string_view allow) {
@@ -507,8 +504,7 @@ void Connection::answer_text(uint16_t status, std::string_view body, ContentType
   begin(*exchange);
 }
 
-// --- deadlines and the end
-// ---------------------------------------------------------------------------
+// --- deadlines and the end ----------------------------------------------------------------------
 
 void Connection::enter(Phase phase) {
   phase_ = phase;

@@ -90,9 +90,8 @@ class Exchange {
   // The connection is about to wait: views given by take_body end here.
   virtual void detach_body() {}
 
-  // --- work
-  // ---------------------------------------------------------------------------------------- The
-  // request is complete and nothing that must come first is unfinished. May call finished().
+  // --- work -------------------------------------------------------------------------------------
+  // The request is complete and nothing that must come first is unfinished. May call finished().
   virtual void begin() = 0;
   // Writes the answer, in order. For streams: the head and as much as is at hand.
   virtual void respond(Connection& connection) = 0;
@@ -163,8 +162,7 @@ class Connection {
   // Gives up at once.
   void abort();
 
-  // --- for whoever is short of memory
-  // -------------------------------------------------------------
+  // --- for whoever is short of memory -----------------------------------------------------------
   // Since when nothing has moved that the peer has to move: bytes of a request under way, or
   // output it does not read. INT64_MAX if nothing waits for the peer.
   Nanos stalled_since() noexcept;
@@ -186,8 +184,7 @@ class Connection {
   // read is cut off.
   void expire() noexcept;
 
-  // --- for handlers
-  // --------------------------------------------------------------------------------
+  // --- for handlers -----------------------------------------------------------------------------
   const AnswerStyle& style() const {
     return style_;
   }  // of the request that start() was called with

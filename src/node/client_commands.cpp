@@ -80,8 +80,7 @@ Task<Result<size_t>> read_stream(int fd, std::span<char> into) {
   }
 }
 
-// --- errors
-// --------------------------------------------------------------------------------------
+// --- errors -------------------------------------------------------------------------------------
 
 std::string cause_of(const Error& error) {
   return error.os_error != 0 ? std::strerror(error.os_error) : error.message();
@@ -163,8 +162,7 @@ std::string printable(std::string_view bytes, size_t size_bytes_max) {
   return text;
 }
 
-// --- get, put, del
-// -------------------------------------------------------------------------------
+// --- get, put, del ------------------------------------------------------------------------------
 
 namespace {
 

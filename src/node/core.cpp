@@ -50,8 +50,7 @@ Core::~Core() {
   GYRE_ASSERT(connections_ == nullptr);
 }
 
-// --- life
-// ----------------------------------------------------------------------------------------------
+// --- life ---------------------------------------------------------------------------------------
 
 void Core::start() {
   scope_ = std::make_unique<Scope>(nullptr, "core");
@@ -187,8 +186,7 @@ Task<Result<void>> Core::close_shards() {
   co_return result;
 }
 
-// --- connections
-// -----------------------------------------------------------------------------------
+// --- connections --------------------------------------------------------------------------------
 
 void Core::connected(int fd) noexcept {
   Reactor& reactor = Reactor::current();
@@ -221,8 +219,7 @@ void Core::connection_closed(http::Connection& connection) noexcept {
   if (connections_ == nullptr) connections_gone_.set();
 }
 
-// --- when memory is short
-// ------------------------------------------------------------------------
+// --- when memory is short -----------------------------------------------------------------------
 
 Core::ReliefTimer::ReliefTimer(Core& of)
     : Timer([](Timer& self) noexcept {
@@ -342,8 +339,7 @@ bool Core::unparsed_bytes_changed(size_t before, size_t after) noexcept {
   return true;
 }
 
-// --- requests
-// ----------------------------------------------------------------------------------------
+// --- requests -----------------------------------------------------------------------------------
 
 http::Exchange* Core::refuse(http::Connection& connection, uint16_t status, std::string_view reason,
                              std::string_view allow) {

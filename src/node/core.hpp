@@ -67,9 +67,8 @@ class Core final : public ConnectionSink, public http::Handler {
   uint16_t port() const { return port_; }
   void set_port(uint16_t port) { port_ = port; }
 
-  // --- data
-  // ---------------------------------------------------------------------------------------- The
-  // shard, if this core owns it.
+  // --- data -------------------------------------------------------------------------------------
+  // The shard, if this core owns it.
   Shard& shard(uint32_t number) { return *shards_[number]; }
   bool has_shard(uint32_t number) const { return number < shards_.size() && shards_[number]; }
   const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
@@ -80,8 +79,7 @@ class Core final : public ConnectionSink, public http::Handler {
   Scope& scope() { return *scope_; }
   CoreStats& stats() { return stats_; }
 
-  // --- ConnectionSink, http::Handler
-  // ----------------------------------------------------------------
+  // --- ConnectionSink, http::Handler ------------------------------------------------------------
   void connected(int fd) noexcept override;
   http::Exchange* start(http::Connection& connection, const http::RequestHead& head) override;
   void connection_closed(http::Connection& connection) noexcept override;

@@ -57,8 +57,7 @@ void write_failure(http::Connection& to, const http::AnswerStyle& style, uint16_
 
 }  // namespace
 
-// --- travelling
-// --------------------------------------------------------------------------------------
+// --- travelling ---------------------------------------------------------------------------------
 
 void EntityExchange::go_to_owner() {
   if (owner_ == core_.index()) {
@@ -85,8 +84,7 @@ void EntityExchange::go_back() {
   Reactor::current().send(core_.index(), *this);
 }
 
-// --- reading
-// -----------------------------------------------------------------------------------------
+// --- reading ------------------------------------------------------------------------------------
 
 ReadExchange::ReadExchange(http::Connection& connection, Core& core, uint32_t shard, unsigned owner,
                            std::string_view key, std::string_view if_none_match)
@@ -287,8 +285,7 @@ Task<bool> ReadExchange::stream(http::Connection& to) {
   co_return sent == size_bytes_;
 }
 
-// --- writing
-// -----------------------------------------------------------------------------------------
+// --- writing ------------------------------------------------------------------------------------
 
 WriteExchange::WriteExchange(http::Connection& connection, Core& core, uint32_t shard,
                              unsigned owner, Kind kind, std::string_view key, uint64_t expire_at_ms,

@@ -140,8 +140,7 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
   co_return done;
 }
 
-// --- the command
-// ---------------------------------------------------------------------------------
+// --- the command --------------------------------------------------------------------------------
 
 namespace {
 

@@ -220,8 +220,7 @@ Task<Result<void>> LogInspection::run() {
   co_return Result<void>{};
 }
 
-// --- text
-// ----------------------------------------------------------------------------------------
+// --- text ---------------------------------------------------------------------------------------
 
 void LogInspection::print_frame(const FrameHeader& header) {
   in_.report->text +=

@@ -242,8 +242,7 @@ Task<Result<void>> TableInspection::large_value(Entry entry, uint64_t block_offs
   co_return Result<void>{};
 }
 
-// --- text
-// ----------------------------------------------------------------------------------------
+// --- text ---------------------------------------------------------------------------------------
 
 void TableInspection::print_record(const Entry& entry, uint64_t value_bytes) {
   std::string line = "    " + printable(entry.key);

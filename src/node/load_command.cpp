@@ -48,8 +48,7 @@ struct Load {
   }
 };
 
-// --- input
-// ---------------------------------------------------------------------------------------
+// --- input --------------------------------------------------------------------------------------
 
 Task<bool> add_line(Load& load, uint64_t number, std::string_view line) {
   Result<TextRecord> record = parse_record_line(line);
@@ -114,8 +113,7 @@ Task<void> read_records(Load* load) {
   load->loader.finish();
 }
 
-// --- what people see
-// -----------------------------------------------------------------------------
+// --- what people see ----------------------------------------------------------------------------
 
 std::string new_failures(Load& load) {
   std::string text;

@@ -102,8 +102,7 @@ void Loader::give_up(std::string reason) {
   scope_->request_stop();
 }
 
-// --- a connection
-// --------------------------------------------------------------------------------
+// --- a connection -------------------------------------------------------------------------------
 
 Task<void> Loader::run(Lane* lane) {
   while (co_await prepare(*lane) && co_await fill(*lane) && co_await take_answer(*lane)) {

@@ -97,8 +97,7 @@ Task<Result<bool>> ScanExchange::open_here(ScanExchange* self, Source* source) {
   co_return co_await self->fill_page(source);
 }
 
-// --- on the owner's core
-// -----------------------------------------------------------------------------
+// --- on the owner's core ------------------------------------------------------------------------
 
 void ScanExchange::add_record(Source& source) {
   const Entry& entry = source.scan->entry();
@@ -164,8 +163,7 @@ Task<Result<bool>> ScanExchange::fetch_piece(Source* source) {
   co_return !piece->empty();
 }
 
-// --- on the connection's core
-// ---------------------------------------------------------------------
+// --- on the connection's core -------------------------------------------------------------------
 
 Task<Result<bool>> ScanExchange::refill(Source& source) {
   co_return co_await spawn_on(source.owner, [this, &source]() { return fill_page(&source); });

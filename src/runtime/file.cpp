@@ -86,8 +86,7 @@ void release_aligned_pool() noexcept {
   aligned_pool.release();
 }
 
-// --- File
-// ------------------------------------------------------------------------------------------
+// --- File ---------------------------------------------------------------------------------------
 
 File::File(int fd) : fd_(fd) {
   if (fd_ >= 0) ++Reactor::current().descriptors_open;
@@ -208,8 +207,7 @@ Task<Result<void>> File::write_full(uint64_t offset, std::string_view bytes, uin
   co_return Result<void>{};
 }
 
-// --- the file system, by path
-// ----------------------------------------------------------------------
+// --- the file system, by path -------------------------------------------------------------------
 
 Task<Result<void>> sync_directory(std::string path) {
   Result<File> directory = co_await File::open(path, flag_read | flag_directory);

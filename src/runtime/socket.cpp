@@ -10,8 +10,7 @@
 
 namespace gyre {
 
-// --- output chunks
-// ---------------------------------------------------------------------------------
+// --- output chunks ------------------------------------------------------------------------------
 
 // A piece of the output queue: bytes of its own behind the struct, or a reference to somebody
 // else's. [sent, end) is still to be sent; new bytes are appended behind `end` even while the
@@ -135,8 +134,7 @@ void Socket::append_reference(std::string_view bytes, void* owner,
   if (!send_op_.in_flight) Reactor::current().at_tick_end(flush_);
 }
 
-// --- sending
-// -----------------------------------------------------------------------------------------
+// --- sending ------------------------------------------------------------------------------------
 
 Socket::Flush::Flush(Socket& of)
     : TickHook([](TickHook& self) noexcept { static_cast<Flush&>(self).socket.submit_send(); }),
@@ -212,8 +210,7 @@ Task<bool> Socket::drained(size_t bytes) {
   co_return !broken_;
 }
 
-// --- receiving
-// ---------------------------------------------------------------------------------------
+// --- receiving ----------------------------------------------------------------------------------
 
 Socket::Socket(int fd) : fd_(fd) {
   GYRE_ASSERT(fd >= 0);
@@ -344,8 +341,7 @@ Result<std::string_view> Socket::Receive::await_resume() {
   return fail(Errc::cancelled);
 }
 
-// --- ending
-// --------------------------------------------------------------------------------------------
+// --- ending -------------------------------------------------------------------------------------
 
 IoDone Socket::shutdown_send() {
   return IoDone({.code = OpCode::shutdown, .fd = fd_, .len = 1 /* SHUT_WR */});
@@ -387,8 +383,7 @@ Task<void> Socket::close() {
   static_cast<void>(co_await IoDone({.code = OpCode::close, .fd = fd}));
 }
 
-// --- listener
-// --------------------------------------------------------------------------------------------
+// --- listener -----------------------------------------------------------------------------------
 
 Listener::~Listener() {
   GYRE_ASSERT(fd_ < 0);

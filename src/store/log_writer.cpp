@@ -76,8 +76,7 @@ std::string LogWriter::segment_path(uint64_t id) const {
   return fmt::format("{}/{:06}.log", options_.directory, id);
 }
 
-// --- segments
-// ----------------------------------------------------------------------------------------
+// --- segments -----------------------------------------------------------------------------------
 
 Task<Result<void>> LogWriter::open(std::vector<LogSegment> existing,
                                    std::vector<LogSegment> recyclable) {
@@ -210,8 +209,7 @@ uint64_t LogWriter::disk_bytes() const {
   return bytes;
 }
 
-// --- frames
-// --------------------------------------------------------------------------------------------
+// --- frames -------------------------------------------------------------------------------------
 
 void LogWriter::open_frame() {
   builder_.begin(buffers_[open_buffer_].data(), frame_bytes_max, seq_next_);
@@ -428,8 +426,7 @@ void LogWriter::give_up(Error error) noexcept {
   idle_.set();
 }
 
-// --- other durabilities, end
-// ----------------------------------------------------------------------
+// --- other durabilities, end --------------------------------------------------------------------
 
 Task<Result<void>> LogWriter::sync_written() {
   const uint64_t through = written_position_;

@@ -88,8 +88,7 @@ size_t Shard::memtable_bytes() const {
   return bytes;
 }
 
-// --- writing
-// -----------------------------------------------------------------------------------------
+// --- writing ------------------------------------------------------------------------------------
 
 Errc Shard::write(StoreWrite& write) {
   if (read_only_) return Errc::read_only;
@@ -280,8 +279,7 @@ Task<Result<Version>> Shard::remove(std::string key) {
   co_return write.record.version;
 }
 
-// --- reading
-// -----------------------------------------------------------------------------------------
+// --- reading ------------------------------------------------------------------------------------
 
 // The winner among the memtables, which are asked newest first.
 const Memtable::Node* Shard::find_in_memory(std::string_view key, uint64_t hash,

@@ -45,8 +45,7 @@ bool is_small(const SourceCursor& cursor, const TableOptions& options) {
 
 }  // namespace
 
-// --- flush
-// -----------------------------------------------------------------------------------------
+// --- flush --------------------------------------------------------------------------------------
 
 Task<Result<void>> Shard::flush_oldest() {
   const MemRef mem = immutable_.front();
@@ -108,8 +107,7 @@ Task<Result<void>> Shard::sync_table_names() {
   co_return co_await sync_directory(options_.directory);
 }
 
-// --- install
-// ---------------------------------------------------------------------------------------
+// --- install ------------------------------------------------------------------------------------
 
 // `moved`: open tables that the edit adds under another level; the others are opened here.
 Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved) {
@@ -142,8 +140,7 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
   co_return Result<void>{};
 }
 
-// --- compaction
-// --------------------------------------------------------------------------------------
+// --- compaction ---------------------------------------------------------------------------------
 
 // Whether something that the job does not merge may hold an entry of `key` that is older than
 // `version`: then a tombstone must stay to hide it.
