@@ -2,7 +2,7 @@
 //
 // A shard's log is a sequence of bytes that only grows; a byte's number in it is its *position*,
 // which never goes back. It is kept in segments, files of a size that is fixed when they are made,
-// zero- filled once and later recycled under a new id, so that an append never changes the file
+// zero-filled once and later recycled under a new id, so that an append never changes the file
 // system's metadata. Ids ascend and are never used twice. A segment's first frame says at which
 // position the segment begins (its base), and frames follow each other without a gap:
 //
@@ -14,15 +14,17 @@
 //
 //    0  magic            u32    "GLOG"
 //    4  format version   u16
-//    6  flags            u16    1: the log was reopened here, so records begun earlier stay
-//    unfinished 8  segment id       u64    tells a frame from what an earlier life of the file left
-//    behind
+//    6  flags            u16    1: the log was reopened here, records begun earlier stay unfinished
+//    8  segment id       u64    tells a frame from what an earlier life of the file left behind
 //   16  frame sequence   u64    one more than that of the frame before, across segments
 //   24  position         u64    of this header
-//   32  synced position  u64    the promise: when this frame was written, everything before was
-//   durable 40  first seq        u64    no record in this frame or later has a smaller seq; all
-//   before have 48  entries          u32 52  payload bytes    u32 56  payload XXH3     u64 64
-//   header XXH3      u64    over bytes 0-63 72  payload                 entries (write_record.hpp)
+//   32  synced position  u64    the promise: when this was written, everything before was durable
+//   40  first seq        u64    no record in this frame or later has a smaller one, all before have
+//   48  entries          u32
+//   52  payload bytes    u32
+//   56  payload XXH3     u64
+//   64  header XXH3      u64    over bytes 0..64
+//   72  payload                 entries (write_record.hpp)
 //       zeros to the next multiple of 4096
 //
 // Both hashes are seeded with the log's salt, a random number kept with the directory's identity:

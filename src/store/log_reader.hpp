@@ -6,17 +6,15 @@
 // or before the next segment's base, and its payload hash holds.
 //
 // 1. The base of a segment is the position in the header at its offset 0, if that header is whole.
-// A
-//    segment whose base is not below the base of a later one was given up by an earlier recovery:
+//    A segment whose base is not below the base of a later one was given up by an earlier recovery:
 //    it is not read. Neither is one that ends at or before start_position. The rest is the chain.
 // 2. Frames are read along the chain while they are good. Where a segment's frames reach the next
 //    one's base the reader goes on there, whatever lies behind (an earlier recovery cut it off).
 // 3. At the first frame that is not good reading stops: the *end*. Zeros and frames of an earlier
-// life
-//    of the file are such an end, and so is a torn frame. Whether something is missing is decided
-//    by the promises of those who wrote later: all headers at 4 KiB steps behind the end, in this
-//    segment and all later ones, whose hash and segment id hold. (A header alone is enough, its
-//    payload may be torn: the promise was made before it was written.)
+//    life of the file are such an end, and so is a torn frame. Whether something is missing is
+//    decided by the promises of those who wrote later: all headers at 4 KiB steps behind the end,
+//    in this segment and all later ones, whose hash and segment id hold. (A header alone is enough,
+//    its payload may be torn: the promise was made before it was written.)
 //    - One promises a position that was not read: acknowledged bytes are damaged. Errc::corrupt,
 //      with the place of the bad frame. Not read is everything from the end on, and in a later
 //      segment also everything from its own base on. (A segment without a base is placed by the
@@ -25,13 +23,11 @@
 //    - None does: nothing behind the end was acknowledged, or it was acknowledged by the very last
 //      frame and nobody vouches for it (the window that an empty frame at idleness closes). The
 //      log is cut there.
-// 4. The manifest may promise too (promised_position): a log that ends before that is corrupt. A
-// chain
-//    that begins behind start_position can't be read at all; rule 3 then says whether that is
-//    corruption or a log whose beginning was never promised.
+// 4. The manifest may promise too (promised_position): a log that ends before that is corrupt.
+//    A chain that begins behind start_position can't be read at all; rule 3 then says whether that
+//    is corruption or a log whose beginning was never promised.
 // 5. A good frame whose entries don't parse is corrupt wherever it lies, one of a later format
-// version
-//    is unsupported: neither is ever taken for a torn tail.
+//    version is unsupported: neither is ever taken for a torn tail.
 // 6. Records in parts are put together; those that are unfinished at the end or when the log was
 //    reopened (flag) never were acknowledged and are dropped. Their memory is bounded.
 //

@@ -2,9 +2,8 @@
 //   0  the bytes are a segment as they are
 //   1  the bytes are the payload of a frame whose checksums hold: the entry decoder
 //   2  the bytes are a program that writes a log and then damages it. The answer must be a prefix
-//   of
-//      what was written with everything that an intact header promises, or corruption if and only
-//      if such a promise can't be kept. The log then goes on, and must read well for ever after.
+//      of what was written with everything that an intact header promises, or corruption if and
+//      only if such a promise can't be kept. The log then goes on, and must read well for ever after.
 #include <algorithm>
 
 #include "../store/log_image.hpp"
