@@ -12,6 +12,9 @@
 // as it is encoded, and a frame is written when it is worth a write or a moment old, because one
 // costs as much CPU as several requests. So a killed process may lose that moment, too.
 //
+// With group, a frame whose records waited for the one before waits one tick more, for what the
+// answers to that one bring.
+//
 // Records that fit no frame go in by fragments, using what the small ones leave of each frame.
 //
 // Invariants

@@ -39,6 +39,7 @@ class Notes final : public LogClient {
     noted.completed = true;
     noted.status = status;
     ++completions;
+    first_completion.set();
     if (status != Errc::ok) return;
     CHECK(write.seq <= committed_seq);
     // A value in fragments does not lie in one piece.
@@ -62,6 +63,7 @@ class Notes final : public LogClient {
   uint64_t logged_seq = 0;
   uint64_t committed_seq = 0;
   uint64_t completions = 0;
+  Event first_completion;
   bool check_durable = false;
   std::string failure;
 
@@ -134,6 +136,47 @@ Task<void> group_commit(sim::Disk& disk) {
 TEST_CASE("everything of a tick shares a frame, what does not fit the next ones") {
   ShardRig rig(1);
   rig.live(group_commit(rig.disk()));
+}
+
+// A client that asks again when it is answered.
+Task<void> ask_again(Notes& notes, LogWriter& log, NotedWrite& next) {
+  static_cast<void>(co_await notes.first_completion.wait());
+  CHECK(co_await sleep_for(1));  // in the tick after the answer
+  submit(log, next, "next", "v");
+}
+
+Task<void> answers_bring_more(sim::Disk& disk) {
+  Notes notes(disk);
+  LogWriter log(log_options(), notes);
+  CO_OK(co_await open_log(log));
+  NotedWrite first;
+  NotedWrite waiting;
+  NotedWrite next;
+  Scope scope(co_await current_stop(), "client");
+  scope.spawn(ask_again(notes, log, next));
+  submit(log, first, "first", "v");
+  co_await sleep_for(microseconds(10));
+  CHECK(log.stats().frames == 1);
+  submit(log, waiting, "waiting", "v");
+  co_await sleep_for(milliseconds(30));
+  CHECK(next.completed);
+  CHECK(waiting.completed);
+  CHECK(log.stats().frames == 2);
+  // Nobody follows: no frame waits for anything.
+  NotedWrite last[2];
+  submit(log, last[0], "last", "v");
+  co_await sleep_for(microseconds(10));
+  CHECK(log.stats().frames == 3);
+  submit(log, last[1], "last", "v");
+  co_await sleep_for(milliseconds(30));
+  CHECK(last[1].completed);
+  co_await scope.join();
+  CO_OK(co_await log.close());
+}
+
+TEST_CASE("a frame that waited for another takes what the answers to that one bring") {
+  ShardRig rig(9, {.write = {microseconds(60), microseconds(100)}});
+  rig.live(answers_bring_more(rig.disk()));
 }
 
 Task<void> large_and_small(sim::Disk& disk) {
