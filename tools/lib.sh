@@ -29,6 +29,7 @@ build_packages=(
   "CLI11 2.1 or later|libcli11-dev"
   "toml++ 3.3 or later|libtomlplusplus-dev"
   "doctest 2.4|doctest-dev"
+  "RocksDB 7.8 or later, for the comparator of the lab|librocksdb-dev"
   "curl|curl"
 )
 check_packages=(

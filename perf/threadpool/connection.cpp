@@ -20,7 +20,6 @@ namespace {
 constexpr size_t requests_waiting_max = limits::http_pipeline_depth_max;
 // With this much unsent no further answer is begun.
 constexpr size_t output_bytes_pause = 128u << 10;
-constexpr size_t stream_slice_bytes = 128u << 10;
 constexpr unsigned stream_slices_per_task = 8;
 constexpr size_t read_bytes_per_turn = 1u << 20;
 constexpr size_t body_bytes_reserved = 64u << 10;
@@ -286,7 +285,7 @@ void Connection::work() {
   if (request) pool_.executor().execute(*request, answer);
   Next next = Next::none;
   for (unsigned slice = 1;; ++slice) {
-    if (answer.stream && !answer.stream->fill(answer.bytes, stream_slice_bytes)) answer.cut = true;
+    if (answer.stream) pool_.executor().go_on(answer);
     const std::lock_guard lock(mutex_);
     send(answer.bytes, answer.tail);
     if (answer.cut) break_off();

@@ -1,6 +1,7 @@
 #include "executor.hpp"
 
 #include <fmt/format.h>
+#include <rocksdb/perf_context.h>
 #include <time.h>
 
 #include <array>
@@ -278,6 +279,20 @@ void Executor::execute(Request& request, Answer& answer) {
   }
 }
 
+void Executor::go_on(Answer& answer) {
+  constexpr size_t slice_bytes = 128u << 10;
+  if (!answer.stream->fill(answer.bytes, slice_bytes)) answer.cut = true;
+  count_blocks_read();
+}
+
+// RocksDB counts for each thread.
+void Executor::count_blocks_read() {
+  uint64_t& read = rocksdb::get_perf_context()->block_read_count;
+  if (read == 0) return;
+  counters_.blocks_read.fetch_add(read, std::memory_order_relaxed);
+  read = 0;
+}
+
 void Executor::read(const Request& request, std::string_view key, Answer& answer) {
   const AnswerStyle& style = request.style;
   if (transit_.is_short()) {
@@ -285,7 +300,9 @@ void Executor::read(const Request& request, std::string_view key, Answer& answer
                   retry_after_s);
   }
   Found& found = answer.found;
-  if (const rocksdb::Status status = store_.get(key, found); !status.ok()) {
+  const rocksdb::Status status = store_.get(key, found);
+  count_blocks_read();
+  if (!status.ok()) {
     return refuse_by_store(style, status, answer);
   }
   if (!found.found) return refuse(style, 404, "no value is stored under this key", answer);
@@ -350,6 +367,8 @@ std::string Executor::metrics() const {
   add("requests_total", "counter", counters_.requests, "Requests that were executed.");
   add("queue_overflows_total", "counter", counters_.overflows,
       "Requests that found the task queue full.");
+  add("cache_misses_total", "counter", counters_.blocks_read,
+      "Table blocks that were not in the cache.");
   add("connections", "gauge", counters_.connections, "Connections that are open.");
   add("output_bytes", "gauge", counters_.output_bytes, "Bytes of answers that wait for readers.");
   add("transit_memory_used_bytes", "gauge", transit_.used(),

@@ -78,6 +78,7 @@ struct Counters {
   std::atomic<uint64_t> overflows = 0;
   std::atomic<uint64_t> connections = 0;
   std::atomic<uint64_t> output_bytes = 0;  // that their readers have not taken
+  std::atomic<uint64_t> blocks_read = 0;   // of tables, that were not in the cache
 };
 
 // Bodies and unread answers of all connections together.
@@ -106,6 +107,8 @@ class Executor {
       : store_(store), counters_(counters), transit_(transit) {}
 
   void execute(Request& request, Answer& answer);
+  // The next part of a range, into the answer's bytes.
+  void go_on(Answer& answer);
   // What is wrong with a request according to its head alone; status 0: nothing.
   http::ParseError check(const Request& request) const;
   // An answer whose body is one line.
@@ -116,6 +119,7 @@ class Executor {
   bool draining() const { return draining_; }
 
  private:
+  void count_blocks_read();
   void read(const Request& request, std::string_view key, Answer& answer);
   void write(const Request& request, std::string_view key, uint64_t ttl_ms, Answer& answer);
   void observe(const Request& request, Answer& answer);
