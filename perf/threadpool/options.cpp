@@ -105,7 +105,7 @@ constexpr Flag flags[] = {
     {"pin", "", "keep to the first N of the CPUs that are allowed", assign_switch<&O::pin>},
     {"selectors", "N", "threads that read and parse (default: one for every two cores)",
      assign_count<&O::selectors, 1, 256>},
-    {"workers", "N", "threads that execute (default: 32 with durability group, else 2 per core)",
+    {"workers", "N", "threads that execute (default: 64 with durability group, else 2 per core)",
      assign_count<&O::workers, 1, 4096>},
     {"queue", "N", "tasks that may wait for a worker (default 1024)",
      assign_count<&O::queue_tasks_max, 1, 1u << 20>},
@@ -130,7 +130,7 @@ constexpr Flag flags[] = {
      assign_timeout<&O::send_timeout_ms>},
     {"pipelined-write", "", "RocksDB writes its log and its memtable in two stages",
      assign_switch<&O::pipelined_write>},
-    {"recycled-logs", "N", "RocksDB's log files that are kept to be written over (default 4)",
+    {"recycled-logs", "N", "RocksDB's log files that are kept to be written over (default 0)",
      assign_count<&O::log_files_recycled, 0, 64>},
 };
 
@@ -149,7 +149,7 @@ std::string complete(Options& options) {
   if (options.cores == 0) options.cores = machine.cpus;
   if (options.selectors == 0) options.selectors = (options.cores + 1) / 2;
   if (options.workers == 0) {
-    options.workers = options.durability == Durability::group ? 32 : 2 * options.cores;
+    options.workers = options.durability == Durability::group ? 64 : 2 * options.cores;
   }
   if (options.memory_bytes == 0) options.memory_bytes = machine.memory_bytes / 4;
   if (options.connections_max == 0) {

@@ -29,7 +29,7 @@ struct Options {
   Durability durability = Durability::group;
   bool pin = false;
   bool pipelined_write = false;  // RocksDB's option
-  unsigned log_files_recycled = 4;
+  unsigned log_files_recycled = 0;
   uint64_t memory_bytes = 0;  // 0: a quarter of the machine's
   uint64_t value_bytes_max = 16u << 20;
   uint64_t connections_max = 0;  // 0: what the memory allows

@@ -83,7 +83,6 @@ rocksdb::Options rocksdb_options(const Options& options) {
   out.max_background_jobs = static_cast<int>(std::max(2u, options.cores));
   out.level_compaction_dynamic_level_bytes = true;
   out.enable_pipelined_write = options.pipelined_write;
-  // A log that overwrites blocks which exist already needs no journal commit for its sync.
   out.recycle_log_file_num = options.log_files_recycled;
   out.max_open_files = static_cast<int>(options.open_tables_max);
   out.stats_dump_period_sec = 0;
