@@ -179,10 +179,14 @@ void Connection::begin_body(const http::RequestHead& head) {
       static_cast<void>(enqueue(std::move(receiving_)));
       return;
     }
-    const std::lock_guard lock(mutex_);
-    if (closing_ || broken_) return;
-    continue_owed_ = true;
-    if (!in_pool_) static_cast<void>(advance());
+    Next next = Next::none;
+    {
+      const std::lock_guard lock(mutex_);
+      if (closing_ || broken_) return;
+      continue_owed_ = true;
+      if (!in_pool_) next = advance();
+    }
+    submit(next, Caller::selector);
   }
   if (keeps_body_ && !head.chunked) {
     receiving_->body.reserve(std::min<size_t>(head.content_length, body_bytes_reserved));

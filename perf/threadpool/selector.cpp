@@ -30,13 +30,11 @@ ConnectionTimes times_of(const Options& options) {
           .send = options.send_timeout_ms};
 }
 
-void watch(int epoll, int fd, uint32_t events, void* who) {
+bool watch(int epoll, int fd, uint32_t events, void* who) {
   epoll_event event{};
   event.events = events;
   event.data.ptr = who;
-  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
-    throw std::system_error(errno, std::generic_category(), "epoll_ctl");
-  }
+  return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 }  // namespace
@@ -48,10 +46,9 @@ Selector::Selector(const Options& options, Pool& pool)
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       buffer_(buffer_bytes) {
-  if (epoll_ < 0 || wake_ < 0) {
+  if (epoll_ < 0 || wake_ < 0 || !watch(epoll_, wake_, EPOLLIN, &wake_)) {
     throw std::system_error(errno, std::generic_category(), "cannot make an epoll instance");
   }
-  watch(epoll_, wake_, EPOLLIN, &wake_);
 }
 
 Selector::~Selector() {
@@ -63,7 +60,9 @@ Selector::~Selector() {
 void Selector::accept_for(int listener, std::vector<Selector*> selectors) {
   listener_ = listener;
   accepts_for_ = std::move(selectors);
-  watch(epoll_, listener_, EPOLLIN, &listener_);
+  if (!watch(epoll_, listener_, EPOLLIN, &listener_)) {
+    throw std::system_error(errno, std::generic_category(), "cannot watch the listening socket");
+  }
 }
 
 void Selector::start() {
@@ -97,13 +96,14 @@ void Selector::wake() {
 void Selector::add(int fd) {
   auto* connection = new Connection(fd, epoll_, pool_, options_);
   ++pool_.counters().connections;
-  {
-    const std::lock_guard lock(mutex_);
-    connection->next = connections_;
-    if (connections_ != nullptr) connections_->previous = connection;
-    connections_ = connection;
-  }
-  watch(epoll_, fd, connection_events, connection);
+  // No sweep sees it before epoll knows it.
+  std::unique_lock lock(mutex_);
+  connection->next = connections_;
+  if (connections_ != nullptr) connections_->previous = connection;
+  connections_ = connection;
+  if (watch(epoll_, fd, connection_events, connection)) return;
+  lock.unlock();
+  remove(*connection);
 }
 
 void Selector::remove(Connection& connection) {
@@ -200,8 +200,8 @@ void Selector::sweep() {
   const Milliseconds interval = draining_ ? sweep_interval_draining : sweep_interval;
   if (now < swept_at_ + interval && !aborting_) return;
   swept_at_ = now;
-  if (std::exchange(listener_rests_, false) && listener_ >= 0) {
-    watch(epoll_, listener_, EPOLLIN, &listener_);
+  if (listener_rests_ && listener_ >= 0) {
+    listener_rests_ = !watch(epoll_, listener_, EPOLLIN, &listener_);
   }
   Connection* connection = nullptr;
   {
