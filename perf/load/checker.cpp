@@ -1,0 +1,93 @@
+#include "load/checker.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace gyre::load {
+
+void Checker::begin(const Request& request) {
+  request_ = request;
+  ranges_ = request.operation == Operation::range;
+  bytes_.clear();
+  previous_.clear();
+  wrong_.clear();
+  records_ = 0;
+}
+
+void Checker::body(std::string_view bytes, bool chunk_ends) {
+  if (!ranges_ && request_.operation != Operation::get) return;
+  bytes_.append(bytes);
+  if (ranges_ && chunk_ends) {
+    check_record();
+    bytes_.clear();
+  }
+}
+
+std::string Checker::text_of(uint64_t key) const {
+  char digits[key_digits];
+  write_key_digits(digits, key);
+  return options_.prefix + std::string(digits, key_digits);
+}
+
+void Checker::check_record() {
+  if (!wrong_.empty()) return;
+  ++records_;
+  const std::string_view record = bytes_;
+  const size_t newline = record.find('\n');
+  if (newline == std::string_view::npos) {
+    wrong_ = "a record without a newline behind its key";
+    return;
+  }
+  const std::string_view key = record.substr(0, newline);
+  if (key < text_of(request_.key) || key >= text_of(request_.key + options_.range_records)) {
+    wrong_ = fmt::format("the record {} lies outside of the range", key);
+  } else if (!previous_.empty() && key <= previous_) {
+    wrong_ = fmt::format("the record {} comes after {}", key, previous_);
+  } else if (!check_value(key, record.substr(newline + 1)).right) {
+    wrong_ = fmt::format("the value of {} fails its check", key);
+  }
+  previous_ = key;
+}
+
+std::string Checker::check_get(unsigned status) const {
+  if (status == 404) {
+    if (options_.all_keys_present()) return "not found, but it was stored";
+    if (ledger_ != nullptr && !ledger_->may_be_absent(request_.key, request_.barrier)) {
+      return "not found, but it was stored and not deleted";
+    }
+    return {};
+  }
+  const ValueCheck check = check_value(text_of(request_.key), bytes_);
+  if (!check.right) return fmt::format("the value ({} bytes) fails its check", bytes_.size());
+  if (ledger_ != nullptr && !ledger_->may_be(request_.key, request_.barrier, check.sequence)) {
+    return "an old value, although a newer one had been acknowledged";
+  }
+  return {};
+}
+
+std::string Checker::check_range() const {
+  if (!wrong_.empty()) return wrong_;
+  if (!bytes_.empty()) return "bytes that are not a chunked record";
+  if (options_.all_keys_present()) {
+    const uint64_t filled = std::max(options_.fill, options_.keys);
+    const uint64_t there = request_.key < filled ? filled - request_.key : 0;
+    if (const uint64_t expected = std::min(options_.range_records, there); records_ < expected) {
+      return fmt::format("{} records instead of {}", records_, expected);
+    }
+  }
+  return {};
+}
+
+std::string Checker::finish(unsigned status) {
+  std::string wrong;
+  if (request_.operation == Operation::get && (status == 200 || status == 404)) {
+    wrong = check_get(status);
+  } else if (ranges_ && status == 200) {
+    wrong = check_range();
+  }
+  if (wrong.empty()) return {};
+  return fmt::format("{} {}: {}", to_string(request_.operation), text_of(request_.key), wrong);
+}
+
+}  // namespace gyre::load

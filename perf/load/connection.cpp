@@ -1,0 +1,140 @@
+#include "load/connection.hpp"
+
+#include <algorithm>
+
+#include <gyre/time.hpp>
+
+#include "load/worker.hpp"
+
+namespace gyre::load {
+
+namespace {
+
+constexpr Nanos connect_patience = seconds(5);
+constexpr Nanos backoff_first = milliseconds(10);
+constexpr Nanos backoff_max = milliseconds(200);
+
+Task<Result<int>> connect_once(std::string address, uint16_t port) {
+  Result<uint32_t> fd = co_await connect_to(std::move(address), port);
+  if (!fd) co_return fail(fd.error());
+  co_return static_cast<int>(*fd);
+}
+
+}  // namespace
+
+Connection::Connection(Worker& worker, size_t target, Ledger* ledger)
+    : worker_(worker), target_(target) {
+  if (worker.options().verify) checker_ = std::make_unique<Checker>(worker.options(), ledger);
+}
+
+Task<Result<int>> Connection::connect() {
+  std::string address = worker_.address(target_);
+  co_return co_await with_timeout<int>(
+      connect_patience,
+      connect_once(std::move(address), worker_.options().targets[target_].endpoint.port));
+}
+
+Task<void> Connection::run() {
+  Nanos backoff = backoff_first;
+  while (!worker_.ending()) {
+    Result<int> fd = co_await connect();
+    if (!fd) {
+      if (fd.error().code == Errc::cancelled) co_return;
+      worker_.connect_failed(*this, fd.error());
+      if (!co_await sleep_for(backoff)) co_return;
+      backoff = std::min(2 * backoff, backoff_max);
+      continue;
+    }
+    backoff = backoff_first;
+    socket_ = std::make_unique<Socket>(*fd);
+    parser_ = http::ResponseParser();
+    timed_out_ = malformed_ = false;
+    state_ = State::idle;
+    worker_.connected(*this);
+    co_await talk();
+    const bool was_busy = state_ == State::busy;
+    const bool broken = socket_->broken();
+    state_ = State::down;
+    worker_.disconnected(*this, was_busy,
+                         timed_out_   ? Worker::Loss::timeout
+                         : malformed_ ? Worker::Loss::malformed
+                         : broken     ? Worker::Loss::write
+                                      : Worker::Loss::read);
+    co_await socket_->close();
+    socket_.reset();
+  }
+}
+
+Task<void> Connection::talk() {
+  for (;;) {
+    Result<std::string_view> bytes = co_await socket_->receive();
+    if (!bytes) co_return;
+    if (bytes->empty()) {
+      // An answer without a length ends with the connection.
+      if (state_ == State::busy &&
+          parser_.end_of_stream().event == http::ResponseParser::Event::complete) {
+        answered();
+      }
+      co_return;
+    }
+    if (!take(*bytes)) co_return;
+  }
+}
+
+bool Connection::take(std::string_view bytes) {
+  using Event = http::ResponseParser::Event;
+  bytes_ += bytes.size();
+  for (;;) {
+    const http::ResponseParser::Step step = parser_.feed(bytes);
+    bytes.remove_prefix(step.consumed);
+    switch (step.event) {
+      case Event::need_more:
+        // Bytes that nobody asked for don't belong to any request.
+        malformed_ = state_ != State::busy && !parser_.idle();
+        return !malformed_;
+      case Event::head:
+        if (state_ == State::busy) break;
+        malformed_ = true;
+        return false;
+      case Event::interim:
+        break;
+      case Event::body:
+        if (checker_ != nullptr) checker_->body(step.body, step.chunk_ends);
+        break;
+      case Event::complete:
+        malformed_ = !bytes.empty();
+        answered();
+        if (malformed_ || !parser_.keep_alive()) return false;
+        break;
+      case Event::error:
+        malformed_ = true;
+        return false;
+    }
+  }
+}
+
+void Connection::send(const Request& request) {
+  request_ = request;
+  state_ = State::busy;
+  sent_at = 0;
+  bytes_ = 0;
+  if (checker_ != nullptr) checker_->begin(request);
+  worker_.workload().write(request, target_, *socket_);
+}
+
+void Connection::answered() {
+  const unsigned status = parser_.status();
+  std::string wrong;
+  if (checker_ != nullptr) wrong = checker_->finish(status);
+  // A connection that closes now takes no further request.
+  const bool reusable = parser_.keep_alive() && !malformed_;
+  state_ = reusable ? State::idle : State::down;
+  worker_.answered(*this, status, bytes_, wrong);
+}
+
+void Connection::time_out() {
+  timed_out_ = true;
+  socket_->abort();
+}
+
+}  // namespace gyre::load

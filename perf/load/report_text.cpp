@@ -1,0 +1,256 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <initializer_list>
+#include <vector>
+
+#include "load/report.hpp"
+
+namespace gyre::load {
+
+namespace {
+
+constexpr uint64_t day_us = 86'400'000'000;
+
+Histogram in_microseconds(const Histogram& nanoseconds) {
+  Histogram histogram(day_us);
+  histogram.add_scaled(nanoseconds, 1000);
+  return histogram;
+}
+
+// A number goes over to the next unit at 0.85 of it; the last unit of the list is never reached,
+// as in wrk2.
+std::string format_units(double number, double scale, std::string_view base,
+                         std::initializer_list<std::string_view> units, int precision) {
+  std::string_view unit = base;
+  for (auto next = units.begin(); next + 1 < units.end() && number >= scale * 0.85; ++next) {
+    number /= scale;
+    unit = *next;
+  }
+  return fmt::format("{:.{}f}{}", number, precision, unit);
+}
+
+std::string format_duration(Nanos duration) {
+  return format_units(std::floor(static_cast<double>(duration) / 1e9), 60, "s", {"m", "h", ""}, 0);
+}
+
+// Right-aligned so that the digits line up whatever the unit's length.
+std::string in_column(const std::string& text, size_t width) {
+  size_t pad = 2;
+  const size_t size = text.size();
+  if (std::isalpha(static_cast<unsigned char>(text[size - 1])) != 0) --pad;
+  if (std::isalpha(static_cast<unsigned char>(text[size - 2])) != 0) --pad;
+  return fmt::format("{:>{}}{:{}}", text, width - pad, "", pad);
+}
+
+struct Spread {
+  double mean = 0;
+  double deviation = 0;
+  double max = 0;
+  double within_percent = 0;
+};
+
+Spread spread_of(const std::vector<double>& samples) {
+  Spread spread;
+  if (samples.empty()) return spread;
+  const auto count = static_cast<double>(samples.size());
+  for (double sample : samples) {
+    spread.mean += sample / count;
+    spread.max = std::max(spread.max, sample);
+  }
+  double squares = 0;
+  for (double sample : samples) squares += (sample - spread.mean) * (sample - spread.mean);
+  if (samples.size() > 1) spread.deviation = std::sqrt(squares / (count - 1));
+  const auto within = std::count_if(samples.begin(), samples.end(), [&](double sample) {
+    return std::abs(sample - spread.mean) <= spread.deviation;
+  });
+  spread.within_percent = 100 * static_cast<double>(within) / count;
+  return spread;
+}
+
+std::string stats_row(std::string_view name, const Spread& spread, std::string (*format)(double)) {
+  return fmt::format("    {:<10}{}{}{}{:8.2f}%\n", name, in_column(format(spread.mean), 8),
+                     in_column(format(spread.deviation), 10), in_column(format(spread.max), 9),
+                     spread.within_percent);
+}
+
+std::string distribution(const Histogram& us, std::string_view title) {
+  std::string text = fmt::format("  Latency Distribution (HdrHistogram - {})\n", title);
+  for (double percent : {50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 99.999, 100.0}) {
+    const auto value = static_cast<double>(us.at_percentile(percent));
+    text += fmt::format("{:7.3f}%{}\n", percent, in_column(format_time_us(value), 10));
+  }
+  text += "\n  Detailed Percentile spectrum:\n" + percentile_text(us, 1000.0, 5, true);
+  text += std::string(58, '-') + "\n";
+  return text;
+}
+
+}  // namespace
+
+std::string format_time_us(double us) {
+  if (us >= 1'000'000) return format_units(us / 1e6, 60, "s", {"m", "h", ""}, 2);
+  return format_units(us, 1000, "us", {"ms", "s", ""}, 2);
+}
+std::string format_metric(double number) {
+  return format_units(number, 1000, "", {"k", "M", "G", "T", "P", ""}, 2);
+}
+std::string format_binary(double bytes) {
+  return format_units(bytes, 1024, "", {"K", "M", "G", "T", "P", ""}, 2);
+}
+
+std::string wrk2_text(const Options& options, const Outcome& outcome) {
+  const Recorder& recorder = outcome.recorder;
+  std::string urls;
+  for (const Target& target : options.targets) urls += (urls.empty() ? "" : " ") + target.url;
+  std::string text = fmt::format("Running {} test @ {}\n  {} threads and {} connections\n",
+                                 format_duration(options.profile.duration), urls, options.threads,
+                                 options.connections);
+  for (unsigned i = 0; i < options.threads && !recorder.warmup.empty(); ++i) {
+    text +=
+        fmt::format("  Thread calibration: mean lat.: {:.3f}ms, rate sampling interval: 100ms\n",
+                    recorder.warmup.mean() / 1e6);
+  }
+  const Histogram us = in_microseconds(recorder.latency);
+  text += fmt::format("  Thread Stats{:>6}{:>11}{:>8}{:>12}\n", "Avg", "Stdev", "Max", "+/- Stdev");
+  text += stats_row("Latency",
+                    {.mean = us.mean(),
+                     .deviation = us.standard_deviation(),
+                     .max = static_cast<double>(us.lowest_equivalent(us.max())),
+                     .within_percent = us.percent_within_deviation()},
+                    format_time_us);
+  text += stats_row("Req/Sec", spread_of(recorder.rate_samples), format_metric);
+  text += distribution(us, "Recorded Latency");
+  if (options.uncorrected) {
+    text += "\n" + distribution(in_microseconds(recorder.service),
+                                "Uncorrected Latency (measured without taking delayed starts into "
+                                "account)");
+  }
+  const auto elapsed_s = static_cast<double>(outcome.elapsed) / 1e9;
+  text += fmt::format("  {} requests in {}, {}B read\n", recorder.answered,
+                      format_time_us(std::floor(elapsed_s * 1e6)),
+                      format_binary(static_cast<double>(recorder.bytes_read)));
+  const Errors& errors = recorder.errors;
+  if (errors.connect + errors.unanswered() > 0) {
+    text +=
+        fmt::format("  Socket errors: connect {}, read {}, write {}, timeout {}\n", errors.connect,
+                    errors.read + errors.malformed, errors.write, errors.timeout);
+  }
+  if (errors.status > 0) text += fmt::format("  Non-2xx or 3xx responses: {}\n", errors.status);
+  text +=
+      fmt::format("Requests/sec: {:9.2f}\n", static_cast<double>(recorder.answered) / elapsed_s);
+  text += fmt::format("Transfer/sec: {:>10}B\n",
+                      format_binary(static_cast<double>(recorder.bytes_read) / elapsed_s));
+  return text;
+}
+
+// --- what wrk2 doesn't tell
+// ------------------------------------------------------------------------
+
+namespace {
+
+constexpr double shown_percentiles[] = {50, 90, 99, 99.9, 99.99, 99.999};
+
+std::string milliseconds_text(uint64_t ns) {
+  return fmt::format("{:.3f}", static_cast<double>(ns) / 1e6);
+}
+
+std::string row(std::string_view name, const Histogram& histogram) {
+  std::string text = fmt::format("  {:<14}", name);
+  for (double percent : shown_percentiles) {
+    text += fmt::format("{:>10}", is_supported(histogram.total(), percent)
+                                      ? milliseconds_text(histogram.at_percentile(percent))
+                                      : "-");
+  }
+  return text + fmt::format("{:>10}{:>11}\n",
+                            histogram.empty() ? "-" : milliseconds_text(histogram.max()),
+                            histogram.total());
+}
+
+std::string table(const Options& options, const Recorder& recorder) {
+  std::string text = fmt::format("  {:<14}", "milliseconds");
+  for (double percent : shown_percentiles)
+    text += fmt::format("{:>10}", fmt::format("{:g}%", percent));
+  text += fmt::format("{:>10}{:>11}\n", "max", "samples");
+  text += row("latency", recorder.latency);
+  for (size_t i = 0; i < operation_count; ++i) {
+    if (recorder.by_operation[i] == nullptr) continue;
+    text +=
+        row(fmt::format("  {}", to_string(static_cast<Operation>(i))), *recorder.by_operation[i]);
+  }
+  if (!options.closed) {
+    text += row("send lag", recorder.send_lag);
+    text += row("queue wait", recorder.queue_wait);
+    text += row("service", recorder.service);
+  }
+  text += row("hiccups", recorder.hiccups);
+  text += "  -: fewer than 100 samples lie above; the same rows of the text above mean as little\n";
+  return text;
+}
+
+std::string troubles(const Recorder& recorder) {
+  std::string text;
+  if (const uint64_t count = recorder.unfinished_sent + recorder.unfinished_queued; count > 0) {
+    text += fmt::format(
+        "  Unfinished at the end: {} sent, {} not sent; the oldest is {} ms old, half are over {} "
+        "ms\n",
+        recorder.unfinished_sent, recorder.unfinished_queued,
+        milliseconds_text(static_cast<uint64_t>(recorder.unfinished_oldest)),
+        milliseconds_text(recorder.incomplete.at_percentile(50)));
+  }
+  const Errors& errors = recorder.errors;
+  if (errors.unanswered() + errors.connect > 0) {
+    text += fmt::format(
+        "  Errors: {} connections refused or failed, {} broken while reading, {} while writing, {} "
+        "timed out, {} answers that are not HTTP\n",
+        errors.connect, errors.read, errors.write, errors.timeout, errors.malformed);
+  }
+  if (errors.status > 0) {
+    text += fmt::format(
+        "  Answers of 4xx and 5xx: {} ({} of them 404 to a GET); their latencies are counted\n",
+        errors.status, errors.not_found);
+  }
+  if (errors.wrong > 0) {
+    text += fmt::format("  WRONG ANSWERS: {}\n", errors.wrong);
+    for (const std::string& example : recorder.examples) text += "    " + example + "\n";
+  }
+  if (recorder.reconnects > 0) {
+    text += fmt::format("  Connections that ended and were made again: {}\n", recorder.reconnects);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string summary_text(const Options& options, const Outcome& outcome, const Verdict& verdict) {
+  const Recorder& recorder = outcome.recorder;
+  std::string text = fmt::format("\n{}: {}\n", describe_load(options), describe_workload(options));
+  text += table(options, recorder);
+  text += troubles(recorder);
+  text += fmt::format(
+      "  Generator: {:.0f} % of a CPU, busiest thread {:.0f} % without watching the clock; load "
+      "average {:.2f} on {} CPUs\n",
+      100 * recorder.cpu_share, 100 * recorder.busy_share_max, outcome.machine.load_average,
+      outcome.machine.cpus);
+  if (options.verify && recorder.errors.wrong == 0) {
+    text += fmt::format("  Verified: {} answers, none wrong\n", recorder.answered);
+  }
+  for (const ObjectiveResult& objective : verdict.objectives) {
+    const bool errors = objective.name == "errors";
+    text += fmt::format("  Objective {} <= {:g} {}: {} ({:g}){}\n", objective.name,
+                        errors ? objective.limit : objective.limit / 1e3, errors ? "%" : "ms",
+                        objective.met ? "met" : "MISSED",
+                        errors ? objective.value : objective.value / 1e3,
+                        objective.supported ? "" : ", on fewer than 100 samples above it");
+  }
+  if (verdict.generator_limited) text += "  GENERATOR-LIMITED: " + verdict.generator_text + "\n";
+  if (verdict.interrupted) text += "  INTERRUPTED: " + outcome.stop_text + "\n";
+  return text;
+}
+
+std::string hgrm_text(const Outcome& outcome) {
+  return percentile_text(in_microseconds(outcome.recorder.latency), 1000.0);
+}
+
+}  // namespace gyre::load

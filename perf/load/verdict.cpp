@@ -1,0 +1,104 @@
+#include "load/verdict.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace gyre::load {
+
+namespace {
+
+constexpr double lag_share_max = 0.1;    // of the latency at p99
+constexpr double busy_share_max = 0.95;  // of a thread's time, without watching the clock
+
+void judge_generator(const Options& options, const Recorder& recorder, Verdict& verdict) {
+  if (options.closed || recorder.latency.empty()) return;
+  const auto latency = static_cast<double>(recorder.latency.at_percentile(99));
+  const auto lag = static_cast<double>(recorder.send_lag.at_percentile(99));
+  const auto wait = static_cast<double>(recorder.queue_wait.at_percentile(99));
+  if (lag > lag_share_max * latency) {
+    verdict.generator_limited = true;
+    verdict.generator_text = fmt::format(
+        "send lag p99 ({:.3f} ms) is over a tenth of latency p99 ({:.3f} ms): this machine or this "
+        "process could not keep to the schedule. Give it a CPU of its own, or a lower --rate",
+        lag / 1e6, latency / 1e6);
+  } else if (recorder.busy_share_max > busy_share_max && wait > lag_share_max * latency) {
+    // Connections look busy while their answers wait for the generator.
+    verdict.generator_limited = true;
+    verdict.generator_text = fmt::format(
+        "a thread of it was busy {:.0f} % of the time while requests queued: its limit, perhaps "
+        "not the server's, was measured. Give more --threads (and CPUs), or a lower --rate",
+        100 * recorder.busy_share_max);
+  }
+}
+
+double errors_percent(const Recorder& recorder) {
+  const uint64_t whole = recorder.sent + recorder.unfinished_queued;
+  const uint64_t bad = recorder.errors.unanswered() + recorder.errors.status -
+                       recorder.errors.not_found + recorder.errors.wrong +
+                       recorder.unfinished_sent + recorder.unfinished_queued;
+  return whole == 0 ? 0 : 100 * static_cast<double>(bad) / static_cast<double>(whole);
+}
+
+// What was never answered would have taken at least its age.
+void judge_objectives(const Options& options, const Recorder& recorder, Verdict& verdict) {
+  Histogram all(largest_ns);
+  all.add(recorder.latency);
+  all.add(recorder.incomplete);
+  for (const Objective& objective : options.objectives) {
+    ObjectiveResult result;
+    result.name = objective.percentile == 100 ? "max" : fmt::format("p{:g}", objective.percentile);
+    result.limit = static_cast<double>(objective.limit) / 1e3;
+    const uint64_t value =
+        objective.percentile == 100 ? all.max() : all.at_percentile(objective.percentile);
+    result.value = static_cast<double>(value) / 1e3;
+    result.met = !all.empty() && result.value <= result.limit;
+    result.supported = is_supported(all.total(), objective.percentile);
+    verdict.objectives.push_back(result);
+  }
+  if (options.errors_percent_max >= 0) {
+    const double percent = errors_percent(recorder);
+    verdict.objectives.push_back({.name = "errors",
+                                  .limit = options.errors_percent_max,
+                                  .value = percent,
+                                  .met = percent <= options.errors_percent_max,
+                                  .supported = true});
+  }
+  for (const ObjectiveResult& result : verdict.objectives) verdict.breached |= !result.met;
+}
+
+}  // namespace
+
+bool is_supported(uint64_t samples, double percentile) {
+  if (percentile >= 100) return samples > 0;
+  return static_cast<double>(samples) * (100 - percentile) / 100 >= samples_above_min - 1e-6;
+}
+
+Verdict judge(const Options& options, const Outcome& outcome) {
+  Verdict verdict;
+  const Recorder& recorder = outcome.recorder;
+  verdict.interrupted = outcome.stopped != Stop::none;
+  if (outcome.loaded) {
+    judge_generator(options, recorder, verdict);
+    judge_objectives(options, recorder, verdict);
+  }
+  switch (outcome.stopped) {
+    case Stop::none:
+      // Of an interrupted run nothing is demanded.
+      if (verdict.breached || recorder.errors.wrong > 0) verdict.exit_code = exit_breach;
+      break;
+    case Stop::sigint:
+      verdict.exit_code = exit_sigint;
+      break;
+    case Stop::sigterm:
+      verdict.exit_code = exit_sigterm;
+      break;
+    case Stop::server_lost:
+    case Stop::failed:
+      verdict.exit_code = exit_failed;
+      break;
+  }
+  return verdict;
+}
+
+}  // namespace gyre::load

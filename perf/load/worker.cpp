@@ -1,0 +1,559 @@
+#include "load/worker.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <gyre/time.hpp>
+
+#include "load/machine.hpp"
+
+namespace gyre::load {
+
+namespace {
+
+// A timed sleep in the kernel ends 50 to 70 us late: from here on the pacer watches the clock.
+constexpr Nanos watch_before = microseconds(150);
+constexpr Nanos chores_interval = milliseconds(20);
+constexpr Nanos rate_interval = milliseconds(100);
+constexpr Nanos hiccup_interval = milliseconds(1);
+constexpr Nanos start_delay = milliseconds(20);  // until all threads know when the run starts
+constexpr Nanos server_lost_after = seconds(1);
+constexpr Nanos fill_patience = seconds(10);
+constexpr Nanos fill_retry_interval = milliseconds(5);
+
+}  // namespace
+
+Worker::Pacer::Pacer(Worker& of)
+    : Timer([](Timer& self) noexcept { static_cast<Pacer&>(self).worker.pace(); }), worker(of) {}
+
+Worker::SentHook::SentHook(Worker& of)
+    : TickHook([](TickHook& self) noexcept { static_cast<SentHook&>(self).worker.stamp_sent(); }),
+      worker(of) {}
+
+Worker::Worker(Shared& shared, unsigned index, uint64_t first_sequence)
+    : shared_(shared),
+      options_(shared.options),
+      index_(index),
+      live_(shared.live[index]),
+      workload_(shared.options, index, shared.newest, first_sequence) {
+  const Options& options = shared.options;
+  // With several threads, or new keys all the time, no thread knows all writes of a key.
+  if (options.verify && options.threads == 1 && options.distribution != Distribution::latest) {
+    ledger_ = std::make_unique<Ledger>(std::max(options.keys, options.fill));
+  }
+  unsigned operations = 0;
+  for (uint32_t weight : options.weights) operations += weight > 0 ? 1 : 0;
+  for (size_t i = 0; i < operation_count && operations > 1; ++i) {
+    if (options.weights[i] > 0) {
+      recorder_.by_operation[i] = std::make_unique<Histogram>(largest_ns);
+    }
+  }
+  recorder_.rate_samples.reserve(static_cast<size_t>(options.profile.duration / rate_interval) +
+                                 16);
+  due_.resize(1024);
+}
+
+Worker::~Worker() = default;
+
+// --- the stages of a run -------------------------------------------------------------------------
+
+Task<void> Worker::run() {
+  backend_ = &Reactor::current().backend();
+  Scope talking(nullptr, "connections");
+  Scope chores(nullptr, "chores");
+  bool going = co_await resolve_targets();
+  if (going) {
+    for (unsigned i = index_; i < options_.connections; i += options_.threads) {
+      connections_.push_back(
+          std::make_unique<Connection>(*this, i % options_.targets.size(), ledger_.get()));
+      talking.spawn(connections_.back()->run());
+    }
+    just_sent_.reserve(connections_.size());
+    none_idle_since_ = now();
+    chores.spawn(housekeep());
+    going = co_await connect_all();
+  }
+  going = co_await wait_for_all(stage_connected) && going;
+  if (going && options_.fill > 0) {
+    going = co_await fill();
+    going = co_await wait_for_all(stage_filled) && going;
+  }
+  if (going && options_.runs()) {
+    chores.spawn(record_hiccups());
+    co_await load();
+    co_await drain();
+  }
+  phase_ = Phase::over;
+  Reactor::current().disarm(pacer_);
+  publish();
+  chores.request_stop();
+  talking.request_stop();
+  co_await chores.join();
+  co_await talking.join();
+}
+
+Task<bool> Worker::resolve_targets() {
+  for (const Target& target : options_.targets) {
+    Result<std::vector<std::string>> addresses = co_await resolve(target.endpoint.host);
+    if (!addresses) {
+      shared_.stop(Stop::failed,
+                   fmt::format("the name {} can't be resolved ({}). Check the URL {}",
+                               target.endpoint.host, addresses.error().message(), target.url));
+      co_return false;
+    }
+    addresses_.push_back(addresses->front());
+  }
+  co_return true;
+}
+
+Task<bool> Worker::wait_for_all(Stage stage) {
+  shared_.arrived[stage].fetch_add(1);
+  while (shared_.arrived[stage].load() < options_.threads && !shared_.is_stopped()) {
+    static_cast<void>(co_await sleep_for(milliseconds(1)));
+  }
+  co_return !shared_.is_stopped();
+}
+
+Task<bool> Worker::connect_all() {
+  while (connected_ < connections_.size() && !shared_.is_stopped()) {
+    static_cast<void>(co_await sleep_for(milliseconds(1)));
+  }
+  phase_ = Phase::pause;
+  co_return !shared_.is_stopped();
+}
+
+Task<bool> Worker::fill() {
+  phase_ = Phase::fill;
+  fill_next_ = index_;
+  fill_left_ = options_.fill > index_ ? (options_.fill - index_ - 1) / options_.threads + 1 : 0;
+  fill_progress_at_ = now();
+  while (fill_left_ > 0 && !shared_.is_stopped()) {
+    // What failed is tried again from here only: that is its pause.
+    while (idle_first_ != nullptr) {
+      Connection& connection = *idle_first_;
+      remove_idle(connection);
+      if (!give_fill(connection, true)) {
+        push_idle(connection);
+        break;
+      }
+    }
+    if (now() - fill_progress_at_ > fill_patience) {
+      shared_.stop(
+          Stop::failed,
+          fmt::format("filling made no progress for 10 s; {}. Look at the server's log, or fill "
+                      "with fewer --connections",
+                      fill_status_ != 0 ? fmt::format("the last answer was {}", fill_status_)
+                                        : std::string("nothing was answered")));
+    }
+    static_cast<void>(co_await sleep_for(fill_retry_interval));
+  }
+  phase_ = Phase::pause;
+  co_return !shared_.is_stopped();
+}
+
+Task<void> Worker::load() {
+  if (index_ == 0) shared_.start_at.store(now() + start_delay);
+  while (shared_.start_at.load() == 0) {
+    if (shared_.is_stopped()) co_return;
+    static_cast<void>(co_await sleep_for(milliseconds(1)));
+  }
+  const Nanos start_at = shared_.start_at.load();
+  const Profile& profile = options_.profile;
+  measure_from_ = start_at + profile.warmup;
+  end_ = measure_from_ + profile.duration;
+  second_ends_ = measure_from_ + seconds(1);
+  schedule_ = std::make_unique<Schedule>(profile, start_at, index_, options_.threads);
+  if (options_.closed) {
+    static_cast<void>(co_await sleep_until(start_at));
+    phase_ = Phase::load;
+    while (idle_first_ != nullptr) {
+      Connection& connection = *idle_first_;
+      remove_idle(connection);
+      became_idle(connection, now());
+    }
+  } else {
+    phase_ = Phase::load;
+    Reactor::current().arm(pacer_, start_at - watch_before);
+  }
+  const Nanos cpu_before = thread_cpu();
+  const Nanos waited_before = waited_;
+  while (now() < end_ && !shared_.is_stopped()) {
+    static_cast<void>(co_await sleep_until(std::min(end_, now() + chores_interval)));
+  }
+  const Nanos ended = now();
+  end_ = std::min(end_, ended);
+  const auto elapsed = static_cast<double>(std::max<Nanos>(1, ended - start_at));
+  const auto cpu = static_cast<double>(thread_cpu() - cpu_before);
+  const auto waited = static_cast<double>(waited_ - waited_before);
+  recorder_.cpu_share = cpu / elapsed;
+  recorder_.busy_share_max = std::max(0.0, cpu - waited) / elapsed;
+}
+
+Task<void> Worker::drain() {
+  phase_ = Phase::drain;
+  if (schedule_ == nullptr) co_return;  // stopped before it began
+  if (!options_.closed) {
+    take_due(end_);
+    give_out(now());
+  }
+  const Nanos until = now() + options_.drain;
+  while ((busy_ > 0 || due_count_ > 0) && now() < until && !shared_.is_stopped()) {
+    static_cast<void>(co_await sleep_for(milliseconds(1)));
+  }
+  count_unfinished();
+  if (second_.total() > 0) close_second();
+}
+
+void Worker::count_unfinished() {
+  const Nanos at = now();
+  const auto count = [&](Nanos intended) {
+    if (intended < measure_from_) return false;
+    const Nanos age = std::max<Nanos>(0, at - intended);
+    recorder_.incomplete.record(static_cast<uint64_t>(age));
+    recorder_.unfinished_oldest = std::max(recorder_.unfinished_oldest, age);
+    return true;
+  };
+  for (const auto& connection : connections_) {
+    if (connection->state() == Connection::State::busy && count(connection->request().intended)) {
+      ++recorder_.unfinished_sent;
+    }
+  }
+  for (size_t i = 0; i < due_count_; ++i) {
+    if (count(due_[(due_first_ + i) % due_.size()].intended)) ++recorder_.unfinished_queued;
+  }
+}
+
+// --- chores --------------------------------------------------------------------------------------
+
+Task<void> Worker::housekeep() {
+  for (;;) {
+    if (!co_await sleep_for(chores_interval)) co_return;
+    const Nanos at = now();
+    while (at >= second_ends_) close_second();
+    sample_rate(at);
+    look_for_timeouts(at);
+    look_for_server(at);
+    publish();
+  }
+}
+
+void Worker::publish() {
+  live_.answered.store(recorder_.answered, std::memory_order_relaxed);
+  live_.errors.store(recorder_.errors.unanswered() + recorder_.errors.status +
+                         recorder_.errors.wrong - recorder_.errors.not_found,
+                     std::memory_order_relaxed);
+  live_.in_flight.store(busy_, std::memory_order_relaxed);
+  live_.queued.store(due_count_, std::memory_order_relaxed);
+  live_.connected.store(connected_, std::memory_order_relaxed);
+}
+
+void Worker::sample_rate(Nanos at) {
+  if (at < measure_from_ || at > end_) return;
+  if (sample_at_ == 0) {
+    sample_at_ = at;
+    sample_answered_ = recorder_.answered;
+  } else if (at - sample_at_ >= rate_interval) {
+    recorder_.rate_samples.push_back(static_cast<double>(recorder_.answered - sample_answered_) *
+                                     1e9 / static_cast<double>(at - sample_at_));
+    sample_at_ = at;
+    sample_answered_ = recorder_.answered;
+  }
+}
+
+void Worker::close_second() {
+  Second second{.answers = second_.total(), .errors = second_errors_, .latencies = {}};
+  second_.each(
+      [&](uint64_t value, uint64_t count) { second.latencies.emplace_back(value, count); });
+  glance_ = {second_.at_percentile(50), second_.at_percentile(99)};
+  recorder_.seconds.push_back(std::move(second));
+  second_.clear();
+  second_errors_ = 0;
+  second_ends_ += seconds(1);
+}
+
+void Worker::look_for_timeouts(Nanos at) {
+  if (busy_ == 0) return;
+  for (const auto& connection : connections_) {
+    if (connection->state() == Connection::State::busy && connection->sent_at > 0 &&
+        at - connection->sent_at > options_.timeout) {
+      connection->time_out();
+    }
+  }
+}
+
+void Worker::look_for_server(Nanos at) {
+  if (connected_ > 0 || phase_ == Phase::start || connect_error_.empty()) return;
+  if (options_.keep_going && phase_ != Phase::fill) return;
+  if (at - none_connected_since_ < server_lost_after) return;
+  for (unsigned i = 0; i < options_.threads; ++i) {
+    if (shared_.live[i].connected.load(std::memory_order_relaxed) > 0) return;
+  }
+  const double ran = static_cast<double>(none_connected_since_ - measure_from_) / 1e9;
+  shared_.stop(
+      Stop::server_lost,
+      fmt::format(
+          "the server went away{}: {}. See why it ended; --keep-going goes on and connects "
+          "again",
+          phase_ == Phase::load && ran > 0 ? fmt::format(" {:.1f} s into the run", ran) : "",
+          connect_error_));
+}
+
+// The noise of the machine and of this thread: how much longer than the best one a sleep takes.
+Task<void> Worker::record_hiccups() {
+  Nanos shortest = nanos_never;
+  for (;;) {
+    const Nanos before = now();
+    if (!co_await sleep_for(hiccup_interval)) co_return;
+    const Nanos after = now();
+    shortest = std::min(shortest, after - before);
+    if (after >= measure_from_ && phase_ == Phase::load) {
+      recorder_.hiccups.record(static_cast<uint64_t>(after - before - shortest));
+    }
+  }
+}
+
+// --- when requests start -------------------------------------------------------------------------
+
+void Worker::pace() noexcept {
+  if (phase_ != Phase::load) return;
+  Reactor& reactor = Reactor::current();
+  const Nanos at = now();
+  if (watching_since_ != 0) waited_ += at - std::exchange(watching_since_, 0);
+  take_due(at);
+  give_out(at);
+  if (idle_ == 0) return;  // armed again by the next connection that is free
+  const Nanos next = schedule_->next();
+  if (next >= end_) return;
+  if (just_sent_.empty() && next - at > watch_before) {
+    reactor.arm(pacer_, next - watch_before);
+    return;
+  }
+  // The next look is in the next tick, which hands over what there is and fetches what has come.
+  reactor.arm(pacer_, at + 1);
+  if (!just_sent_.empty()) return;
+  backend_->yield_cpu();
+  watching_since_ = at;
+}
+
+void Worker::take_due(Nanos at) {
+  looked_at_ = at;
+  while (schedule_->next() <= at && schedule_->next() < end_) {
+    const Nanos intended = schedule_->next();
+    schedule_->advance();
+    if (due_count_ == due_.size()) {
+      std::rotate(due_.begin(), due_.begin() + static_cast<ptrdiff_t>(due_first_), due_.end());
+      due_first_ = 0;
+      due_.resize(2 * due_.size());
+    }
+    // While no connection is idle nothing is late by our fault.
+    const Nanos lag = none_idle_since_ <= intended ? 0 : at - intended;
+    due_[(due_first_ + due_count_++) % due_.size()] = {intended, lag};
+  }
+}
+
+void Worker::give_out(Nanos at) {
+  while (due_count_ > 0 && idle_first_ != nullptr) {
+    Connection& connection = *idle_first_;
+    remove_idle(connection);
+    became_idle(connection, at);
+  }
+}
+
+void Worker::became_idle(Connection& connection, Nanos at) {
+  if (phase_ == Phase::fill && give_fill(connection, false)) return;
+  if (phase_ == Phase::load && options_.closed) {
+    if (at < end_) {
+      Request request;
+      request.intended = at;
+      workload_.choose(request);
+      return start(connection, request);
+    }
+  } else if (phase_ == Phase::load || phase_ == Phase::drain) {
+    take_due(at);
+    if (due_count_ > 0) {
+      const Due due = due_[due_first_];
+      due_first_ = (due_first_ + 1) % due_.size();
+      --due_count_;
+      Request request;
+      request.intended = due.intended;
+      request.queue_wait = at - due.intended - due.send_lag;
+      workload_.choose(request);
+      return start(connection, request);
+    }
+    if (!pacer_.armed() && phase_ == Phase::load) Reactor::current().arm(pacer_, at + 1);
+  }
+  push_idle(connection);
+}
+
+bool Worker::give_fill(Connection& connection, bool again) {
+  Request request;
+  if (again && !fill_again_.empty()) {
+    workload_.choose_fill(request, fill_again_.back());
+    fill_again_.pop_back();
+  } else if (fill_next_ < options_.fill) {
+    workload_.choose_fill(request, fill_next_);
+    fill_next_ += options_.threads;
+  } else {
+    return false;
+  }
+  request.intended = now();
+  start(connection, request);
+  return true;
+}
+
+void Worker::start(Connection& connection, Request& request) {
+  request.measured = !request.filling && request.intended >= measure_from_;
+  if (request.measured) ++recorder_.sent;
+  if (ledger_ != nullptr) {
+    if (request.operation == Operation::put || request.operation == Operation::remove) {
+      request.alone = ledger_->write_sent(request.key, request.sequence,
+                                          request.operation == Operation::remove);
+    } else if (request.operation == Operation::get) {
+      request.barrier = ledger_->barrier(request.key);
+    }
+  }
+  ++busy_;
+  // Before the socket's own hook, so that it runs after it: as late as a look at the clock can be.
+  if (just_sent_.empty()) Reactor::current().at_tick_end(sent_hook_);
+  just_sent_.push_back(&connection);
+  connection.send(request);
+}
+
+void Worker::stamp_sent() noexcept {
+  const Nanos at = now();
+  for (Connection* connection : just_sent_) connection->sent_at = at;
+  just_sent_.clear();
+}
+
+// --- what becomes of them ------------------------------------------------------------------------
+
+void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
+                      const std::string& wrong) {
+  const Nanos at = now();
+  watching_since_ = 0;  // this tick was work
+  const Request request = connection.request();
+  --busy_;
+  end_write(request, status < 300);
+  if (request.filling) {
+    answered_fill(request, status);
+  } else {
+    if (request.measured) {
+      recorder_.bytes_read += bytes;
+      if (status > 399) ++recorder_.errors.status;
+      if (status == 404 && request.operation == Operation::get) ++recorder_.errors.not_found;
+      if (status > 399 && status != 404) ++second_errors_;
+    }
+    if (!wrong.empty()) {
+      ++recorder_.errors.wrong;
+      ++second_errors_;
+      if (recorder_.examples.size() < examples_max) recorder_.examples.push_back(wrong);
+    }
+    record(request, connection.sent_at, at);
+  }
+  if (connection.state() == Connection::State::idle) became_idle(connection, at);
+}
+
+void Worker::record(const Request& request, Nanos sent_at, Nanos at) {
+  const auto nanos = [](Nanos span) { return static_cast<uint64_t>(std::max<Nanos>(0, span)); };
+  const uint64_t latency = nanos(at - request.intended);
+  if (!request.measured) return recorder_.warmup.record(latency);
+  ++recorder_.answered;
+  recorder_.last_answer = at;
+  recorder_.latency.record(latency);
+  recorder_.service.record(nanos(at - sent_at));
+  recorder_.queue_wait.record(nanos(request.queue_wait));
+  recorder_.send_lag.record(nanos(sent_at - request.intended - request.queue_wait));
+  const auto& own = recorder_.by_operation[static_cast<size_t>(request.operation)];
+  if (own != nullptr) own->record(latency);
+  while (at >= second_ends_) close_second();
+  second_.record(latency);
+}
+
+void Worker::end_write(const Request& request, bool acknowledged) {
+  if (ledger_ == nullptr) return;
+  if (request.operation != Operation::put && request.operation != Operation::remove) return;
+  ledger_->write_ended(request.key, request.sequence, acknowledged, request.alone);
+}
+
+void Worker::answered_fill(const Request& request, unsigned status) {
+  if (status < 300) {
+    --fill_left_;
+    fill_progress_at_ = now();
+    shared_.filled.fetch_add(1, std::memory_order_relaxed);
+  } else if (status == 429 || status / 100 == 5) {
+    fill_status_ = status;
+    fill_again_.push_back(request.key);
+  } else {
+    shared_.stop(
+        Stop::failed,
+        fmt::format("filling failed: PUT of key {} was answered {}. Does the URL lead to a "
+                    "key-value service that takes such values?",
+                    request.key, status));
+  }
+}
+
+void Worker::connected(Connection& connection) {
+  ++connected_;
+  became_idle(connection, now());
+}
+
+void Worker::connect_failed(Connection& connection, const Error& error) {
+  const Target& target = options_.targets[connection.target()];
+  connect_error_ = fmt::format("no connection to {} ({})", target.url, error.message());
+  if (none_connected_since_ == 0) none_connected_since_ = now();
+  if (phase_ == Phase::load) ++recorder_.errors.connect;
+  if (phase_ == Phase::start) {
+    shared_.stop(Stop::failed,
+                 connect_error_ + ". Is the server running, and is this its address and port?");
+  }
+}
+
+void Worker::disconnected(Connection& connection, bool was_busy, Loss loss) {
+  --connected_;
+  if (connected_ == 0) none_connected_since_ = now();
+  if (connection.listed_idle) remove_idle(connection);
+  if (phase_ == Phase::over) return;
+  if (phase_ == Phase::load) ++recorder_.reconnects;
+  if (!was_busy) return;
+  --busy_;
+  const Request& request = connection.request();
+  end_write(request, false);
+  if (request.filling) {
+    fill_again_.push_back(request.key);
+    return;
+  }
+  if (!request.measured) return;
+  recorder_.incomplete.record(static_cast<uint64_t>(std::max<Nanos>(0, now() - request.intended)));
+  ++second_errors_;
+  Errors& errors = recorder_.errors;
+  ++(loss == Loss::timeout     ? errors.timeout
+     : loss == Loss::malformed ? errors.malformed
+     : loss == Loss::write     ? errors.write
+                               : errors.read);
+}
+
+// --- idle connections, the one that has been idle longest first ----------------------------------
+
+void Worker::push_idle(Connection& connection) {
+  connection.listed_idle = true;
+  connection.next_idle = nullptr;
+  connection.previous_idle = idle_last_;
+  (idle_last_ != nullptr ? idle_last_->next_idle : idle_first_) = &connection;
+  idle_last_ = &connection;
+  ++idle_;
+  none_idle_since_ = nanos_never;
+}
+
+void Worker::remove_idle(Connection& connection) {
+  connection.listed_idle = false;
+  (connection.previous_idle != nullptr ? connection.previous_idle->next_idle : idle_first_) =
+      connection.next_idle;
+  (connection.next_idle != nullptr ? connection.next_idle->previous_idle : idle_last_) =
+      connection.previous_idle;
+  // What was due by the last look has been taken from the schedule.
+  if (--idle_ == 0) none_idle_since_ = looked_at_;
+}
+
+}  // namespace gyre::load

@@ -1,0 +1,156 @@
+// One thread of the generator: a reactor, a part of the connections, and the part of the schedule
+// that belongs to them.
+//
+// The pacer is a timer that wakes a little before the next intended start and then watches the
+// clock, because a sleep alone ends 50 to 70 microseconds late. It looks once per tick and then
+// gives the CPU away: a tick with nothing to do takes about a microsecond, and answers that come
+// meanwhile are dealt with as ever.
+//
+// A request that is due goes to the connection that has been idle longest. If none is idle it
+// queues, and the next connection that becomes free takes it. The pacer doesn't watch the clock
+// then: what becomes due is taken from the schedule when a connection is free again.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gyre/reactor.hpp>
+#include <gyre/scope.hpp>
+#include <gyre/sync.hpp>
+
+#include "load/connection.hpp"
+#include "load/ledger.hpp"
+#include "load/recorder.hpp"
+#include "load/schedule.hpp"
+#include "load/shared.hpp"
+#include "load/workload.hpp"
+
+namespace gyre::load {
+
+class Worker {
+ public:
+  Worker(Shared& shared, unsigned index, uint64_t first_sequence);
+  ~Worker();
+
+  // The whole life of the thread: connect, fill, run, wait for the last answers.
+  Task<void> run();
+
+  // --- for connections ---------------------------------------------------------------------------
+  enum class Loss : uint8_t { read, write, timeout, malformed };
+  void connected(Connection& connection);
+  void connect_failed(Connection& connection, const Error& error);
+  void answered(Connection& connection, unsigned status, uint64_t bytes, const std::string& wrong);
+  // The connection is down; `was_busy`: with a request under way.
+  void disconnected(Connection& connection, bool was_busy, Loss loss);
+
+  const Options& options() const { return options_; }
+  Workload& workload() { return workload_; }
+  const std::string& address(size_t target) const { return addresses_[target]; }
+  bool ending() const { return phase_ == Phase::over; }
+
+  // --- for the progress line ---------------------------------------------------------------------
+  struct Glance {
+    uint64_t p50_ns = 0;
+    uint64_t p99_ns = 0;
+  };
+  const Glance& last_second() const { return glance_; }
+
+  Recorder& recorder() { return recorder_; }
+
+ private:
+  enum class Phase : uint8_t { start, fill, pause, load, drain, over };
+  enum Stage : unsigned { stage_connected, stage_filled, stage_count };
+  struct Pacer : Timer {
+    explicit Pacer(Worker& of);
+    Worker& worker;
+  };
+  struct SentHook : TickHook {
+    explicit SentHook(Worker& of);
+    Worker& worker;
+  };
+  struct Due {
+    Nanos intended;
+    Nanos send_lag;
+  };
+
+  // stages
+  Task<bool> resolve_targets();
+  Task<bool> wait_for_all(Stage stage);
+  Task<bool> connect_all();
+  Task<bool> fill();
+  Task<void> load();
+  Task<void> drain();
+  Task<void> housekeep();
+  Task<void> record_hiccups();
+  void count_unfinished();
+  void close_second();
+  void sample_rate(Nanos now);
+  void look_for_timeouts(Nanos now);
+  void look_for_server(Nanos now);
+
+  // requests
+  void pace() noexcept;
+  void take_due(Nanos now);
+  void give_out(Nanos now);
+  void start(Connection& connection, Request& request);
+  void stamp_sent() noexcept;
+  void became_idle(Connection& connection, Nanos now);
+  bool give_fill(Connection& connection, bool again);
+  void record(const Request& request, Nanos sent_at, Nanos now);
+  void end_write(const Request& request, bool acknowledged);
+  void answered_fill(const Request& request, unsigned status);
+  void push_idle(Connection& connection);
+  void remove_idle(Connection& connection);
+  void publish();
+  Nanos now() { return backend_->now(); }
+
+  Shared& shared_;
+  const Options& options_;
+  const unsigned index_;
+  Backend* backend_ = nullptr;
+  Shared::Live& live_;
+  Recorder recorder_;
+  Workload workload_;
+  std::unique_ptr<Ledger> ledger_;
+  std::vector<std::string> addresses_;
+  std::vector<std::unique_ptr<Connection>> connections_;
+  std::vector<Connection*> just_sent_;
+  Connection* idle_first_ = nullptr;
+  Connection* idle_last_ = nullptr;
+  size_t idle_ = 0;
+  size_t connected_ = 0;
+  size_t busy_ = 0;
+  Nanos none_idle_since_ = 0;  // nanos_never while a connection is idle
+  Nanos looked_at_ = 0;        // the schedule is taken up to here
+  Nanos none_connected_since_ = 0;
+  std::string connect_error_;
+
+  Phase phase_ = Phase::start;
+  std::unique_ptr<Schedule> schedule_;
+  std::vector<Due> due_;  // a ring: waiting for a connection
+  size_t due_first_ = 0;
+  size_t due_count_ = 0;
+  Pacer pacer_{*this};
+  SentHook sent_hook_{*this};
+
+  uint64_t fill_next_ = 0;
+  uint64_t fill_left_ = 0;
+  std::vector<uint64_t> fill_again_;
+  Nanos fill_progress_at_ = 0;
+  unsigned fill_status_ = 0;
+
+  Nanos measure_from_ = nanos_never;
+  Nanos end_ = nanos_never;
+  Nanos waited_ = 0;          // spent watching the clock
+  Nanos watching_since_ = 0;  // the pacer had nothing to do in this tick
+  Histogram second_{largest_ns};
+  uint64_t second_errors_ = 0;
+  Nanos second_ends_ = nanos_never;
+  Nanos sample_at_ = 0;
+  uint64_t sample_answered_ = 0;
+  Glance glance_;
+};
+
+}  // namespace gyre::load
