@@ -33,7 +33,7 @@ std::string format_units(double number, double scale, std::string_view base,
 }
 
 std::string format_duration(Nanos duration) {
-  return format_units(std::floor(static_cast<double>(duration) / 1e9), 60, "s", {"m", "h", ""}, 0);
+  return format_units(std::floor(static_cast<double>(duration) / 1e9), 60, "s", {"m", "h"}, 0);
 }
 
 // Right-aligned so that the digits line up whatever the unit's length.
@@ -90,14 +90,14 @@ std::string distribution(const Histogram& us, std::string_view title) {
 }  // namespace
 
 std::string format_time_us(double us) {
-  if (us >= 1'000'000) return format_units(us / 1e6, 60, "s", {"m", "h", ""}, 2);
-  return format_units(us, 1000, "us", {"ms", "s", ""}, 2);
+  if (us >= 1'000'000) return format_units(us / 1e6, 60, "s", {"m", "h"}, 2);
+  return format_units(us, 1000, "us", {"ms", "s"}, 2);
 }
 std::string format_metric(double number) {
-  return format_units(number, 1000, "", {"k", "M", "G", "T", "P", ""}, 2);
+  return format_units(number, 1000, "", {"k", "M", "G", "T", "P"}, 2);
 }
 std::string format_binary(double bytes) {
-  return format_units(bytes, 1024, "", {"K", "M", "G", "T", "P", ""}, 2);
+  return format_units(bytes, 1024, "", {"K", "M", "G", "T", "P"}, 2);
 }
 
 std::string wrk2_text(const Options& options, const Outcome& outcome) {

@@ -1,0 +1,234 @@
+#include "load/report.hpp"
+
+#include <doctest/doctest.h>
+
+#include <sstream>
+#include <string>
+
+namespace gyre::load {
+namespace {
+
+Options options_of(std::vector<std::string> arguments) {
+  arguments.push_back("http://127.0.0.1:80");
+  const auto line = parse_command_line(arguments);
+  REQUIRE(line);
+  return line->options;
+}
+
+Outcome finished(Nanos elapsed) {
+  Outcome outcome;
+  outcome.loaded = true;
+  outcome.elapsed = elapsed;
+  return outcome;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST_CASE("units are wrk2's: they change at 0.85 of the next one") {
+  CHECK(format_time_us(849) == "849.00us");
+  CHECK(format_time_us(850) == "0.85ms");
+  CHECK(format_time_us(12'345) == "12.35ms");
+  CHECK(format_time_us(999'999) == "1000.00ms");
+  CHECK(format_time_us(1'000'000) == "1.00s");
+  CHECK(format_time_us(50.9e6) == "50.90s");
+  CHECK(format_time_us(51e6) == "0.85m");
+  CHECK(format_metric(849) == "849.00");
+  CHECK(format_metric(10'000) == "10.00k");
+  CHECK(format_metric(1.5e6) == "1.50M");
+  CHECK(format_binary(870) == "870.00");
+  CHECK(format_binary(871) == "0.85K");
+  CHECK(format_binary(20.0 * 1024 * 1024) == "20.00M");
+}
+
+TEST_CASE("wrk2's text, to the space") {
+  Options options = options_of({"-R1000", "-d30s", "-t2", "-c100"});
+  Outcome outcome = finished(seconds(30));
+  Recorder& recorder = outcome.recorder;
+  recorder.warmup.record(2'000'000);
+  recorder.latency.record(1'000'000, 3);
+  recorder.latency.record(2'000'000, 1);
+  recorder.answered = 60'018;
+  recorder.bytes_read = 20'772'291;
+  recorder.rate_samples = {990, 1010};
+  recorder.errors.read = 1;
+  recorder.errors.status = 7;
+  CHECK(wrk2_text(options, outcome) ==
+        "Running 30s test @ http://127.0.0.1:80\n"
+        "  2 threads and 100 connections\n"
+        "  Thread calibration: mean lat.: 2.000ms, rate sampling interval: 100ms\n"
+        "  Thread calibration: mean lat.: 2.000ms, rate sampling interval: 100ms\n"
+        "  Thread Stats   Avg      Stdev     Max   +/- Stdev\n"
+        "    Latency     1.25ms  433.01us   2.00ms   75.00%\n"
+        "    Req/Sec     1.00k    14.14     1.01k   100.00%\n"
+        "  Latency Distribution (HdrHistogram - Recorded Latency)\n"
+        " 50.000%    1.00ms\n"
+        " 75.000%    1.00ms\n"
+        " 90.000%    2.00ms\n"
+        " 99.000%    2.00ms\n"
+        " 99.900%    2.00ms\n"
+        " 99.990%    2.00ms\n"
+        " 99.999%    2.00ms\n"
+        "100.000%    2.00ms\n"
+        "\n"
+        "  Detailed Percentile spectrum:\n"
+        "       Value   Percentile   TotalCount 1/(1-Percentile)\n"
+        "\n"
+        "       1.000     0.000000            3         1.00\n"
+        "       1.000     0.100000            3         1.11\n"
+        "       1.000     0.200000            3         1.25\n"
+        "       1.000     0.300000            3         1.43\n"
+        "       1.000     0.400000            3         1.67\n"
+        "       1.000     0.500000            3         2.00\n"
+        "       1.000     0.550000            3         2.22\n"
+        "       1.000     0.600000            3         2.50\n"
+        "       1.000     0.650000            3         2.86\n"
+        "       1.000     0.700000            3         3.33\n"
+        "       1.000     0.750000            3         4.00\n"
+        "       2.000     0.775000            4         4.44\n"
+        "       2.000     1.000000            4          inf\n"
+        "#[Mean    =        1.250, StdDeviation   =        0.433]\n"
+        "#[Max     =        2.000, Total count    =            4]\n"
+        "#[Buckets =           27, SubBuckets     =         2048]\n"
+        "----------------------------------------------------------\n"
+        "  60018 requests in 30.00s, 19.81MB read\n"
+        "  Socket errors: connect 0, read 1, write 0, timeout 0\n"
+        "  Non-2xx or 3xx responses: 7\n"
+        "Requests/sec:   2000.60\n"
+        "Transfer/sec:    676.18KB\n");
+}
+
+TEST_CASE("-U adds the histogram of service times behind an empty line") {
+  Options options = options_of({"-R1000", "-U"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.latency.record(5'000'000);
+  outcome.recorder.service.record(1'000'000);
+  CHECK(contains(wrk2_text(options, outcome),
+                 "\n----------------------------------------------------------\n\n"
+                 "  Latency Distribution (HdrHistogram - Uncorrected Latency (measured without "
+                 "taking delayed starts into account))\n 50.000%    1.00ms\n"));
+}
+
+TEST_CASE("the duration in the first line is minutes from 51 s on") {
+  Outcome outcome = finished(seconds(60));
+  CHECK(contains(wrk2_text(options_of({"-R1", "-d50s"}), outcome), "Running 50s test"));
+  CHECK(contains(wrk2_text(options_of({"-R1", "-d51s"}), outcome), "Running 1m test"));
+  CHECK(contains(wrk2_text(options_of({"-R1", "-d10m"}), outcome), "Running 10m test"));
+  CHECK(contains(wrk2_text(options_of({"-R1", "-d1h"}), outcome), "Running 60m test"));
+}
+
+TEST_CASE("a percentile needs 100 samples above it") {
+  CHECK(is_supported(200, 50));
+  CHECK_FALSE(is_supported(199, 50));
+  CHECK(is_supported(10'000, 99));
+  CHECK_FALSE(is_supported(9'999, 99));
+  CHECK(is_supported(100'000, 99.9));
+  CHECK_FALSE(is_supported(99'000, 99.9));
+  CHECK(is_supported(1, 100));
+
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.latency.record(1'000'000, 10'000);
+  const Options options = options_of({"-R1000"});
+  const std::string text = summary_text(options, outcome, judge(options, outcome));
+  CHECK(
+      contains(text, "latency            1.000     1.000     1.000         -         -         -"));
+  const std::string json = json_text(options, outcome, judge(options, outcome));
+  CHECK(contains(json, "\"p99\":1000.447,\"p999\":null,\"p9999\":null"));
+}
+
+TEST_CASE("a late generator stamps the run") {
+  const Options options = options_of({"-R1000"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.latency.record(10'000'000, 1000);
+  outcome.recorder.send_lag.record(900'000, 1000);
+  CHECK_FALSE(judge(options, outcome).generator_limited);
+  outcome.recorder.send_lag.record(1'100'000, 20);
+  CHECK(judge(options, outcome).generator_limited);
+}
+
+TEST_CASE("requests that queue stamp the run only if the generator had no time left") {
+  const Options options = options_of({"-R1000"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.latency.record(10'000'000, 1000);
+  outcome.recorder.queue_wait.record(9'000'000, 1000);
+  outcome.recorder.busy_share_max = 0.6;
+  CHECK_FALSE(judge(options, outcome).generator_limited);
+  outcome.recorder.busy_share_max = 0.99;
+  CHECK(judge(options, outcome).generator_limited);
+}
+
+TEST_CASE("objectives count what was never answered with its age") {
+  const Options options = options_of({"-R1000", "--slo-p99=5ms"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.latency.record(1'000'000, 10'000);
+  CHECK(judge(options, outcome).exit_code == exit_ok);
+  outcome.recorder.incomplete.record(3'000'000'000, 200);
+  const Verdict verdict = judge(options, outcome);
+  CHECK(verdict.exit_code == exit_breach);
+  REQUIRE(verdict.objectives.size() == 1);
+  CHECK(verdict.objectives[0].supported);
+}
+
+TEST_CASE("an objective without a single answer is missed") {
+  const Options options = options_of({"-R1000", "--slo-max=5ms"});
+  CHECK(judge(options, finished(seconds(10))).exit_code == exit_breach);
+}
+
+TEST_CASE("errors are an objective of their own; a 404 is not an error") {
+  const Options options = options_of({"-R1000", "--slo-errors=1"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.sent = outcome.recorder.answered = 1000;
+  outcome.recorder.errors.status = outcome.recorder.errors.not_found = 500;
+  CHECK(judge(options, outcome).exit_code == exit_ok);
+  outcome.recorder.errors.timeout = 11;
+  CHECK(judge(options, outcome).exit_code == exit_breach);
+}
+
+TEST_CASE("exit codes: wrong answers, interruption, a lost server") {
+  const Options options = options_of({"-R1000", "--slo-p99=1us"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.latency.record(1'000'000, 10);
+  CHECK(judge(options, outcome).exit_code == exit_breach);
+  outcome.stopped = Stop::sigint;  // no demands on an interrupted run
+  CHECK(judge(options, outcome).exit_code == exit_sigint);
+  CHECK(judge(options, outcome).interrupted);
+  outcome.stopped = Stop::sigterm;
+  CHECK(judge(options, outcome).exit_code == exit_sigterm);
+  outcome.stopped = Stop::server_lost;
+  CHECK(judge(options, outcome).exit_code == exit_failed);
+  Outcome wrong = finished(seconds(10));
+  wrong.recorder.errors.wrong = 1;
+  CHECK(judge(options_of({"-R1000"}), wrong).exit_code == exit_breach);
+}
+
+TEST_CASE("threads are merged, never averaged") {
+  Recorder one, other;
+  one.latency.record(1000, 99);
+  other.latency.record(1'000'000, 1);
+  one.seconds = {{.answers = 99, .errors = 0, .latencies = {{1000, 99}}}};
+  other.seconds = {{.answers = 1, .errors = 2, .latencies = {{999'424, 1}}}, {}};
+  one.merge(other);
+  CHECK(one.latency.total() == 100);
+  CHECK(one.latency.at_percentile(99) == 1000);
+  CHECK(one.latency.max() == 1'000'000);
+  REQUIRE(one.seconds.size() == 2);
+  CHECK(one.seconds[0].answers == 100);
+  CHECK(one.seconds[0].errors == 2);
+  Outcome outcome = finished(seconds(2));
+  outcome.recorder.seconds = std::move(one.seconds);
+  const std::string series = series_text(outcome);
+  CHECK(std::count(series.begin(), series.end(), '\n') == 2);
+  CHECK(contains(series, "{\"t\":0,\"answers\":100,\"errors\":2,\"p50\":null"));
+}
+
+TEST_CASE("text in the JSON is escaped") {
+  Options options = options_of({"-R1"});
+  options.note = "a \"b\" \\ \n";
+  const Outcome outcome = finished(seconds(1));
+  CHECK(contains(json_text(options, outcome, judge(options, outcome)),
+                 R"("note":"a \"b\" \\ \u000a")"));
+}
+
+}  // namespace
+}  // namespace gyre::load
