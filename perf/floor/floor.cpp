@@ -165,6 +165,8 @@ class Responder {
       // The kernel hands out at most 20 deferred completions per enter: fetch what is left.
       if ((IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) == 0) return;
       io_uring_get_events(&ring_);
+      // The flag may stay set with nothing behind it: responses must not wait for its next change.
+      if (io_uring_cq_ready(&ring_) == 0) return;
     }
   }
 
