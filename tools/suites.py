@@ -3,7 +3,7 @@
   suites.py select BUILD_DIR CONFIGURATION [SUITE…]   prints the names of the tests to run
   suites.py report RESULTS_DIR                        prints the table; exit code 1 on failures
 
-A meson test names its suite first (unit, sim, contract, chaos, fuzz, house), and may add marks:
+A meson test names its suite first (unit, sim, contract, chaos, fuzz, perf, house), and may add marks:
   cores   cores meet in it: it runs under the thread sanitizer too
   long    it runs in the release configuration only
 """
@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 
-SUITES = ["unit", "sim", "contract", "chaos", "fuzz", "house"]
+SUITES = ["unit", "sim", "contract", "chaos", "fuzz", "perf", "house"]
 DOCTEST_COUNTS = re.compile(r"\[doctest\] test cases: *\d+ \| *(\d+) passed \| *(\d+) failed")
 
 
@@ -33,7 +33,7 @@ def marks(test):
 def runs_in(configuration, its_marks):
     if configuration == "release":
         return True
-    if "house" in its_marks or "long" in its_marks:
+    if its_marks & {"house", "perf", "long"}:
         return False
     return configuration != "tsan" or "cores" in its_marks
 

@@ -462,6 +462,9 @@ Result<void> check_whole(Options& options) {
   if (!options.runs() && options.fill == 0) {
     return usage("--duration 0 only fills: give --fill N, or a duration such as 10s");
   }
+  if (!options.runs() && !(options.json_file + options.hdr_file + options.series_file).empty()) {
+    return usage("--duration 0 only fills: there is nothing for --json, --hdr or --series");
+  }
   if (options.connections < std::max<size_t>(options.threads, options.targets.size())) {
     return usage(fmt::format("{} connections are fewer than threads or URLs: give at least {}",
                              options.connections,

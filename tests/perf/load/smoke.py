@@ -1,0 +1,518 @@
+"""The binary, seen from outside: every workload for a moment against the bare responder and a node,
+answers that are wrong, servers that die, hang or talk nonsense, and what scripts rely on.
+
+  smoke.py GYRE_LOAD FLOOR GYRE SCHEMA [unittest arguments]
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from urllib.parse import parse_qs, urlsplit
+
+LOAD, FLOOR, GYRE, SCHEMA = sys.argv[1:5]
+PATIENCE_S = 120  # of anything that should end by itself; a hang, never a measure of speed
+
+
+def free_port():
+    # Below the range of outgoing connections, so that no client gets it meanwhile.
+    for port in range(20000 + os.getpid() % 5000, 32000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("no free port")
+
+
+def wait_for_port(port, process):
+    for _ in range(PATIENCE_S * 20):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        time.sleep(0.05)
+    raise RuntimeError("the server does not listen")
+
+
+class Server:
+    """A child process that serves; `with` kills it."""
+
+    def __init__(self, command, port, directory=None):
+        self.command, self.port, self.directory = command, port, directory
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for_port(self.port, self.process)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+        if self.directory:
+            shutil.rmtree(self.directory)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+
+def floor():
+    port = free_port()
+    return Server([FLOOR, "--listen", f"127.0.0.1:{port}"], port)
+
+
+def node():
+    port, directory = free_port(), tempfile.mkdtemp()
+    return Server(
+        [GYRE, "serve", "--listen", f"127.0.0.1:{port}", "--data", directory, "--cores", "1"],
+        port,
+        directory,
+    )
+
+
+class Scripted:
+    """A small key-value server; `answer(server, method, key, body)` may lie: it returns the whole
+    answer in bytes, or None to say nothing."""
+
+    def __init__(self, answer):
+        self.answer, self.values, self.lock = answer, {}, threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.sockets = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.sockets.append(connection)
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        reader = connection.makefile("rb")
+        try:
+            while line := reader.readline():
+                method, target, _ = line.decode().split()
+                size = 0
+                while (field := reader.readline()) not in (b"\r\n", b""):
+                    if field.lower().startswith(b"content-length:"):
+                        size = int(field.split(b":")[1])
+                body = reader.read(size)
+                query = parse_qs(urlsplit(target).query)
+                key = query.get("id", query.get("start", [""]))[0]
+                with self.lock:
+                    answer = self.answer(self, method, key, body)
+                if answer is not None:
+                    connection.sendall(answer)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+        for connection in self.sockets:
+            connection.close()
+
+
+def response(status, body=b""):
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+def honest(server, method, key, body):
+    if method == "PUT":
+        server.values[key] = body
+        return response(201)
+    if method == "DELETE":
+        server.values.pop(key, None)
+        return response(202)
+    return response(200, server.values[key]) if key in server.values else response(404)
+
+
+def run(*arguments):
+    return subprocess.run([LOAD, *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
+
+
+def report_of(*arguments):
+    """Runs with --json -; the report, with exit code and standard error beside it."""
+    done = run("--json", "-", *arguments)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    return report, done
+
+
+def violations(value, schema, root, at="$"):
+    """What of JSON Schema the report's schema uses."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+    if "const" in schema and value != schema["const"]:
+        yield f"{at}: {value!r} is not {schema['const']!r}"
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{at}: {value!r} is none of {schema['enum']}"
+    kinds = {
+        "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
+        "integer": int, "number": (int, float),
+    }
+    if "type" in schema:
+        names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        fits = [
+            isinstance(value, kinds[name])
+            and not (isinstance(value, bool) and name in ("integer", "number"))
+            for name in names
+        ]
+        if not any(fits):
+            yield f"{at}: {value!r} is not of type {names}"
+            return
+    if "minimum" in schema and value < schema["minimum"]:
+        yield f"{at}: {value!r} is below {schema['minimum']}"
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        for name in schema.get("required", []):
+            if name not in value:
+                yield f"{at}.{name} is missing"
+        for name, member in value.items():
+            if name in known:
+                yield from violations(member, known[name], root, f"{at}.{name}")
+            elif schema.get("additionalProperties") is False:
+                yield f"{at}.{name} is not in the schema"
+    if isinstance(value, list) and "items" in schema:
+        for index, member in enumerate(value):
+            yield from violations(member, schema["items"], root, f"{at}[{index}]")
+
+
+class LoadTest(unittest.TestCase):
+    def check_sums(self, report, planned=None):
+        """Nothing is lost between the schedule and the report."""
+        result = report["result"]
+        errors, unfinished = result["errors"], result["unfinished"]
+        lost = errors["read"] + errors["write"] + errors["timeout"] + errors["malformed"]
+        self.assertEqual(result["sent"], result["answered"] + lost + unfinished["sent"])
+        self.assertEqual(result["answered"], result["latency_us"]["intended"]["n"])
+        self.assertEqual(result["answered"], sum(s["answers"] for s in result["series"]))
+        if planned is not None:
+            self.assertEqual(planned, result["sent"] + unfinished["queued"])
+
+    def check_good(self, report, done, planned=None):
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.check_sums(report, planned)
+        errors = dict(report["result"]["errors"])
+        errors["status"] -= errors.pop("not_found")
+        self.assertEqual(set(errors.values()), {0}, errors)
+        self.assertEqual(report["result"]["unfinished"]["n"], 0)
+        self.assertFalse(report["verdict"]["interrupted"])
+
+    # --- what comes out -------------------------------------------------------------------------
+
+    def test_every_workload_against_a_node_is_verified(self):
+        common = ["-R", "2000", "-d", "1s", "--warmup", "200ms", "-c", "8", "--keys", "500",
+                  "--drain", "60s", "--verify"]
+        with node() as server:
+            for workload in (
+                ["--mix", "get", "--fill", "500"],
+                ["--mix", "put", "--key-order", "sequential", "--value", "16..2000"],
+                ["--mix", "range", "--range-records", "20"],
+                ["--mix", "get=1,put=1", "--key-order", "zipfian", "--arrival", "poisson"],
+                ["--mix", "get=1,put=1", "--key-order", "latest", "--arrival", "burst:20"],
+                ["--mix", "get=2,put=1,delete=1,range=1", "--value", "exp:200"],
+                ["--mix", "delete", "--key-order", "uniform"],
+            ):
+                with self.subTest(workload):
+                    report, done = report_of(*common, *workload, server.url)
+                    planned = None if "poisson" in workload else 2000
+                    self.check_good(report, done, planned)
+
+    def test_fill_alone_reports_its_keys(self):
+        with node() as server:
+            done = run("-d0", "--fill", "3000", server.url)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("3000 keys filled", done.stderr)
+            report, done = report_of("-R500", "-d1s", "--keys", "3000", "--drain", "60s", server.url)
+            self.assertEqual(report["result"]["errors"]["not_found"], 0)
+
+    def test_large_values_arrive_whole(self):
+        with node() as server:
+            report, done = report_of(
+                "--closed", "-d1s", "-c4", "--fill", "20", "--keys", "20", "--value",
+                "10000..300000", "--mix", "get=1,put=1", "--verify", "--drain", "60s", server.url)
+            self.check_good(report, done)
+
+    def test_models_threads_and_targets_against_the_bare_responder(self):
+        with floor() as one, floor() as two:
+            for flags, planned in (
+                (["-R", "1000"], 1000),
+                (["-R", "0..2000"], 1000),
+                (["-R", "1000", "-t2"], 1000),
+                (["--closed", "-t2"], None),
+                (["-R", "1000", "--arrival", "poisson", "-t2"], None),
+            ):
+                with self.subTest(flags):
+                    report, done = report_of(*flags, "-d1s", "-c8", "--warmup", "100ms", "--drain",
+                                             "60s", one.url + "/v0/status", two.url + "/v0/status")
+                    self.check_good(report, done, planned)
+
+    def test_the_json_keeps_to_its_schema(self):
+        with open(SCHEMA, encoding="utf-8") as file:
+            schema = json.load(file)
+        with floor() as server:
+            report, _ = report_of("-R500", "-d1s", "--mix", "get=1,put=1", "--slo-p99=1h",
+                                  "--slo-errors=100", server.url)
+        self.assertEqual(list(violations(report, schema, schema)), [])
+        # The check can fail.
+        report["result"]["sent"] = "many"
+        del report["plan"]["rate"]
+        report["surprise"] = 1
+        report["plan"]["model"] = "half"
+        self.assertEqual(len(list(violations(report, schema, schema))), 4)
+
+    def test_text_and_files(self):
+        with floor() as server, tempfile.TemporaryDirectory() as directory:
+            files = {name: os.path.join(directory, name) for name in ("json", "hdr", "series")}
+            done = run("-R", "1000", "-d2s", "--warmup", "0s", "-c4", "-U", "--drain", "60s",
+                       *(f"--{name}={path}" for name, path in files.items()), server.url + "/x")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for pattern in (
+                r"^Running 2s test @ http://127.0.0.1:\d+/x\n  1 threads and 4 connections\n"
+                r"  Thread Stats   Avg      Stdev     Max   \+/- Stdev\n    Latency ",
+                r"\n  Latency Distribution \(HdrHistogram - Recorded Latency\)\n 50\.000% ",
+                r"\n#\[Buckets =           27, SubBuckets     =         2048\]\n-{58}\n\n  Latency Dis",
+                r"\n  2000 requests in 2\.\d\ds, [\d.]+.?B read\nRequests/sec: +[\d.]+\nTransfer/sec: ",
+                r"\n  send lag ", r"\n  hiccups ",
+            ):
+                self.assertRegex(done.stdout, pattern)
+            with open(files["hdr"], encoding="utf-8") as file:
+                self.assertRegex(file.read(), r"^       Value   Percentile .*\n\n( +[\d.]+){4}\n")
+            with open(files["series"], encoding="utf-8") as file:
+                seconds = [json.loads(line) for line in file]
+            self.assertEqual(sum(second["answers"] for second in seconds), 2000)
+            with open(files["json"], encoding="utf-8") as file:
+                self.check_sums(json.load(file), 2000)
+
+    # --- exit codes ------------------------------------------------------------------------------
+
+    def test_objectives_decide_the_exit_code(self):
+        with floor() as server:
+            met = run("-R200", "-d1s", "--slo-max=1h", "--slo-errors=0", server.url + "/x")
+            self.assertEqual(met.returncode, 0, met.stdout)
+            missed = run("-R200", "-d1s", "--slo-p50=1ns", server.url + "/x")
+            self.assertEqual(missed.returncode, 3)
+            self.assertIn("MISSED", missed.stdout)
+
+    def test_bad_flags(self):
+        for arguments, expected in (
+            (["--frobnicate"], "not known"),
+            (["-R", "10"], "which server"),
+            (["http://127.0.0.1:1"], "--rate"),
+            (["-R", "10", "nonsense"], "not a URL"),
+        ):
+            done = run(*arguments)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(expected, done.stderr)
+            self.assertEqual(done.stdout, "")
+        self.assertEqual(run("--help").returncode, 0)
+
+    def test_an_unreachable_server_is_named(self):
+        done = run("-R10", "-d1s", f"http://127.0.0.1:{free_port()}")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"no connection to http://127.0.0.1:\d+ .*efused.*running")
+        done = run("-R10", "-d1s", "http://no-such-host.invalid")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no-such-host.invalid", done.stderr)
+
+    def test_a_file_that_cannot_be_written_is_an_error(self):
+        with floor() as server:
+            done = run("-R10", "-d100ms", "--hdr", "/no/such/place", server.url + "/x")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("/no/such/place", done.stderr)
+
+    def interrupted(self, number):
+        with floor() as server, tempfile.TemporaryDirectory() as directory:
+            series = os.path.join(directory, "json")
+            process = subprocess.Popen(
+                [LOAD, "-R", "1000", "-d", "10m", "--warmup", "0s", "--json", series,
+                 server.url + "/x"], stdout=subprocess.PIPE, text=True)
+            time.sleep(1)
+            process.send_signal(number)
+            text, _ = process.communicate(timeout=PATIENCE_S)
+            with open(series, encoding="utf-8") as file:
+                return process.returncode, text, json.load(file)
+
+    def test_interrupts_end_with_a_report(self):
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            returned, text, report = self.interrupted(number)
+            self.assertEqual(returned, code)
+            self.assertIn("INTERRUPTED", text)
+            self.assertTrue(report["verdict"]["interrupted"])
+            self.assertLess(report["result"]["elapsed_s"], PATIENCE_S)
+            self.check_sums(report)
+
+    # --- servers that misbehave ------------------------------------------------------------------
+
+    def test_a_server_that_dies_ends_the_run(self):
+        with floor() as server:
+            threading.Timer(1, server.kill).start()
+            report, done = report_of("-R", "1000", "-d10m", "--warmup", "0s", server.url + "/x")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("the server went away", done.stderr)
+            self.assertIn("--keep-going", done.stderr)
+            self.assertTrue(report["verdict"]["interrupted"])
+            self.assertGreater(report["result"]["errors"]["connect"], 0)
+            self.assertGreater(report["result"]["unfinished"]["queued"], 0)
+            self.check_sums(report)
+
+    def test_keep_going_survives_a_restart(self):
+        with floor() as server:
+            def restart():
+                server.kill()
+                time.sleep(1.5)
+                server.start()
+            threading.Timer(0.5, restart).start()
+            report, done = report_of("-R", "200", "-d4s", "--warmup", "0s", "--keep-going",
+                                     "--drain", "60s", server.url + "/x")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertGreater(report["result"]["reconnects"], 0)
+            self.check_sums(report, 800)
+            # What was due while nobody was there waited, and that is its latency.
+            self.assertGreater(report["result"]["latency_us"]["intended"]["max"], 1e6)
+
+    def test_a_silent_server_leaves_unfinished_requests_with_their_ages(self):
+        with Scripted(lambda *_: None) as server:
+            report, done = report_of("-R100", "-d1s", "-c4", "--warmup", "0s", "--drain", "200ms",
+                                     "--slo-p50=100ms", server.url)
+            self.assertEqual(done.returncode, 3)
+            unfinished = report["result"]["unfinished"]
+            self.assertEqual(unfinished["sent"], 4)
+            self.assertEqual(unfinished["queued"], 96)
+            self.assertGreater(unfinished["oldest_us"], 1e6)
+            self.check_sums(report, 100)
+            report, _ = report_of("-R100", "-d1s", "-c4", "--warmup", "0s", "--drain", "200ms",
+                                  "--timeout", "300ms", server.url)
+            self.assertGreater(report["result"]["errors"]["timeout"], 0)
+            self.check_sums(report, 100)
+
+    def test_a_slow_answer_delays_all_that_were_due_meanwhile(self):
+        def slow_once(server, method, key, body):
+            if not server.values:
+                server.values["slept"] = b""
+                time.sleep(1)
+            return response(200)
+
+        with Scripted(slow_once) as server:
+            report, _ = report_of("-R100", "-d2s", "-c1", "--warmup", "0s", "--drain", "60s",
+                                  server.url + "/x")
+            latency = report["result"]["latency_us"]
+            # One request took a second; a hundred others should have started meanwhile.
+            self.assertGreater(latency["intended"]["p75"] or latency["intended"]["mean"], 1e5)
+            self.assertLess(latency["service"]["mean"], latency["intended"]["mean"] / 2)
+            self.check_sums(report, 200)
+
+    def test_nonsense_is_counted_as_malformed(self):
+        with Scripted(lambda *_: b"220 mail.example ESMTP\r\n") as server:
+            report, _ = report_of("-R50", "-d1s", "-c2", "--warmup", "0s", server.url)
+            self.assertGreater(report["result"]["errors"]["malformed"], 0)
+            self.check_sums(report)
+
+    def test_errors_of_the_server_are_counted(self):
+        with Scripted(lambda *_: response(503)) as server:
+            report, done = report_of("-R50", "-d1s", "--warmup", "0s", "--slo-errors=1", server.url)
+            self.assertEqual(done.returncode, 3)
+            self.assertEqual(report["result"]["errors"]["status"], report["result"]["answered"])
+            done = run("-d0", "--fill", "10", Scripted(lambda *_: response(405)).url)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("405", done.stderr)
+
+    # --- wrong answers ---------------------------------------------------------------------------
+
+    def wrong_with(self, answer, *arguments):
+        with Scripted(answer) as server:
+            report, done = report_of("-R", "300", "-d1s", "-c2", "--keys", "10", "--verify",
+                                     "--drain", "60s", *arguments, server.url)
+            return report, done
+
+    def test_an_honest_scripted_server_is_never_wrong(self):
+        report, done = self.wrong_with(honest, "--mix", "get=2,put=1,delete=1", "--fill", "10")
+        self.check_good(report, done)
+
+    def test_planted_wrong_answers_are_found(self):
+        def damaged(server, method, key, body):
+            answer = honest(server, method, key, body)
+            return answer[:-1] + b"!" if method == "GET" and key.endswith("7") else answer
+
+        def mixed_up(server, method, key, body):
+            return honest(server, method, "key0000000003" if method == "GET" else key, body)
+
+        def forgets(server, method, key, body):
+            if method == "PUT" and key in server.values:
+                return response(201)  # acknowledged, not stored
+            return honest(server, method, key, body)
+
+        def loses(server, method, key, body):
+            if method == "GET" and key.endswith("5"):
+                return response(404)
+            return honest(server, method, key, body)
+
+        for answer, expected in (
+            (damaged, "fails its check"),
+            (mixed_up, "fails its check"),
+            (forgets, "an old value"),
+            (loses, "not found"),
+        ):
+            with self.subTest(answer.__name__):
+                report, done = self.wrong_with(answer, "--mix", "get=1,put=1", "--fill", "10")
+                self.assertEqual(done.returncode, 3)
+                self.assertGreater(report["result"]["errors"]["wrong"], 0)
+                self.assertTrue(any(expected in example
+                                    for example in report["result"]["wrong_examples"]),
+                                report["result"]["wrong_examples"])
+
+    def test_a_resurrected_value_is_found(self):
+        def undead(server, method, key, body):
+            return response(202) if method == "DELETE" else honest(server, method, key, body)
+
+        report, _ = self.wrong_with(undead, "--mix", "get=1,delete=1", "--fill", "10")
+        self.assertGreater(report["result"]["errors"]["wrong"], 0)
+
+    def test_a_range_with_a_hole_is_found(self):
+        def holed(server, method, key, body):
+            if method == "PUT":
+                return honest(server, method, key, body)
+            chunks = b""
+            for index in range(int(key[3:]), min(int(key[3:]) + 3, 10)):
+                name = "key%010d" % index
+                record = name.encode() + b"\n" + server.values[name]
+                if index != 4:
+                    chunks += b"%x\r\n%s\r\n" % (len(record), record)
+            return (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+                    + b"0\r\n\r\n")
+
+        report, done = self.wrong_with(holed, "--mix", "range", "--range-records", "3", "--fill",
+                                       "10")
+        self.assertEqual(done.returncode, 3)
+        self.assertTrue(all(re.search("range key000000000[234]: . records instead of", example)
+                            for example in report["result"]["wrong_examples"]))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[5:]])
