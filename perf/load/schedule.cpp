@@ -45,6 +45,7 @@ void Schedule::advance() {
 
 Nanos Schedule::time_of(double position) const {
   const double from = profile_.rate_from;
+  if (from == 0 && profile_.rate_to == 0) return nanos_never;
   const double warmup_s = static_cast<double>(profile_.warmup) / 1e9;
   const double duration_s = static_cast<double>(profile_.duration) / 1e9;
   double at_s = 0;

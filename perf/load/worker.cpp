@@ -363,8 +363,8 @@ void Worker::give_out(Nanos at) {
 
 void Worker::became_idle(Connection& connection, Nanos at) {
   if (phase_ == Phase::fill && give_fill(connection, false)) return;
-  if (phase_ == Phase::load && options_.closed) {
-    if (at < end_) {
+  if (options_.closed) {
+    if (phase_ == Phase::load && at < end_) {
       Request request;
       request.intended = at;
       workload_.choose(request);
