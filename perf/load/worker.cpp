@@ -15,6 +15,8 @@ namespace {
 
 // A timed sleep in the kernel ends 50 to 70 us late: from here on the pacer watches the clock.
 constexpr Nanos watch_before = microseconds(150);
+// A tick of watching that takes longer was somebody else's time on this CPU.
+constexpr Nanos watch_tick_max = microseconds(5);
 constexpr Nanos chores_interval = milliseconds(20);
 constexpr Nanos rate_interval = milliseconds(100);
 constexpr Nanos hiccup_interval = milliseconds(1);
@@ -300,16 +302,14 @@ void Worker::look_for_server(Nanos at) {
           connect_error_));
 }
 
-// The noise of the machine and of this thread: how much longer than the best one a sleep takes.
+// The noise of the machine and of this thread: how much later than asked a sleep ends.
 Task<void> Worker::record_hiccups() {
-  Nanos shortest = nanos_never;
   for (;;) {
-    const Nanos before = now();
-    if (!co_await sleep_for(hiccup_interval)) co_return;
+    const Nanos until = now() + hiccup_interval;
+    if (!co_await sleep_until(until)) co_return;
     const Nanos after = now();
-    shortest = std::min(shortest, after - before);
     if (after >= measure_from_ && phase_ == Phase::load) {
-      recorder_.hiccups.record(static_cast<uint64_t>(after - before - shortest));
+      recorder_.hiccups.record(static_cast<uint64_t>(std::max<Nanos>(0, after - until)));
     }
   }
 }
@@ -320,7 +320,9 @@ void Worker::pace() noexcept {
   if (phase_ != Phase::load) return;
   Reactor& reactor = Reactor::current();
   const Nanos at = now();
-  if (watching_since_ != 0) waited_ += at - std::exchange(watching_since_, 0);
+  if (watching_since_ != 0) {
+    waited_ += std::min(at - std::exchange(watching_since_, 0), watch_tick_max);
+  }
   take_due(at);
   give_out(at);
   if (idle_ == 0) return;  // armed again by the next connection that is free

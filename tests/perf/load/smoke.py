@@ -4,15 +4,19 @@ answers that are wrong, servers that die, hang or talk nonsense, and what script
   smoke.py GYRE_LOAD FLOOR GYRE SCHEMA [unittest arguments]
 """
 
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import unittest
@@ -309,6 +313,23 @@ class LoadTest(unittest.TestCase):
             self.assertEqual(sum(second["answers"] for second in seconds), 2000)
             with open(files["json"], encoding="utf-8") as file:
                 self.check_sums(json.load(file), 2000)
+
+    def test_a_terminal_sees_how_far_it_is(self):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+        with floor() as server:
+            process = subprocess.Popen([LOAD, "-R200", "-d2s", "--warmup", "500ms", server.url + "/x"],
+                                       stdout=subprocess.DEVNULL, stderr=theirs)
+            process.wait(timeout=PATIENCE_S)
+            os.close(theirs)
+            seen = b""
+            try:
+                while piece := os.read(ours, 4096):
+                    seen += piece
+            except OSError:  # the end of a terminal
+                pass
+            os.close(ours)
+        self.assertRegex(seen.decode(), r"of 2 s  \d+/s  p50 .* in flight \d+  queued \d+  errors 0")
 
     # --- exit codes ------------------------------------------------------------------------------
 
