@@ -92,6 +92,7 @@ struct CommandLine {
 };
 Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments);
 
+std::string help_text();
 std::string describe_load(const Options& options);      // "open loop, constant 10000/s"
 std::string describe_workload(const Options& options);  // "put 50 %, get 50 %, 10000 uniform keys"
 

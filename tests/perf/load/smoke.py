@@ -208,6 +208,8 @@ def violations(value, schema, root, at="$"):
 
 
 class LoadTest(unittest.TestCase):
+    """What the others have in common."""
+
     def check_sums(self, report, planned=None):
         """Nothing is lost between the schedule and the report."""
         result = report["result"]
@@ -228,7 +230,9 @@ class LoadTest(unittest.TestCase):
         self.assertEqual(report["result"]["unfinished"]["n"], 0)
         self.assertFalse(report["verdict"]["interrupted"])
 
-    # --- what comes out -------------------------------------------------------------------------
+
+class Workloads(LoadTest):
+    """Every workload, model and output."""
 
     def test_every_workload_against_a_node_is_verified(self):
         common = ["-R", "2000", "-d", "1s", "--warmup", "200ms", "-c", "8", "--keys", "500",
@@ -331,7 +335,9 @@ class LoadTest(unittest.TestCase):
             os.close(ours)
         self.assertRegex(seen.decode(), r"of 2 s  \d+/s  p50 .* in flight \d+  queued \d+  errors 0")
 
-    # --- exit codes ------------------------------------------------------------------------------
+
+class Endings(LoadTest):
+    """Exit codes, mistakes, interrupts."""
 
     def test_objectives_decide_the_exit_code(self):
         with floor() as server:
@@ -389,7 +395,9 @@ class LoadTest(unittest.TestCase):
             self.assertLess(report["result"]["elapsed_s"], PATIENCE_S)
             self.check_sums(report)
 
-    # --- servers that misbehave ------------------------------------------------------------------
+
+class Troubles(LoadTest):
+    """Servers that misbehave."""
 
     def test_a_server_that_dies_ends_the_run(self):
         with floor() as server:
@@ -464,7 +472,9 @@ class LoadTest(unittest.TestCase):
             self.assertEqual(done.returncode, 1)
             self.assertIn("405", done.stderr)
 
-    # --- wrong answers ---------------------------------------------------------------------------
+
+class WrongAnswers(LoadTest):
+    """Answers that --verify must find, and some that it must not."""
 
     def wrong_with(self, answer, *arguments):
         with Scripted(answer) as server:
