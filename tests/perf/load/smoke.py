@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import random
 import re
 import shutil
 import signal
@@ -28,7 +29,7 @@ PATIENCE_S = 120  # of anything that should end by itself; a hang, never a measu
 
 def free_port():
     # Below the range of outgoing connections, so that no client gets it meanwhile.
-    for port in range(20000 + os.getpid() % 5000, 32000):
+    for port in range(random.randrange(20000, 31000), 32000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
