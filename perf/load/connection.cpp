@@ -14,10 +14,8 @@ constexpr Nanos connect_patience = seconds(5);
 constexpr Nanos backoff_first = milliseconds(10);
 constexpr Nanos backoff_max = milliseconds(200);
 
-Task<Result<int>> connect_once(std::string address, uint16_t port) {
-  Result<uint32_t> fd = co_await connect_to(std::move(address), port);
-  if (!fd) co_return fail(fd.error());
-  co_return static_cast<int>(*fd);
+Task<Result<Descriptor>> connect_once(std::string address, uint16_t port) {
+  co_return co_await connect_to(std::move(address), port);
 }
 
 }  // namespace
@@ -27,9 +25,9 @@ Connection::Connection(Worker& worker, size_t target, Ledger* ledger)
   if (worker.options().verify) checker_ = std::make_unique<Checker>(worker.options(), ledger);
 }
 
-Task<Result<int>> Connection::connect() {
+Task<Result<Descriptor>> Connection::connect() {
   std::string address = worker_.address(target_);
-  co_return co_await with_timeout<int>(
+  co_return co_await with_timeout<Descriptor>(
       connect_patience,
       connect_once(std::move(address), worker_.options().targets[target_].endpoint.port));
 }
@@ -37,7 +35,7 @@ Task<Result<int>> Connection::connect() {
 Task<void> Connection::run() {
   Nanos backoff = backoff_first;
   while (!worker_.ending()) {
-    Result<int> fd = co_await connect();
+    Result<Descriptor> fd = co_await connect();
     if (!fd) {
       if (fd.error().code == Errc::cancelled) co_return;
       worker_.connect_failed(*this, fd.error());
@@ -46,7 +44,7 @@ Task<void> Connection::run() {
       continue;
     }
     backoff = backoff_first;
-    socket_ = std::make_unique<Socket>(*fd);
+    socket_ = std::make_unique<Socket>(std::move(*fd));
     parser_ = http::ResponseParser();
     timed_out_ = malformed_ = false;
     state_ = State::idle;

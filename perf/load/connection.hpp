@@ -42,7 +42,7 @@ class Connection {
   bool listed_idle = false;
 
  private:
-  Task<Result<int>> connect();
+  Task<Result<Descriptor>> connect();
   Task<void> talk();
   // False when the connection is of no more use.
   bool take(std::string_view bytes);

@@ -60,8 +60,7 @@ std::optional<std::pair<std::string_view, std::string_view>> split_span(std::str
   return std::pair(text.substr(0, dots), text.substr(dots + 2));
 }
 
-// --- flags: each answers what is accepted, if the value isn't
-// -------------------------------------
+// --- flags: each answers what is accepted, if the value isn't -----------------------------------
 
 using Complaint = std::string_view;
 using Set = Complaint (*)(Options&, std::string_view);

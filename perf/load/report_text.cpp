@@ -145,8 +145,7 @@ std::string wrk2_text(const Options& options, const Outcome& outcome) {
   return text;
 }
 
-// --- what wrk2 doesn't tell
-// ------------------------------------------------------------------------
+// --- what wrk2 doesn't tell ---------------------------------------------------------------------
 
 namespace {
 

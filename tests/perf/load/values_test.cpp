@@ -54,8 +54,7 @@ TEST_CASE("sizes keep to their distribution") {
   CHECK(ValueSizes{}.draw(random) == 100);
 }
 
-// --- the ledger: what a reader may still be told
-// ----------------------------------------------------
+// --- the ledger: what a reader may still be told ------------------------------------------------
 
 void write(Ledger& ledger, uint64_t sequence, bool deletes = false, bool acknowledged = true) {
   ledger.write_ended(0, sequence, acknowledged, ledger.write_sent(0, sequence, deletes));
