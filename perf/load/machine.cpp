@@ -54,6 +54,12 @@ Nanos thread_cpu() {
   return Nanos{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
+Nanos thread_run_delay() {
+  const std::string line = first_line("/proc/thread-self/schedstat");
+  const size_t space = line.find(' ');
+  return space == std::string::npos ? 0 : std::atoll(line.c_str() + space);
+}
+
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};

@@ -38,6 +38,7 @@ void Recorder::merge(const Recorder& other) {
     if (examples.size() < examples_max) examples.push_back(example);
   }
   busy_share_max = std::max(busy_share_max, other.busy_share_max);
+  starved_share_max = std::max(starved_share_max, other.starved_share_max);
   cpu_share += other.cpu_share;
   last_answer = std::max(last_answer, other.last_answer);
 }

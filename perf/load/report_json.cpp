@@ -205,6 +205,7 @@ void put_result(Json& json, const Options& options, const Outcome& outcome) {
   json.open("cpu", '{');
   json.number("generator", recorder.cpu_share);
   json.number("generator_busiest", recorder.busy_share_max);
+  json.number("generator_starved", recorder.starved_share_max);
   json.close('}');
   json.open("wrong_examples", '[');
   for (const std::string& example : recorder.examples) json.string("", example);

@@ -228,10 +228,11 @@ std::string summary_text(const Options& options, const Outcome& outcome, const V
   text += table(options, recorder);
   text += troubles(recorder);
   text += fmt::format(
-      "  Generator: {:.0f} % of a CPU, busiest thread {:.0f} % without watching the clock; load "
-      "average {:.2f} on {} CPUs\n",
-      100 * recorder.cpu_share, 100 * recorder.busy_share_max, outcome.machine.load_average,
-      outcome.machine.cpus);
+      "  Generator: {:.0f} % of a CPU, busiest thread {:.0f} % without watching the clock, {:.0f} "
+      "% "
+      "kept waiting by others; load average {:.2f} on {} CPUs\n",
+      100 * recorder.cpu_share, 100 * recorder.busy_share_max, 100 * recorder.starved_share_max,
+      outcome.machine.load_average, outcome.machine.cpus);
   if (options.verify && recorder.errors.wrong == 0) {
     text += fmt::format("  Verified: {} answers, none wrong\n", recorder.answered);
   }

@@ -22,13 +22,15 @@ void judge_generator(const Options& options, const Recorder& recorder, Verdict& 
         "send lag p99 ({:.3f} ms) is over a tenth of latency p99 ({:.3f} ms): this machine or this "
         "process could not keep to the schedule. Give it a CPU of its own, or a lower --rate",
         lag / 1e6, latency / 1e6);
-  } else if (recorder.busy_share_max > busy_share_max && wait > lag_share_max * latency) {
+  } else if (recorder.busy_share_max + recorder.starved_share_max > busy_share_max &&
+             wait > lag_share_max * latency) {
     // Connections look busy while their answers wait for the generator.
     verdict.generator_limited = true;
     verdict.generator_text = fmt::format(
-        "a thread of it was busy {:.0f} % of the time while requests queued: its limit, perhaps "
-        "not the server's, was measured. Give more --threads (and CPUs), or a lower --rate",
-        100 * recorder.busy_share_max);
+        "a thread of it was busy {:.0f} % of the time, and others had its CPU for {:.0f} %, while "
+        "requests queued: its limit, perhaps not the server's, was measured. Give it CPUs of its "
+        "own, more --threads, or a lower --rate",
+        100 * recorder.busy_share_max, 100 * recorder.starved_share_max);
   }
 }
 

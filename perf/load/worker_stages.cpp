@@ -143,6 +143,7 @@ Task<void> Worker::load() {
     Reactor::current().arm(pacer_, now());
   }
   const Nanos cpu_before = thread_cpu();
+  const Nanos delay_before = thread_run_delay();
   const Nanos waited_before = waited_;
   while (now() < end_ && !shared_.is_stopped()) {
     static_cast<void>(co_await sleep_until(std::min(end_, now() + chores_interval)));
@@ -154,6 +155,7 @@ Task<void> Worker::load() {
   const auto waited = static_cast<double>(waited_ - waited_before);
   recorder_.cpu_share = cpu / elapsed;
   recorder_.busy_share_max = std::max(0.0, cpu - waited) / elapsed;
+  recorder_.starved_share_max = static_cast<double>(thread_run_delay() - delay_before) / elapsed;
 }
 
 Task<void> Worker::drain() {

@@ -156,6 +156,9 @@ TEST_CASE("requests that queue stamp the run only if the generator had no time l
   CHECK_FALSE(judge(options, outcome).generator_limited);
   outcome.recorder.busy_share_max = 0.99;
   CHECK(judge(options, outcome).generator_limited);
+  outcome.recorder.busy_share_max = 0.5;  // or if others had its CPU
+  outcome.recorder.starved_share_max = 0.49;
+  CHECK(judge(options, outcome).generator_limited);
 }
 
 TEST_CASE("objectives count what was never answered with its age") {
