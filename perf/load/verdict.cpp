@@ -9,7 +9,7 @@ namespace gyre::load {
 namespace {
 
 constexpr double lag_share_max = 0.1;    // of the latency at p99
-constexpr double busy_share_max = 0.95;  // of a thread's time, without watching the clock
+constexpr double busy_share_max = 0.85;  // of a thread's time, own work and others on its CPU
 
 void judge_generator(const Options& options, const Recorder& recorder, Verdict& verdict) {
   if (options.closed || recorder.latency.empty()) return;
