@@ -30,6 +30,7 @@ build_packages=(
   "toml++ 3.3 or later|libtomlplusplus-dev"
   "doctest 2.4|doctest-dev"
   "RocksDB 7.8 or later, for the comparator of the lab|librocksdb-dev"
+  "Google Benchmark, for perf/micro|libbenchmark-dev"
   "curl|curl"
 )
 check_packages=(

@@ -1,0 +1,300 @@
+// What the hot pieces cost one by one: nanoseconds and heap allocations per operation.
+//
+//   perf/micro/micro [--benchmark_filter=REGEX] [--benchmark_repetitions=N] …
+//
+// Figures of one piece say where to look, not how fast a node is: caches are warm and branches are
+// learnt here. perf/cpu_per_request says what a request costs.
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gyre/call.hpp>
+#include <gyre/reactor.hpp>
+#include <gyre/scope.hpp>
+#include <gyre/sync.hpp>
+#include <gyre/task.hpp>
+#include <gyre/time.hpp>
+
+#include "base/histogram.hpp"
+#include "http/request_parser.hpp"
+#include "runtime/uring/backend.hpp"
+#include "runtime/uring/cores.hpp"
+#include "runtime/uring/node.hpp"
+#include "store/memtable.hpp"
+#include "store/shard.hpp"
+
+// --- counting allocations ------------------------------------------------------------------------
+
+namespace {
+thread_local uint64_t mallocs = 0;
+}
+
+extern "C" {
+void* __libc_malloc(size_t size);
+void* __libc_calloc(size_t count, size_t size);
+void* __libc_realloc(void* memory, size_t size);
+void* __libc_memalign(size_t alignment, size_t size);
+
+void* malloc(size_t size) {
+  ++mallocs;
+  return __libc_malloc(size);
+}
+void* calloc(size_t count, size_t size) {
+  ++mallocs;
+  return __libc_calloc(count, size);
+}
+void* realloc(void* memory, size_t size) {
+  ++mallocs;
+  return __libc_realloc(memory, size);
+}
+void* aligned_alloc(size_t alignment, size_t size) {
+  ++mallocs;
+  return __libc_memalign(alignment, size);
+}
+}
+
+namespace gyre {
+namespace {
+
+// Allocations of this thread from its making to its end, per iteration.
+class Allocations {
+ public:
+  explicit Allocations(benchmark::State& state) : state_(state), before_(mallocs) {}
+  ~Allocations() {
+    state_.counters["allocs/op"] = benchmark::Counter(static_cast<double>(mallocs - before_),
+                                                      benchmark::Counter::kAvgIterations);
+  }
+
+ private:
+  benchmark::State& state_;
+  uint64_t before_;
+};
+
+[[noreturn]] void fail_with(const std::string& reason) {
+  fmt::print(stderr, "micro: {}\n", reason);
+  std::exit(1);
+}
+template <class T>
+T must(Result<T> result, const char* what) {
+  if (!result) fail_with(fmt::format("{}: {}", what, result.error().message()));
+  return std::move(*result);
+}
+void must(Result<void> result, const char* what) {
+  if (!result) fail_with(fmt::format("{}: {}", what, result.error().message()));
+}
+
+// Runs `body` as the main task of a reactor on the kernel. A loop may hold the core for long.
+void on_a_core(Task<void> (*body)(benchmark::State*), benchmark::State& state) {
+  const std::string problem = uring::run_cores({}, [&](unsigned core, Backend& backend) {
+    Reactor reactor(backend, {.core = core, .stall_report = seconds(60)});
+    reactor.run(body(&state));
+  });
+  if (!problem.empty()) fail_with(problem);
+}
+
+// --- tasks ---------------------------------------------------------------------------------------
+
+Task<int> answer(int value) {
+  co_return value;
+}
+
+Task<void> await_loop(benchmark::State* state) {
+  const Allocations allocations(*state);
+  int sum = 0;
+  for (auto _ : *state) sum += co_await answer(1);
+  benchmark::DoNotOptimize(sum);
+}
+void await_a_task(benchmark::State& state) {
+  on_a_core(await_loop, state);
+}
+BENCHMARK(await_a_task);
+
+Task<void> set_event(Event* event) {
+  event->set();
+  co_return;
+}
+
+Task<void> spawn_loop(benchmark::State* state) {
+  Scope scope;
+  const Allocations allocations(*state);
+  for (auto _ : *state) {
+    Event done;
+    scope.spawn(set_event(&done));
+    static_cast<void>(co_await done.wait());
+  }
+  co_await scope.join();
+}
+void spawn_and_wait(benchmark::State& state) {
+  on_a_core(spawn_loop, state);
+}
+BENCHMARK(spawn_and_wait);
+
+// --- cores ---------------------------------------------------------------------------------------
+
+Task<Result<int>> elsewhere(int value) {
+  co_return value;
+}
+
+struct TwoCores {
+  std::atomic<unsigned> up = 0;
+  std::atomic<bool> over = false;
+};
+
+Task<void> hop_loop(benchmark::State* state, TwoCores* cores) {
+  ++cores->up;
+  while (cores->up != 2) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  {
+    const Allocations allocations(*state);
+    for (auto _ : *state) {
+      must(co_await spawn_on(1, [] { return elsewhere(1); }), "calling another core");
+    }
+  }
+  cores->over = true;
+}
+Task<void> serve_calls(TwoCores* cores) {
+  ++cores->up;
+  while (!cores->over) static_cast<void>(co_await sleep_for(milliseconds(1)));
+}
+
+// There and back: a call runs on another core and its answer comes home, both cores otherwise idle.
+void call_another_core(benchmark::State& state) {
+  TwoCores cores;
+  Fabric fabric(2);
+  const std::string problem =
+      uring::run_cores({.cores = 2, .pin = true}, [&](unsigned core, Backend& backend) {
+        Reactor reactor(backend, {.core = core, .stall_report = seconds(60)}, &fabric);
+        reactor.run(core == 0 ? hop_loop(&state, &cores) : serve_calls(&cores));
+      });
+  if (!problem.empty()) fail_with(problem);
+}
+BENCHMARK(call_another_core)->UseRealTime();
+
+// --- requests ------------------------------------------------------------------------------------
+
+void parse_request(benchmark::State& state) {
+  const std::string request =
+      "GET /v0/entity?id=key-0000012345 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"
+      "User-Agent: someone/1.0\r\nAccept: */*\r\n\r\n";
+  http::RequestParser parser(1u << 20);
+  const Allocations allocations(state);
+  for (auto _ : state) {
+    const auto step = parser.feed(request);
+    if (step.event != http::RequestParser::Event::request) fail_with("a good request was refused");
+    benchmark::DoNotOptimize(parser.head());
+  }
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * request.size()));
+}
+BENCHMARK(parse_request);
+
+void record_latency(benchmark::State& state) {
+  Histogram histogram(3600ull * 1'000'000'000);
+  uint64_t value = 1;
+  const Allocations allocations(state);
+  for (auto _ : state) {
+    value = value * 6364136223846793005u + 1442695040888963407u;
+    histogram.record(value >> 40);
+  }
+}
+BENCHMARK(record_latency);
+
+// --- store ---------------------------------------------------------------------------------------
+
+std::vector<std::string> make_keys(uint64_t count) {
+  std::vector<std::string> keys;
+  for (uint64_t i = 0; i < count; ++i) {
+    keys.push_back(fmt::format("key-{:016x}", i * 0x9e3779b97f4a7c15));
+  }
+  return keys;
+}
+
+void memtable_put(benchmark::State& state) {
+  const auto keys = make_keys(static_cast<uint64_t>(state.range(0)));
+  const std::string value(100, 'v');
+  auto table = std::make_unique<Memtable>();
+  uint64_t seq = 0;
+  const Allocations allocations(state);
+  for (auto _ : state) {
+    ++seq;
+    table->add(seq, Kind::value, {seq, 1}, 0, keys[seq % keys.size()], value);
+    if (table->used_bytes() < 64u << 20) continue;
+    state.PauseTiming();
+    table = std::make_unique<Memtable>();
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(memtable_put)->Arg(10'000)->Arg(400'000);
+
+void memtable_get(benchmark::State& state) {
+  const auto keys = make_keys(static_cast<uint64_t>(state.range(0)));
+  const std::string value(100, 'v');
+  Memtable table;
+  uint64_t seq = 0;
+  for (const std::string& key : keys) {
+    ++seq;
+    table.add(seq, Kind::value, {seq, 1}, 0, key, value);
+  }
+  uint64_t at = 0;
+  const Allocations allocations(state);
+  for (auto _ : state) {
+    at = at * 6364136223846793005u + 1442695040888963407u;
+    benchmark::DoNotOptimize(table.get(keys[(at >> 33) % keys.size()], seq));
+  }
+}
+BENCHMARK(memtable_get)->Arg(10'000)->Arg(200'000);
+
+// From a table whose blocks are all in the cache.
+Task<void> table_loop(benchmark::State* state) {
+  char name[] = "/tmp/gyre-micro-XXXXXX";
+  if (mkdtemp(name) == nullptr) fail_with("cannot make a directory in /tmp");
+  const std::string directory = name;
+  {
+    Semaphore memory(256u << 20);
+    HybridClock clock(1, 0);
+    ShardOptions options;
+    options.directory = directory + "/shard";
+    options.durability = Durability::none;
+    options.cache_bytes = 128u << 20;
+    auto shard =
+        must(co_await Shard::open(std::move(options), {.write_memory = memory, .clock = clock}),
+             "opening a shard");
+    const auto keys = make_keys(100'000);
+    for (const std::string& key : keys) {
+      must(co_await shard->put(key, ValueBuffer(std::string(100, 'v'))), "writing");
+    }
+    must(co_await shard->flush(), "flushing");
+    for (const std::string& key : keys) {
+      StoreRead read;
+      must(co_await shard->get(key, 0, read), "reading");
+    }
+    uint64_t at = 0;
+    uint64_t missed = 0;
+    {
+      const Allocations allocations(*state);
+      for (auto _ : *state) {
+        at = at * 6364136223846793005u + 1442695040888963407u;
+        StoreRead read;
+        if (shard->try_get(keys[(at >> 33) % keys.size()], 0, read) != ReadOutcome::found) ++missed;
+      }
+    }
+    if (missed != 0) fail_with(fmt::format("{} reads were not answered by the cache", missed));
+    must(co_await shard->close(false), "closing");
+  }
+  std::filesystem::remove_all(directory);
+}
+void table_get(benchmark::State& state) {
+  on_a_core(table_loop, state);
+}
+BENCHMARK(table_get);
+
+}  // namespace
+}  // namespace gyre
+
+BENCHMARK_MAIN();
