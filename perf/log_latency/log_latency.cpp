@@ -249,8 +249,6 @@ Task<void> run_core(Round* round, unsigned core) {
 
 void run_round(const Options& options, Case& now, const std::string& directory,
                const cpu_set_t& cpus) {
-  // The calling thread is core 0, and is still pinned from the round before.
-  if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) fail_with("cannot choose CPUs");
   Round round{.options = options,
               .now = now,
               .directory = directory,

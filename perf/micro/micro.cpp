@@ -24,42 +24,13 @@
 #include <gyre/time.hpp>
 
 #include "base/histogram.hpp"
+#include "count_mallocs.hpp"
 #include "http/request_parser.hpp"
 #include "runtime/uring/backend.hpp"
 #include "runtime/uring/cores.hpp"
 #include "runtime/uring/node.hpp"
 #include "store/memtable.hpp"
 #include "store/shard.hpp"
-
-// --- counting allocations ------------------------------------------------------------------------
-
-namespace {
-thread_local uint64_t mallocs = 0;
-}
-
-extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* memory, size_t size);
-void* __libc_memalign(size_t alignment, size_t size);
-
-void* malloc(size_t size) {
-  ++mallocs;
-  return __libc_malloc(size);
-}
-void* calloc(size_t count, size_t size) {
-  ++mallocs;
-  return __libc_calloc(count, size);
-}
-void* realloc(void* memory, size_t size) {
-  ++mallocs;
-  return __libc_realloc(memory, size);
-}
-void* aligned_alloc(size_t alignment, size_t size) {
-  ++mallocs;
-  return __libc_memalign(alignment, size);
-}
-}
 
 namespace gyre {
 namespace {

@@ -1,6 +1,5 @@
-// Steady-state work asks malloc for nothing. This executable counts every call of malloc and its
-// relatives on each thread; sanitizers bring their own malloc, so there the counts stay at zero
-// and only the first case says so.
+// Steady-state work asks malloc for nothing. Sanitizers bring their own malloc, so there the counts
+// stay at zero and only the first case says so.
 #include <doctest/doctest.h>
 #include <sys/socket.h>
 
@@ -13,46 +12,8 @@
 #include <gyre/sync.hpp>
 #include <gyre/time.hpp>
 
+#include "../count_mallocs.hpp"
 #include "runtime/uring/backend.hpp"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define GYRE_COUNT_MALLOC 0
-#endif
-#endif
-#ifndef GYRE_COUNT_MALLOC
-#define GYRE_COUNT_MALLOC 1
-#endif
-
-namespace {
-thread_local uint64_t mallocs = 0;
-}
-
-#if GYRE_COUNT_MALLOC
-extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* memory, size_t size);
-void* __libc_memalign(size_t alignment, size_t size);
-
-void* malloc(size_t size) {
-  ++mallocs;
-  return __libc_malloc(size);
-}
-void* calloc(size_t count, size_t size) {
-  ++mallocs;
-  return __libc_calloc(count, size);
-}
-void* realloc(void* memory, size_t size) {
-  ++mallocs;
-  return __libc_realloc(memory, size);
-}
-void* aligned_alloc(size_t alignment, size_t size) {
-  ++mallocs;
-  return __libc_memalign(alignment, size);
-}
-}
-#endif
 
 using namespace gyre;
 

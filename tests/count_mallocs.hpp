@@ -1,0 +1,46 @@
+// Counts every call of malloc and its relatives, on each thread: include it in one file of an
+// executable. Sanitizers bring their own malloc; with them GYRE_COUNT_MALLOC is 0 and so are the
+// counts.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define GYRE_COUNT_MALLOC 0
+#endif
+#endif
+#ifndef GYRE_COUNT_MALLOC
+#define GYRE_COUNT_MALLOC 1
+#endif
+
+namespace {
+thread_local uint64_t mallocs = 0;
+}
+
+#if GYRE_COUNT_MALLOC
+extern "C" {
+void* __libc_malloc(size_t size);
+void* __libc_calloc(size_t count, size_t size);
+void* __libc_realloc(void* memory, size_t size);
+void* __libc_memalign(size_t alignment, size_t size);
+
+void* malloc(size_t size) {
+  ++mallocs;
+  return __libc_malloc(size);
+}
+void* calloc(size_t count, size_t size) {
+  ++mallocs;
+  return __libc_calloc(count, size);
+}
+void* realloc(void* memory, size_t size) {
+  ++mallocs;
+  return __libc_realloc(memory, size);
+}
+void* aligned_alloc(size_t alignment, size_t size) {
+  ++mallocs;
+  return __libc_memalign(alignment, size);
+}
+}
+#endif
