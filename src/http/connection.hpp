@@ -171,8 +171,9 @@ class Connection {
     return receiving_ != nullptr || streaming_ || unparsed_bytes_ != 0 ||
            socket_.output_bytes() != 0;
   }
-  // The client has asked for more than this one thing.
+  // Nothing before it waits for its answer.
   bool is_first_of(const Exchange& exchange) const { return queue_head_ == &exchange; }
+  // The client has asked for more than one thing at a time.
   bool pipelines() const {
     return queue_size_ > 1 || receiving_ != nullptr || bytes_behind_ != 0 || !carry_.empty() ||
            !parser_.idle() || socket_.spill_bytes() != 0;
