@@ -71,11 +71,11 @@ struct Recorder {
   Nanos unfinished_oldest = 0;
   Errors errors;
   std::vector<Second> seconds;
-  std::vector<double> rate_samples;   // requests per second, every 100 ms
-  std::vector<std::string> examples;  // of wrong answers
-  double busy_share_max = 0;          // of any thread's time
-  double starved_share_max = 0;       // of any thread's time: ready, but others had its CPU
-  double cpu_share = 0;               // of all threads, spinning included; 1 is a whole CPU
+  std::vector<uint64_t> rate_samples;  // requests per second, every 100 ms
+  std::vector<std::string> examples;   // of wrong answers
+  double busy_share_max = 0;           // of any thread's time
+  double starved_share_max = 0;        // of any thread's time: ready, but others had its CPU
+  double cpu_share = 0;                // of all threads, spinning included; 1 is a whole CPU
   Nanos last_answer = 0;
 
   void merge(const Recorder& other);

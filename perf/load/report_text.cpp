@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstdio>
 #include <initializer_list>
 #include <vector>
 
@@ -20,20 +21,31 @@ Histogram in_microseconds(const Histogram& nanoseconds) {
   return histogram;
 }
 
+// In long doubles as wrk2, because a half rounds another way in doubles; with printf, because fmt 9
+// prints 9.9996L as "10.0".
+std::string format_fixed(long double number, int precision) {
+  char text[64];
+  const int size = std::snprintf(text, sizeof text, "%.*Lf", precision, number);
+  return {text, std::min(static_cast<size_t>(size), sizeof text - 1)};
+}
+
 // A number goes over to the next unit at 0.85 of it; the last unit of the list is never reached,
 // as in wrk2.
-std::string format_units(double number, double scale, std::string_view base,
+std::string format_units(long double number, long double scale, std::string_view base,
                          std::initializer_list<std::string_view> units, int precision) {
+  const long double limit = static_cast<double>(scale) * 0.85;
   std::string_view unit = base;
-  for (auto next = units.begin(); next + 1 < units.end() && number >= scale * 0.85; ++next) {
+  for (auto next = units.begin(); next + 1 < units.end() && number >= limit; ++next) {
     number /= scale;
     unit = *next;
   }
-  return fmt::format("{:.{}f}{}", number, precision, unit);
+  return format_fixed(number, precision).append(unit);
 }
 
+// wrk2 knows whole seconds only.
 std::string format_duration(Nanos duration) {
-  return format_units(std::floor(static_cast<double>(duration) / 1e9), 60, "s", {"m", "h"}, 0);
+  if (duration % seconds(1) != 0) return format_time_us(static_cast<long double>(duration) / 1000);
+  return format_units(static_cast<long double>(duration / seconds(1)), 60, "s", {"m", "h"}, 0);
 }
 
 // Right-aligned so that the digits line up whatever the unit's length.
@@ -46,31 +58,37 @@ std::string in_column(const std::string& text, size_t width) {
 }
 
 struct Spread {
-  double mean = 0;
-  double deviation = 0;
-  double max = 0;
+  long double mean = 0;
+  long double deviation = 0;
+  long double max = 0;
   double within_percent = 0;
 };
 
-Spread spread_of(const std::vector<double>& samples) {
+// Of no samples at all wrk2 prints "-nan"; here they are zeros.
+Spread spread_of(const std::vector<uint64_t>& samples) {
   Spread spread;
   if (samples.empty()) return spread;
-  const auto count = static_cast<double>(samples.size());
-  for (double sample : samples) {
-    spread.mean += sample / count;
-    spread.max = std::max(spread.max, sample);
+  const auto count = static_cast<long double>(samples.size());
+  uint64_t sum = 0;
+  for (uint64_t sample : samples) sum += sample;
+  spread.mean = static_cast<long double>(sum) / count;
+  spread.max = static_cast<long double>(*std::max_element(samples.begin(), samples.end()));
+  long double squares = 0;
+  for (uint64_t sample : samples) {
+    const long double distance = static_cast<long double>(sample) - spread.mean;
+    squares += distance * distance;
   }
-  double squares = 0;
-  for (double sample : samples) squares += (sample - spread.mean) * (sample - spread.mean);
   if (samples.size() > 1) spread.deviation = std::sqrt(squares / (count - 1));
-  const auto within = std::count_if(samples.begin(), samples.end(), [&](double sample) {
-    return std::abs(sample - spread.mean) <= spread.deviation;
+  const auto within = std::count_if(samples.begin(), samples.end(), [&](uint64_t sample) {
+    const auto value = static_cast<long double>(sample);
+    return value >= spread.mean - spread.deviation && value <= spread.mean + spread.deviation;
   });
-  spread.within_percent = 100 * static_cast<double>(within) / count;
+  spread.within_percent = static_cast<double>(100 * static_cast<long double>(within) / count);
   return spread;
 }
 
-std::string stats_row(std::string_view name, const Spread& spread, std::string (*format)(double)) {
+std::string stats_row(std::string_view name, const Spread& spread,
+                      std::string (*format)(long double)) {
   return fmt::format("    {:<10}{}{}{}{:8.2f}%\n", name, in_column(format(spread.mean), 8),
                      in_column(format(spread.deviation), 10), in_column(format(spread.max), 9),
                      spread.within_percent);
@@ -79,7 +97,7 @@ std::string stats_row(std::string_view name, const Spread& spread, std::string (
 std::string distribution(const Histogram& us, std::string_view title) {
   std::string text = fmt::format("  Latency Distribution (HdrHistogram - {})\n", title);
   for (double percent : {50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 99.999, 100.0}) {
-    const auto value = static_cast<double>(us.at_percentile(percent));
+    const auto value = static_cast<long double>(us.at_percentile(percent));
     text += fmt::format("{:7.3f}%{}\n", percent, in_column(format_time_us(value), 10));
   }
   text += "\n  Detailed Percentile spectrum:\n" + percentile_text(us, 1000.0, 5, true);
@@ -89,14 +107,14 @@ std::string distribution(const Histogram& us, std::string_view title) {
 
 }  // namespace
 
-std::string format_time_us(double us) {
-  if (us >= 1'000'000) return format_units(us / 1e6, 60, "s", {"m", "h"}, 2);
+std::string format_time_us(long double us) {
+  if (us >= 1'000'000) return format_units(us / 1e6L, 60, "s", {"m", "h"}, 2);
   return format_units(us, 1000, "us", {"ms", "s"}, 2);
 }
-std::string format_metric(double number) {
+std::string format_metric(long double number) {
   return format_units(number, 1000, "", {"k", "M", "G", "T", "P"}, 2);
 }
-std::string format_binary(double bytes) {
+std::string format_binary(long double bytes) {
   return format_units(bytes, 1024, "", {"K", "M", "G", "T", "P"}, 2);
 }
 
@@ -110,14 +128,14 @@ std::string wrk2_text(const Options& options, const Outcome& outcome) {
   for (unsigned i = 0; i < options.threads && !recorder.warmup.empty(); ++i) {
     text +=
         fmt::format("  Thread calibration: mean lat.: {:.3f}ms, rate sampling interval: 100ms\n",
-                    recorder.warmup.mean() / 1e6);
+                    std::floor(recorder.warmup.mean() / 1e3) / 1e3);
   }
   const Histogram us = in_microseconds(recorder.latency);
   text += fmt::format("  Thread Stats{:>6}{:>11}{:>8}{:>12}\n", "Avg", "Stdev", "Max", "+/- Stdev");
   text += stats_row("Latency",
                     {.mean = us.mean(),
                      .deviation = us.standard_deviation(),
-                     .max = static_cast<double>(us.lowest_equivalent(us.max())),
+                     .max = static_cast<long double>(us.lowest_equivalent(us.max())),
                      .within_percent = us.percent_within_deviation()},
                     format_time_us);
   text += stats_row("Req/Sec", spread_of(recorder.rate_samples), format_metric);
@@ -127,10 +145,12 @@ std::string wrk2_text(const Options& options, const Outcome& outcome) {
                                 "Uncorrected Latency (measured without taking delayed starts into "
                                 "account)");
   }
-  const auto elapsed_s = static_cast<double>(outcome.elapsed) / 1e9;
+  const auto elapsed_s = static_cast<long double>(outcome.elapsed) / 1e9L;
+  const auto answered = static_cast<long double>(recorder.answered);
+  const auto bytes = static_cast<long double>(recorder.bytes_read);
   text += fmt::format("  {} requests in {}, {}B read\n", recorder.answered,
-                      format_time_us(std::floor(elapsed_s * 1e6)),
-                      format_binary(static_cast<double>(recorder.bytes_read)));
+                      format_time_us(static_cast<long double>(outcome.elapsed / 1000)),
+                      format_binary(bytes));
   const Errors& errors = recorder.errors;
   if (errors.connect + errors.unanswered() > 0) {
     text +=
@@ -138,10 +158,8 @@ std::string wrk2_text(const Options& options, const Outcome& outcome) {
                     errors.read + errors.malformed, errors.write, errors.timeout);
   }
   if (errors.status > 0) text += fmt::format("  Non-2xx or 3xx responses: {}\n", errors.status);
-  text +=
-      fmt::format("Requests/sec: {:9.2f}\n", static_cast<double>(recorder.answered) / elapsed_s);
-  text += fmt::format("Transfer/sec: {:>10}B\n",
-                      format_binary(static_cast<double>(recorder.bytes_read) / elapsed_s));
+  text += fmt::format("Requests/sec: {:>9}\n", format_fixed(answered / elapsed_s, 2));
+  text += fmt::format("Transfer/sec: {:>10}B\n", format_binary(bytes / elapsed_s));
   return text;
 }
 

@@ -222,8 +222,8 @@ void Worker::sample_rate(Nanos at) {
     sample_at_ = at;
     sample_answered_ = recorder_.answered;
   } else if (at - sample_at_ >= rate_interval) {
-    recorder_.rate_samples.push_back(static_cast<double>(recorder_.answered - sample_answered_) *
-                                     1e9 / static_cast<double>(at - sample_at_));
+    recorder_.rate_samples.push_back((recorder_.answered - sample_answered_) * 1'000'000'000 /
+                                     static_cast<uint64_t>(at - sample_at_));
     sample_at_ = at;
     sample_answered_ = recorder_.answered;
   }

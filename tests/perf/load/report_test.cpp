@@ -34,6 +34,8 @@ TEST_CASE("units are wrk2's: they change at 0.85 of the next one") {
   CHECK(format_time_us(1'000'000) == "1.00s");
   CHECK(format_time_us(50.9e6) == "50.90s");
   CHECK(format_time_us(51e6) == "0.85m");
+  CHECK(format_time_us(7'075) == "7.07ms");  // as a double it is a little more than 7.075
+  CHECK(format_metric(47'405) == "47.40k");
   CHECK(format_metric(849) == "849.00");
   CHECK(format_metric(10'000) == "10.00k");
   CHECK(format_metric(1.5e6) == "1.50M");
@@ -97,6 +99,18 @@ TEST_CASE("wrk2's text, to the space") {
         "  Non-2xx or 3xx responses: 7\n"
         "Requests/sec:   2000.60\n"
         "Transfer/sec:    676.18KB\n");
+}
+
+TEST_CASE("a duration that is not whole seconds is told as it is") {
+  const auto first_line = [](const char* duration) {
+    const std::string text =
+        wrk2_text(options_of({"-R1", "-d", duration, "--warmup", "0s"}), finished(seconds(1)));
+    return text.substr(0, text.find('\n'));
+  };
+  CHECK(first_line("250ms") == "Running 250.00ms test @ http://127.0.0.1:80");
+  CHECK(first_line("1500ms") == "Running 1.50s test @ http://127.0.0.1:80");
+  CHECK(first_line("51s") == "Running 1m test @ http://127.0.0.1:80");
+  CHECK(first_line("50s") == "Running 50s test @ http://127.0.0.1:80");
 }
 
 TEST_CASE("-U adds the histogram of service times behind an empty line") {
