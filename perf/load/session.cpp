@@ -9,6 +9,7 @@
 #include <gyre/io.hpp>
 #include <gyre/reactor.hpp>
 #include <gyre/scope.hpp>
+#include <gyre/signals.hpp>
 #include <gyre/time.hpp>
 
 #include "load/worker.hpp"
@@ -27,39 +28,16 @@ constexpr Nanos progress_interval = milliseconds(250);
 constexpr uint64_t descriptors_beside = 64;  // rings, files, terminals
 
 // The first signal ends the run with a report, the second one at once.
-class Interrupts {
- public:
-  explicit Interrupts(Shared& shared) : shared_(shared) {
-    op_.code = OpCode::signal;
-    op_.on_complete = [](Op& op, Completion completion) noexcept {
-      auto& self = static_cast<SignalOp&>(op).interrupts;
-      if (completion.result > 0) {
-        if (++self.received_ > 1) uring::exit_now(128 + completion.result);
-        self.shared_.stop(completion.result == SIGINT ? Stop::sigint : Stop::sigterm,
-                          "interrupted; the figures are about the part that ran");
-      }
-      if (!completion.more) self.ended_.set();
-    };
-    Reactor::current().submit(op_);
+Task<void> heed_signals(Signals* signals, Shared* shared) {
+  const Result<int> first = co_await signals->next();
+  if (!first) {
+    if (first.error().code != Errc::cancelled) shared->stop(Stop::failed, first.error().message());
+    co_return;
   }
-  Task<void> close() {
-    Reactor::current().cancel(op_);
-    while (op_.in_flight) {
-      ended_.reset();
-      co_await detail::Uninterrupted{ended_};
-    }
-  }
-
- private:
-  struct SignalOp : Op {
-    explicit SignalOp(Interrupts& of) : interrupts(of) {}
-    Interrupts& interrupts;
-  };
-  Shared& shared_;
-  SignalOp op_{*this};
-  Event ended_;
-  int received_ = 0;
-};
+  shared->stop(*first == SIGINT ? Stop::sigint : Stop::sigterm,
+               "interrupted; the figures are about the part that ran");
+  if (const Result<int> second = co_await signals->next()) uring::exit_now(128 + *second);
+}
 
 Task<void> write_error(std::string text) {
   static_cast<void>(co_await IoCount({.code = OpCode::write,
@@ -123,7 +101,9 @@ Task<void> run_thread(Shared* shared, Worker* worker, unsigned index) {
     co_await worker->run();
     co_return;
   }
-  Interrupts interrupts(*shared);
+  Signals signals;
+  Scope heeding(nullptr, "signals");
+  heeding.spawn(heed_signals(&signals, shared));
   Scope progress(nullptr, "progress");
   const bool shows = !shared->options.quiet && uring::terminal_columns(error_fd) > 0;
   if (shows) progress.spawn(show_progress(shared, worker));
@@ -131,7 +111,9 @@ Task<void> run_thread(Shared* shared, Worker* worker, unsigned index) {
   progress.request_stop();
   co_await progress.join();
   if (shows) co_await write_error("\r\x1b[K");
-  co_await interrupts.close();
+  heeding.request_stop();
+  co_await heeding.join();
+  co_await signals.close();
 }
 
 // An empty text, or why the run can't begin.

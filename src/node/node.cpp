@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include <gyre/call.hpp>
+#include <gyre/scope.hpp>
+#include <gyre/signals.hpp>
 #include <gyre/time.hpp>
 #include <gyre/when.hpp>
 
@@ -22,43 +24,8 @@ Task<Result<bool>> as_bool(Task<Result<void>> task) {
   co_return true;
 }
 
-// Delivers SIGINT and SIGTERM, one after another.
-class Signals {
- public:
-  Signals() {
-    op_.code = OpCode::signal;
-    op_.on_complete = [](Op& op, Completion completion) noexcept {
-      Signals& signals = static_cast<SignalOp&>(op).signals;
-      if (completion.result > 0) {
-        ++signals.received_;
-        signals.event_.set();
-        if (signals.received_ > 1 && signals.second_ != nullptr) signals.second_(130);
-      }
-      if (!completion.more) signals.ended_.set();
-    };
-    Reactor::current().submit(op_);
-  }
-  Task<void> first() { static_cast<void>(co_await event_.wait()); }
-  void on_second(void (*handler)(int)) { second_ = handler; }
-  Task<void> close() {
-    Reactor::current().cancel(op_);
-    while (op_.in_flight) {
-      ended_.reset();
-      co_await detail::Uninterrupted{ended_};
-    }
-  }
-
- private:
-  struct SignalOp : Op {
-    explicit SignalOp(Signals& of) : signals(of) {}
-    Signals& signals;
-  };
-  SignalOp op_{*this};
-  Event event_;
-  Event ended_;
-  int received_ = 0;
-  void (*second_)(int) = nullptr;
-};
+// Whoever asks twice doesn't want to wait for what is under way.
+constexpr int exit_code_second_signal = 130;
 
 }  // namespace
 
@@ -163,14 +130,25 @@ Task<Result<void>> Node::close_core(Node&, Core& core) {
   co_return co_await core.close_shards();
 }
 
+Task<void> Node::heed_signals(Signals& signals) {
+  const Result<int> first = co_await signals.next();
+  if (!first) {
+    if (first.error().code == Errc::cancelled) co_return;
+    report(first.error());  // a node that can't be asked to stop must not serve
+  }
+  stop_asked_.set();
+  if (co_await signals.next()) environment_.exit_now(exit_code_second_signal);
+}
+
 Task<void> Node::lead() {
   {
     Signals signals;
-    signals.on_second(environment_.exit_now);
+    Scope heeding(nullptr, "signals");
+    heeding.spawn(heed_signals(signals));
     Result<void> started = co_await start_all();
     if (started) {
       print_ready(co_await serve_on_all());
-      co_await signals.first();
+      static_cast<void>(co_await stop_asked_.wait());
     } else {
       report(started.error());
     }
@@ -180,6 +158,8 @@ Task<void> Node::lead() {
       exit_code_ = 1;
     }
     co_await directory_.close();
+    heeding.request_stop();
+    co_await heeding.join();
     co_await signals.close();
   }
   for (unsigned core = 1; core < cores(); ++core) {

@@ -9,6 +9,8 @@
 
 #include <gyre/acceptor.hpp>
 #include <gyre/mailbox.hpp>
+#include <gyre/signals.hpp>
+#include <gyre/sync.hpp>
 #include <gyre/task.hpp>
 
 #include "base/hash.hpp"
@@ -49,6 +51,7 @@ class Node {
  private:
   Task<void> lead();
   Task<void> follow(Core& core);
+  Task<void> heed_signals(Signals& signals);
   Task<Result<void>> start_all();
   Task<Result<void>> on_all(Task<Result<void>> (*work)(Node& node, Core& core));
   Task<Result<bool>> on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core));
@@ -67,6 +70,7 @@ class Node {
   std::vector<std::unique_ptr<Core>> cores_;
   std::vector<ConnectionSink*> sinks_;
   std::vector<std::unique_ptr<Event>> stop_events_;
+  Event stop_asked_;  // by a signal; core 0's
   DataDirectory directory_;
   uint32_t shard_count_ = 1;
   int exit_code_ = 0;

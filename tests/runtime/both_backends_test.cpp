@@ -5,12 +5,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <string>
 
 #include <gyre/reactor.hpp>
 
 #include "runtime/uring/backend.hpp"
+#include "runtime/uring/node.hpp"
 #include "scenarios.hpp"
 #include "sim/life.hpp"
 #include "sim/world.hpp"
@@ -41,6 +43,7 @@ uint16_t free_port() {
 
 void on_io_uring(Scenario scenario) {
   INFO("io_uring");
+  uring::block_signals();
   uring::TempDir directory;
   const int64_t frames = frames_live();
   const size_t descriptors = uring::open_descriptors();
@@ -48,7 +51,9 @@ void on_io_uring(Scenario scenario) {
     uring::UringNode node(1);
     uring::UringBackend backend({.buffer_count = 8, .buffer_bytes = 4096, .node = &node});
     Reactor reactor(backend, {});
-    reactor.run(scenario({.directory = directory.path(), .port = free_port()}));
+    reactor.run(scenario({.directory = directory.path(),
+                          .port = free_port(),
+                          .raise = [](int number) { REQUIRE(::kill(::getpid(), number) == 0); }}));
     CHECK(reactor.operations_in_flight() == 0);
     CHECK(reactor.descriptors_open == 0);
     CHECK(backend.buffers_free() == backend.buffer_count());
@@ -67,7 +72,9 @@ void on_simulation(Scenario scenario, uint64_t seed) {
   sim::Node& node = world.add_node(std::move(options));
   {
     sim::Life life(world, node);
-    life.start(0, scenario({.directory = "", .port = 7000}));
+    life.start(0, scenario({.directory = "", .port = 7000, .raise = [&](int number) {
+                              node.signal(number);
+                            }}));
     REQUIRE(life.run(seconds(3600)) == sim::Stop::satisfied);
     CHECK(life.reactor().operations_in_flight() == 0);
     CHECK(life.reactor().descriptors_open == 0);
@@ -144,4 +151,11 @@ TEST_CASE("small files are replaced") {
 }
 TEST_CASE("locks exclude") {
   on_both(&locks_exclude);
+}
+
+TEST_CASE("signals are waited for") {
+  on_both(&signals_are_waited_for);
+}
+TEST_CASE("signals that nobody waits for are kept") {
+  on_both(&signals_that_nobody_waits_for_are_kept);
 }

@@ -3,16 +3,19 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include <gyre/task.hpp>
 
 namespace gyre::testing {
 
-// Where a scenario works: an empty directory, and a port on 127.0.0.1 that nobody uses.
+// Where a scenario works: an empty directory, and a port on 127.0.0.1 that nobody uses; and how it
+// gets a signal.
 struct Place {
   std::string directory;
   uint16_t port = 0;
+  std::function<void(int number)> raise;
 };
 using Scenario = Task<void> (*)(Place place);
 
@@ -39,5 +42,8 @@ Task<void> direct_files_are_written_and_read(Place place);
 Task<void> names_come_and_go(Place place);
 Task<void> small_files_are_replaced(Place place);
 Task<void> locks_exclude(Place place);
+// signals
+Task<void> signals_are_waited_for(Place place);
+Task<void> signals_that_nobody_waits_for_are_kept(Place place);
 
 }  // namespace gyre::testing
