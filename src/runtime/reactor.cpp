@@ -245,6 +245,7 @@ void Reactor::cancel_hook(TickHook& hook) noexcept {
 }
 
 void Reactor::send(unsigned core, Message& message) {
+  GYRE_ASSERT(core < outboxes_.size());  // none without a fabric
   message.from = options_.core;
   outboxes_[core].push(message);
 }

@@ -7,6 +7,7 @@
 #include <gyre/sync.hpp>
 #include <gyre/time.hpp>
 
+#include "death.hpp"
 #include "stage.hpp"
 
 using namespace gyre;
@@ -330,4 +331,19 @@ TEST_CASE("time stands still within a tick") {
   Stage stage;
   stage.run(Body::run(stage));
   CHECK(stage.reactor.stats().busy >= 0);
+}
+
+TEST_CASE("a message to a core that isn't there is a bug that ends the process") {
+  CHECK(gyre::testing::is_fatal([] {
+    Stage alone;
+    Message message;
+    alone.reactor.send(0, message);
+  }));
+  CHECK(gyre::testing::is_fatal([] {
+    Fabric fabric(2);
+    gyre::testing::ScriptedBackend backend;
+    Reactor reactor(backend, {}, &fabric);
+    Message message;
+    reactor.send(2, message);
+  }));
 }

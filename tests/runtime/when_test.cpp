@@ -1,9 +1,4 @@
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <csignal>
 #include <string>
 #include <vector>
 
@@ -12,6 +7,7 @@
 #include <gyre/time.hpp>
 #include <gyre/when.hpp>
 
+#include "death.hpp"
 #include "stage.hpp"
 
 using namespace gyre;
@@ -221,21 +217,11 @@ TEST_CASE("when_any of nothing is a bug that ends the process, not a wait for ev
   struct Body {
     static Task<void> run() { static_cast<void>(co_await when_any(std::vector<Task<int>>{})); }
   };
-  const pid_t child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    const int nowhere = ::open("/dev/null", O_WRONLY);
-    ::dup2(nowhere, 2);
-    std::signal(SIGABRT, SIG_DFL);
+  CHECK(gyre::testing::is_fatal([] {
     Stage stage;
     stage.start(Body::run());
     stage.tick(3);
-    ::_exit(0);
-  }
-  int status = 0;
-  REQUIRE(::waitpid(child, &status, 0) == child);
-  CHECK(WIFSIGNALED(status));
-  CHECK(WTERMSIG(status) == SIGABRT);
+  }));
 }
 
 TEST_CASE("quorum answers at the need-th success; late answers land in its state") {
