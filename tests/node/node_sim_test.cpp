@@ -10,6 +10,9 @@
 #include <string>
 #include <vector>
 
+#include <gyre/scope.hpp>
+#include <gyre/socket.hpp>
+#include <gyre/sync.hpp>
 #include <gyre/time.hpp>
 
 #include "../store/sim_rig.hpp"
@@ -241,4 +244,90 @@ TEST_CASE("a write that the disk failed under is answered 500: only then it may 
     for (const std::string& wrong : outcome.wrong) CHECK_MESSAGE(false, wrong);
   }
   CHECK(answers_500 > 0);
+}
+
+namespace {
+
+// In simulated time: shorter than anything after which the node lets a client go.
+constexpr Nanos prompt = milliseconds(200);
+constexpr size_t middle_bytes = 60'000;  // read as a whole, unlike a large one
+constexpr size_t large_bytes = 900'000;  // more than a client lets in that doesn't read
+
+struct Promptness {
+  int stalled = 0;  // clients that have asked
+  Nanos slowest = 0;
+  std::vector<std::string> wrong;
+};
+
+Task<uint16_t> put_value(std::string host, std::string target, std::string value) {
+  http::Client client({host, port}, seconds(60));
+  if (!co_await client.connect()) co_return uint16_t{0};
+  client.send_request("PUT", target, value);
+  const uint16_t status = co_await client.answer() ? client.status() : uint16_t{0};
+  co_await client.close();
+  co_return status;
+}
+
+// A large value, and behind it small ones whose answers are ready at once; reads nothing.
+Task<void> ask_much_and_not_read(std::string host, int large, Event& end, Promptness& seen) {
+  Result<Descriptor> fd = co_await connect_to(host, port);
+  if (!fd) co_return seen.wrong.push_back(fd.error().message());
+  Socket socket(std::move(*fd));
+  const auto ask = [&](const std::string& key) {
+    socket.append(fmt::format("GET /v0/entity?id={} HTTP/1.1\r\nHost: n\r\n\r\n", key));
+  };
+  ask(fmt::format("large{}", large));
+  for (int i = 0; i < 8; ++i) ask(fmt::format("middle{}", i));
+  ++seen.stalled;
+  static_cast<void>(co_await end.wait());
+  co_await socket.close();
+}
+
+Task<void> read_beside_stalled(std::string host, Promptness& seen) {
+  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  for (int i = 0; i < 8; ++i) {
+    const std::string middle = fmt::format("/v0/entity?id=middle{}", i);
+    const std::string large = fmt::format("/v0/entity?id=large{}", i);
+    if (co_await put_value(host, middle, std::string(middle_bytes, 'm')) != 201 ||
+        co_await put_value(host, large, std::string(large_bytes, 'l')) != 201) {
+      seen.wrong.push_back("a value was not stored");
+    }
+  }
+  Event end;
+  Scope clients;
+  for (int i = 0; i < 80; ++i) clients.spawn(ask_much_and_not_read(host, i % 8, end, seen));
+  while (seen.stalled < 80) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  static_cast<void>(co_await sleep_for(milliseconds(20)));  // until what can be read was read
+  for (int i = 0; i < 8; ++i) {
+    const Nanos before = Reactor::current().now();
+    const Answer answer = co_await ask(host, "GET", fmt::format("/v0/entity?id=middle{}", i));
+    seen.slowest = std::max(seen.slowest, Reactor::current().now() - before);
+    if (answer.status != 200 || answer.body.size() != middle_bytes) {
+      seen.wrong.push_back(fmt::format("{} {}", answer.status, answer.body));
+    }
+  }
+  end.set();
+  co_await clients.join();
+}
+
+}  // namespace
+
+TEST_CASE("answers that are ready behind a stalled one do not hold up who asks next") {
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    CAPTURE(seed);
+    sim::World world({.seed = seed,
+                      .network = {.between_nodes = {microseconds(50), microseconds(200)},
+                                  .spike_ppm = 0,
+                                  .window_bytes_min = 32u << 10}});
+    sim::Node& machine = world.add_node({.cores = 2});
+    sim::Node& client_machine = world.add_node();
+    Promptness seen;
+    live(world, machine, client_machine, read_beside_stalled(machine.address(), seen),
+         [&](sim::Life& life) {
+           machine.signal(SIGTERM);
+           REQUIRE(life.run(seconds(600)) == sim::Stop::satisfied);
+         });
+    CHECK(seen.slowest < prompt);
+    for (const std::string& wrong : seen.wrong) CHECK_MESSAGE(false, wrong);
+  }
 }
