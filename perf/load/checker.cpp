@@ -53,14 +53,14 @@ void Checker::check_record() {
 std::string Checker::check_get(unsigned status) const {
   if (status == 404) {
     if (options_.all_keys_present()) return "not found, but it was stored";
-    if (ledger_ != nullptr && !ledger_->may_be_absent(request_.key, request_.barrier)) {
+    if (!ledger_.may_be_absent(request_.key, request_.barrier)) {
       return "not found, but it was stored and not deleted";
     }
     return {};
   }
   const ValueCheck check = check_value(text_of(request_.key), bytes_);
   if (!check.right) return fmt::format("the value ({} bytes) fails its check", bytes_.size());
-  if (ledger_ != nullptr && !ledger_->may_be(request_.key, request_.barrier, check.sequence)) {
+  if (!ledger_.may_be(request_.key, request_.barrier, check.sequence)) {
     return "an old value, although a newer one had been acknowledged";
   }
   return {};
@@ -79,15 +79,18 @@ std::string Checker::check_range() const {
   return {};
 }
 
-std::string Checker::finish(unsigned status) {
-  std::string wrong;
+Finding Checker::finish(unsigned status) {
+  Finding finding;
   if (request_.operation == Operation::get && (status == 200 || status == 404)) {
-    wrong = check_get(status);
+    finding = {.checked = true, .wrong = check_get(status)};
   } else if (ranges_ && status == 200) {
-    wrong = check_range();
+    finding = {.checked = true, .wrong = check_range()};
   }
-  if (wrong.empty()) return {};
-  return fmt::format("{} {}: {}", to_string(request_.operation), text_of(request_.key), wrong);
+  if (!finding.wrong.empty()) {
+    finding.wrong = fmt::format("{} {}: {}", to_string(request_.operation), text_of(request_.key),
+                                finding.wrong);
+  }
+  return finding;
 }
 
 }  // namespace gyre::load

@@ -11,15 +11,19 @@
 
 namespace gyre::load {
 
+struct Finding {
+  bool checked = false;
+  std::string wrong;  // what is wrong, or empty
+};
+
 class Checker {
  public:
-  // `ledger` may be null: then only the values themselves are checked.
-  Checker(const Options& options, Ledger* ledger) : options_(options), ledger_(ledger) {}
+  Checker(const Options& options, Ledger& ledger) : options_(options), ledger_(ledger) {}
 
   void begin(const Request& request);
   void body(std::string_view bytes, bool chunk_ends);
-  // What is wrong, or an empty text. Answers of 5xx and the like say nothing and are not wrong.
-  std::string finish(unsigned status);
+  // Answers of 5xx and the like, and those to writes, say nothing that could be checked.
+  Finding finish(unsigned status);
 
  private:
   std::string text_of(uint64_t key) const;
@@ -28,7 +32,7 @@ class Checker {
   void check_record();
 
   const Options& options_;
-  Ledger* ledger_;
+  Ledger& ledger_;
   Request request_;
   bool ranges_ = false;
   std::string bytes_;     // the value, or the record that is coming

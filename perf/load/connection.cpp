@@ -22,7 +22,7 @@ Task<Result<Descriptor>> connect_once(std::string address, uint16_t port) {
 
 Connection::Connection(Worker& worker, size_t target, Ledger* ledger)
     : worker_(worker), target_(target) {
-  if (worker.options().verify) checker_ = std::make_unique<Checker>(worker.options(), ledger);
+  if (ledger != nullptr) checker_ = std::make_unique<Checker>(worker.options(), *ledger);
 }
 
 Task<Result<Descriptor>> Connection::connect() {
@@ -122,12 +122,12 @@ void Connection::send(const Request& request) {
 
 void Connection::answered() {
   const unsigned status = parser_.status();
-  std::string wrong;
-  if (checker_ != nullptr) wrong = checker_->finish(status);
+  Finding finding;
+  if (checker_ != nullptr) finding = checker_->finish(status);
   // A connection that closes now takes no further request.
   const bool reusable = parser_.keep_alive() && !malformed_;
   state_ = reusable ? State::idle : State::down;
-  worker_.answered(*this, status, bytes_, wrong);
+  worker_.answered(*this, status, bytes_, finding);
 }
 
 void Connection::time_out() {

@@ -8,48 +8,79 @@
 // A write with an unknown end (its connection broke, or it was refused) may still take effect at
 // any time: nothing is claimed of its key any more.
 //
-// One thread must make all writes of a key, and nobody else may write it.
+// All threads share one ledger, so it does not matter who writes which key; sequences are given out
+// under the key's lock, so that their order is the order of sending. Nobody else may write the
+// keys. A slot is for one key at a time: where new keys are written all the time, the oldest are
+// forgotten, and nothing is claimed of them.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 namespace gyre::load {
 
 class Ledger {
  public:
-  explicit Ledger(uint64_t keys) : keys_(keys) {}
+  // Remembers the last `slots` keys in number order; the first write gets `first_sequence`.
+  Ledger(uint64_t slots, uint64_t first_sequence) : slots_(slots), sequences_(first_sequence) {}
 
-  // Answers whether the write is alone; to be handed to write_ended.
-  bool write_sent(uint64_t key, uint64_t sequence, bool deletes) {
-    Key& state = keys_[key];
-    if (deletes) state.newest_delete = sequence;
-    return state.writes_under_way++ == 0;
+  struct Sent {
+    uint64_t sequence;
+    bool alone;  // to be handed to write_ended
+  };
+  Sent write_sent(uint64_t key, bool deletes) {
+    const std::lock_guard lock(mutex_of(key));
+    Slot& slot = slots_[key % slots_.size()];
+    if (slot.key != key) slot = {.key = key};
+    const uint64_t sequence = sequences_.fetch_add(1, std::memory_order_relaxed);
+    if (deletes) slot.newest_delete = sequence;
+    return {.sequence = sequence, .alone = slot.writes_under_way++ == 0};
   }
-  void write_ended(uint64_t key, uint64_t sequence, bool acknowledged, bool alone) {
-    Key& state = keys_[key];
-    --state.writes_under_way;
-    if (!acknowledged) state.doubtful = true;
-    if (acknowledged && alone && sequence > state.barrier) state.barrier = sequence;
+  void write_ended(uint64_t key, const Sent& sent, bool acknowledged) {
+    const std::lock_guard lock(mutex_of(key));
+    Slot& slot = slots_[key % slots_.size()];
+    if (slot.key != key) return;
+    --slot.writes_under_way;
+    if (!acknowledged) slot.doubtful = true;
+    if (acknowledged && sent.alone && sent.sequence > slot.barrier) slot.barrier = sent.sequence;
   }
   // What a read that is sent now must be shown at least; 0 if nothing is known.
-  uint64_t barrier(uint64_t key) const { return keys_[key].doubtful ? 0 : keys_[key].barrier; }
-  // Of a read that was sent when the barrier was `barrier`.
-  bool may_be_absent(uint64_t key, uint64_t barrier) const {
-    return barrier == 0 || keys_[key].doubtful || keys_[key].newest_delete >= barrier;
+  uint64_t barrier(uint64_t key) {
+    const std::lock_guard lock(mutex_of(key));
+    const Slot& slot = slots_[key % slots_.size()];
+    return slot.key != key || slot.doubtful ? 0 : slot.barrier;
   }
-  bool may_be(uint64_t key, uint64_t barrier, uint64_t sequence) const {
-    return sequence >= barrier || keys_[key].doubtful;
+  // Of a read that was sent when the barrier was `barrier`.
+  bool may_be_absent(uint64_t key, uint64_t barrier) {
+    const std::lock_guard lock(mutex_of(key));
+    const Slot& slot = slots_[key % slots_.size()];
+    return barrier == 0 || slot.key != key || slot.doubtful || slot.newest_delete >= barrier;
+  }
+  bool may_be(uint64_t key, uint64_t barrier, uint64_t sequence) {
+    const std::lock_guard lock(mutex_of(key));
+    const Slot& slot = slots_[key % slots_.size()];
+    return sequence >= barrier || slot.key != key || slot.doubtful;
   }
 
  private:
-  struct Key {
+  struct Slot {
+    uint64_t key = UINT64_MAX;
     uint64_t barrier = 0;
     uint64_t newest_delete = 0;
     uint32_t writes_under_way = 0;
     bool doubtful = false;
   };
-  std::vector<Key> keys_;
+  struct alignas(64) Stripe {
+    std::mutex mutex;
+  };
+  std::mutex& mutex_of(uint64_t key) { return stripes_[key % slots_.size() % 256].mutex; }
+
+  std::vector<Slot> slots_;
+  std::array<Stripe, 256> stripes_;
+  std::atomic<uint64_t> sequences_;
 };
 
 }  // namespace gyre::load

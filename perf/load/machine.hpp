@@ -20,7 +20,8 @@ Machine describe_machine();
 
 Nanos thread_cpu();        // CPU time of the calling thread so far
 Nanos thread_run_delay();  // and how long it was ready while others had its CPU; 0 if not known
-std::string utc_now();     // 2026-01-31T12:00:00Z
+std::string utc_now();
+uint64_t wall_us();  // 2026-01-31T12:00:00Z
 
 // Raises the limit of descriptors where allowed; the limit that holds then.
 uint64_t raise_descriptor_limit();

@@ -21,6 +21,7 @@ void Recorder::merge(const Recorder& other) {
   answered += other.answered;
   bytes_read += other.bytes_read;
   reconnects += other.reconnects;
+  verified += other.verified;
   unfinished_sent += other.unfinished_sent;
   unfinished_queued += other.unfinished_queued;
   unfinished_oldest = std::max(unfinished_oldest, other.unfinished_oldest);

@@ -66,6 +66,7 @@ struct Recorder {
   uint64_t answered = 0;
   uint64_t bytes_read = 0;
   uint64_t reconnects = 0;
+  uint64_t verified = 0;           // answers whose content was checked, warm-up included
   uint64_t unfinished_sent = 0;    // at the end: sent, not answered
   uint64_t unfinished_queued = 0;  // due, not sent
   Nanos unfinished_oldest = 0;

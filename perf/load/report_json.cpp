@@ -185,6 +185,7 @@ void put_result(Json& json, const Options& options, const Outcome& outcome) {
   json.count("bytes_read", recorder.bytes_read);
   json.count("reconnects", recorder.reconnects);
   json.count("filled", outcome.filled);
+  json.count("verified", recorder.verified);
   json.open("latency_us", '{');
   put_histogram(json, "intended", recorder.latency);
   put_histogram(json, "service", recorder.service);

@@ -251,8 +251,10 @@ std::string summary_text(const Options& options, const Outcome& outcome, const V
       "kept waiting by others; load average {:.2f} on {} CPUs\n",
       100 * recorder.cpu_share, 100 * recorder.busy_share_max, 100 * recorder.starved_share_max,
       outcome.machine.load_average, outcome.machine.cpus);
-  if (options.verify && recorder.errors.wrong == 0) {
-    text += fmt::format("  Verified: {} answers, none wrong\n", recorder.answered);
+  if (options.verify) {
+    text +=
+        fmt::format("  Verified: {} answers with values, {} wrong\n", recorder.verified,
+                    recorder.errors.wrong == 0 ? "none" : std::to_string(recorder.errors.wrong));
   }
   for (const ObjectiveResult& objective : verdict.objectives) {
     const bool errors = objective.name == "errors";

@@ -147,7 +147,7 @@ Outcome run_session(const Options& options) {
   const std::string problem =
       uring::run_cores({.cores = options.threads}, [&](unsigned core, Backend& backend) {
         // Made here, so that its memory is near. Holding this core is nothing to report.
-        workers[core] = std::make_unique<Worker>(shared, core, backend.wall_us());
+        workers[core] = std::make_unique<Worker>(shared, core);
         Reactor reactor(backend, {.core = core, .stall_report = nanos_never});
         reactor.run(run_thread(&shared, workers[core].get(), core));
         if (core == 0) ended_at = backend.now();

@@ -2,12 +2,16 @@
 // Everything else is a thread's own until the end.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
+#include "load/ledger.hpp"
+#include "load/machine.hpp"
 #include "load/options.hpp"
 
 namespace gyre::load {
@@ -16,7 +20,10 @@ enum class Stop : int { none, sigint, sigterm, server_lost, failed };
 
 struct Shared {
   explicit Shared(const Options& of)
-      : options(of), newest(of.keys - 1), live(new Live[of.threads]) {}
+      : options(of), newest(of.keys - 1), live(new Live[of.threads]) {
+    // Values of earlier runs count as older; the newest keys of all are not read yet.
+    if (of.verify) ledger.emplace(std::max(of.keys, of.fill) + of.connections, wall_us());
+  }
 
   struct alignas(64) Live {
     std::atomic<uint64_t> answered{0};
@@ -36,6 +43,7 @@ struct Shared {
   bool is_stopped() const { return stopped.load(std::memory_order_relaxed) != Stop::none; }
 
   const Options& options;
+  std::optional<Ledger> ledger;  // with --verify
   std::atomic<uint64_t> newest;
   std::unique_ptr<Live[]> live;
   std::atomic<unsigned> arrived[4] = {};  // threads that are through with a stage

@@ -27,17 +27,14 @@ Worker::SentHook::SentHook(Worker& of)
     : TickHook([](TickHook& self) noexcept { static_cast<SentHook&>(self).worker.stamp_sent(); }),
       worker(of) {}
 
-Worker::Worker(Shared& shared, unsigned index, uint64_t first_sequence)
+Worker::Worker(Shared& shared, unsigned index)
     : shared_(shared),
       options_(shared.options),
       index_(index),
       live_(shared.live[index]),
-      workload_(shared.options, index, shared.newest, first_sequence) {
+      workload_(shared.options, index, shared.newest),
+      ledger_(shared.ledger ? &*shared.ledger : nullptr) {
   const Options& options = shared.options;
-  // With several threads, or new keys all the time, no thread knows all writes of a key.
-  if (options.verify && options.threads == 1 && options.distribution != Distribution::latest) {
-    ledger_ = std::make_unique<Ledger>(std::max(options.keys, options.fill));
-  }
   unsigned operations = 0;
   for (uint32_t weight : options.weights) operations += weight > 0 ? 1 : 0;
   for (size_t i = 0; i < operation_count && operations > 1; ++i) {
@@ -147,8 +144,7 @@ void Worker::start(Connection& connection, Request& request) {
   if (request.measured) ++recorder_.sent;
   if (ledger_ != nullptr) {
     if (request.operation == Operation::put || request.operation == Operation::remove) {
-      request.alone = ledger_->write_sent(request.key, request.sequence,
-                                          request.operation == Operation::remove);
+      request.sent = ledger_->write_sent(request.key, request.operation == Operation::remove);
     } else if (request.operation == Operation::get) {
       request.barrier = ledger_->barrier(request.key);
     }
@@ -169,7 +165,7 @@ void Worker::stamp_sent() noexcept {
 // --- what becomes of them ------------------------------------------------------------------------
 
 void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
-                      const std::string& wrong) {
+                      const Finding& finding) {
   const Nanos at = now();
   watching_since_ = 0;  // this tick was work
   const Request request = connection.request();
@@ -184,10 +180,11 @@ void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
       if (status == 404 && request.operation == Operation::get) ++recorder_.errors.not_found;
       if (status > 399 && status != 404) ++second_errors_;
     }
-    if (!wrong.empty()) {
+    if (finding.checked) ++recorder_.verified;
+    if (!finding.wrong.empty()) {
       ++recorder_.errors.wrong;
       ++second_errors_;
-      if (recorder_.examples.size() < examples_max) recorder_.examples.push_back(wrong);
+      if (recorder_.examples.size() < examples_max) recorder_.examples.push_back(finding.wrong);
     }
     record(request, connection.sent_at, at);
   }
@@ -213,7 +210,7 @@ void Worker::record(const Request& request, Nanos sent_at, Nanos at) {
 void Worker::end_write(const Request& request, bool acknowledged) {
   if (ledger_ == nullptr) return;
   if (request.operation != Operation::put && request.operation != Operation::remove) return;
-  ledger_->write_ended(request.key, request.sequence, acknowledged, request.alone);
+  ledger_->write_ended(request.key, request.sent, acknowledged);
 }
 
 void Worker::answered_fill(const Request& request, unsigned status) {

@@ -31,7 +31,7 @@ namespace gyre::load {
 
 class Worker {
  public:
-  Worker(Shared& shared, unsigned index, uint64_t first_sequence);
+  Worker(Shared& shared, unsigned index);
   ~Worker();
 
   // The whole life of the thread: connect, fill, run, wait for the last answers.
@@ -41,7 +41,7 @@ class Worker {
   enum class Loss : uint8_t { read, write, timeout, malformed };
   void connected(Connection& connection);
   void connect_failed(Connection& connection, const Error& error);
-  void answered(Connection& connection, unsigned status, uint64_t bytes, const std::string& wrong);
+  void answered(Connection& connection, unsigned status, uint64_t bytes, const Finding& finding);
   // The connection is down; `was_busy`: with a request under way.
   void disconnected(Connection& connection, bool was_busy, Loss loss);
 
@@ -113,7 +113,7 @@ class Worker {
   Shared::Live& live_;
   Recorder recorder_;
   Workload workload_;
-  std::unique_ptr<Ledger> ledger_;
+  Ledger* ledger_;  // of all threads; null without --verify
   std::vector<std::string> addresses_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<Connection*> just_sent_;

@@ -32,7 +32,7 @@ Task<void> Worker::run() {
   if (going) {
     for (unsigned i = index_; i < options_.connections; i += options_.threads) {
       connections_.push_back(
-          std::make_unique<Connection>(*this, i % options_.targets.size(), ledger_.get()));
+          std::make_unique<Connection>(*this, i % options_.targets.size(), ledger_));
       talking.spawn(connections_.back()->run());
     }
     just_sent_.reserve(connections_.size());

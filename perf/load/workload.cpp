@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "load/machine.hpp"
+
 namespace gyre::load {
 
 namespace {
@@ -19,13 +21,12 @@ char* put(char* to, std::string_view bytes) {
 
 }  // namespace
 
-Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>& newest,
-                   uint64_t first_sequence)
+Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>& newest)
     : options_(options),
       random_(options.profile.seed + part, "workload"),
       keys_(options.distribution, options.keys, options.zipf_exponent, part, options.threads),
       newest_(newest),
-      sequence_(first_sequence),
+      sequence_(wall_us()),
       weight_sum_(options.weight_sum()),
       key_(options.prefix + std::string(key_digits, '0')) {
   const std::string& prefix = options.prefix;
@@ -68,7 +69,7 @@ void Workload::choose(Request& request) {
     newest -= std::min<uint64_t>(newest, options_.uses(Operation::put) ? options_.connections : 0);
     request.key = keys_.choose(random_, newest);
   }
-  choose_write(request);
+  if (request.operation == Operation::put) choose_value(request);
 }
 
 void Workload::choose_fill(Request& request, uint64_t key) {
@@ -76,14 +77,12 @@ void Workload::choose_fill(Request& request, uint64_t key) {
   request.filling = true;
   request.key = key;
   request.barrier = 0;
-  choose_write(request);
+  choose_value(request);
 }
 
-void Workload::choose_write(Request& request) {
-  if (request.operation == Operation::put) request.value_bytes = options_.values.draw(random_);
-  if (request.operation == Operation::put || request.operation == Operation::remove) {
-    request.sequence = ++sequence_;
-  }
+void Workload::choose_value(Request& request) {
+  request.value_bytes = options_.values.draw(random_);
+  request.sent.sequence = ++sequence_;
 }
 
 void Workload::write(const Request& request, size_t target, Socket& socket) {
@@ -119,7 +118,7 @@ void Workload::write(const Request& request, size_t target, Socket& socket) {
     if (has_value) {
       at = fmt::format_to(at, "{}\r\n\r\n", request.value_bytes);
       if (in_one) {
-        write_value(at, request.value_bytes, key_text(request.key), request.sequence);
+        write_value(at, request.value_bytes, key_text(request.key), request.sent.sequence);
         at += request.value_bytes;
       }
     }
@@ -127,7 +126,7 @@ void Workload::write(const Request& request, size_t target, Socket& socket) {
   }
   if (has_value && !in_one) {
     value_.resize(request.value_bytes);
-    write_value(value_.data(), request.value_bytes, key_text(request.key), request.sequence);
+    write_value(value_.data(), request.value_bytes, key_text(request.key), request.sent.sequence);
     socket.append(value_);
   }
 }

@@ -11,6 +11,7 @@
 
 #include <gyre/socket.hpp>
 
+#include "load/ledger.hpp"
 #include "load/options.hpp"
 
 namespace gyre::load {
@@ -18,10 +19,9 @@ namespace gyre::load {
 struct Request {
   Operation operation = Operation::get;
   uint64_t key = 0;
-  uint64_t sequence = 0;     // of a write
   uint64_t value_bytes = 0;  // of a PUT
   uint64_t barrier = 0;      // of a GET, see Ledger
-  bool alone = false;        // of a write, see Ledger
+  Ledger::Sent sent{};       // of a write; numbered by the ledger when it starts, if there is one
   bool filling = false;
   bool measured = false;
   Nanos intended = 0;
@@ -32,8 +32,7 @@ struct Request {
 class Workload {
  public:
   // `newest` is the newest key of the `latest` order, shared by all threads.
-  Workload(const Options& options, unsigned part, std::atomic<uint64_t>& newest,
-           uint64_t first_sequence);
+  Workload(const Options& options, unsigned part, std::atomic<uint64_t>& newest);
 
   // Chooses operation, key and size.
   void choose(Request& request);
@@ -50,13 +49,13 @@ class Workload {
     std::string middle;  // of a range: between its two keys
     std::string after;
   };
-  void choose_write(Request& request);
+  void choose_value(Request& request);
 
   const Options& options_;
   sim::Prng random_;
   KeyChooser keys_;
   std::atomic<uint64_t>& newest_;
-  uint64_t sequence_;
+  uint64_t sequence_;  // so that values differ, where there is no ledger to number them
   uint64_t weight_sum_;
   std::vector<std::vector<Head>> heads_;  // by target, by operation
   std::string key_;

@@ -26,31 +26,34 @@ bool contains(const std::string& text, const std::string& part) {
 
 struct Fixture {
   Options options;
-  Ledger ledger{10};
+  Ledger ledger{10, 7};
   Request request;
+  int checked = 0;
   Fixture() {
     options.keys = 10;
     options.range_records = 3;
     request.key = 4;
   }
   std::string get(unsigned status, const std::string& body) {
-    Checker checker(options, &ledger);
+    Checker checker(options, ledger);
     request.operation = Operation::get;
     checker.begin(request);
     // In two pieces, as large bodies come.
     checker.body(body.substr(0, body.size() / 2), false);
     checker.body(body.substr(body.size() / 2), false);
-    return checker.finish(status);
+    const Finding finding = checker.finish(status);
+    checked += finding.checked ? 1 : 0;
+    return finding.wrong;
   }
   std::string range(const std::vector<std::string>& records) {
-    Checker checker(options, nullptr);
+    Checker checker(options, ledger);
     request.operation = Operation::range;
     checker.begin(request);
     for (const std::string& record : records) {
       checker.body(record.substr(0, 5), false);
       checker.body(record.substr(5), true);
     }
-    return checker.finish(200);
+    return checker.finish(200).wrong;
   }
 };
 
@@ -58,12 +61,14 @@ TEST_CASE_FIXTURE(Fixture, "a value of the key is right, of another key or damag
   CHECK(get(200, value_of(4)).empty());
   CHECK(contains(get(200, value_of(5)), "fails its check"));
   CHECK(contains(get(200, ""), "fails its check"));
+  CHECK(checked == 3);
   CHECK(get(503, "overloaded").empty());
+  CHECK(checked == 3);  // it says nothing
 }
 
 TEST_CASE_FIXTURE(Fixture, "not found is wrong only where the key must be there") {
   CHECK(get(404, "").empty());
-  ledger.write_ended(4, 7, true, ledger.write_sent(4, 7, false));
+  ledger.write_ended(4, ledger.write_sent(4, false), true);
   request.barrier = ledger.barrier(4);
   CHECK(contains(get(404, ""), "not found"));
   CHECK(contains(get(200, value_of(4, 6)), "old value"));

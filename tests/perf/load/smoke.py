@@ -245,6 +245,7 @@ class Workloads(LoadTest):
                 ["--mix", "range", "--range-records", "20"],
                 ["--mix", "get=1,put=1", "--key-order", "zipfian", "--arrival", "poisson"],
                 ["--mix", "get=1,put=1", "--key-order", "latest", "--arrival", "burst:20"],
+                ["--mix", "get=1,put=1", "--key-order", "latest", "-t2"],
                 ["--mix", "get=2,put=1,delete=1,range=1", "--value", "exp:200"],
                 ["--mix", "delete", "--key-order", "uniform"],
             ):
@@ -484,8 +485,12 @@ class WrongAnswers(LoadTest):
             return report, done
 
     def test_an_honest_scripted_server_is_never_wrong(self):
-        report, done = self.wrong_with(honest, "--mix", "get=2,put=1,delete=1", "--fill", "10")
-        self.check_good(report, done)
+        for flags in ([], ["-t2"], ["-t2", "--key-order", "latest"]):
+            with self.subTest(flags):
+                report, done = self.wrong_with(honest, "--mix", "get=2,put=1,delete=1", "--fill",
+                                               "10", *flags)
+                self.check_good(report, done)
+                self.assertGreater(report["result"]["verified"], 0)
 
     def test_planted_wrong_answers_are_found(self):
         def damaged(server, method, key, body):
@@ -505,14 +510,22 @@ class WrongAnswers(LoadTest):
                 return response(404)
             return honest(server, method, key, body)
 
-        for answer, expected in (
+        def loses_new_keys(server, method, key, body):
+            if method == "PUT" and key > "key0000000009":
+                return response(201)
+            return honest(server, method, key, body)
+
+        for answer, expected, *flags in (
             (damaged, "fails its check"),
             (mixed_up, "fails its check"),
             (forgets, "an old value"),
+            (forgets, "an old value", "-t2"),  # written by one thread, read by another
             (loses, "not found"),
+            (loses_new_keys, "not found", "--key-order", "latest", "-t2"),
         ):
-            with self.subTest(answer.__name__):
-                report, done = self.wrong_with(answer, "--mix", "get=1,put=1", "--fill", "10")
+            with self.subTest(answer.__name__, flags=flags):
+                report, done = self.wrong_with(answer, "--mix", "get=1,put=1", "--fill", "10",
+                                               *flags)
                 self.assertEqual(done.returncode, 3)
                 self.assertGreater(report["result"]["errors"]["wrong"], 0)
                 self.assertTrue(any(expected in example

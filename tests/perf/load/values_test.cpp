@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "load/ledger.hpp"
 
@@ -56,16 +59,19 @@ TEST_CASE("sizes keep to their distribution") {
 
 // --- the ledger: what a reader may still be told ------------------------------------------------
 
-void write(Ledger& ledger, uint64_t sequence, bool deletes = false, bool acknowledged = true) {
-  ledger.write_ended(0, sequence, acknowledged, ledger.write_sent(0, sequence, deletes));
-}
+struct LedgerFixture {
+  Ledger ledger{4, 1};
 
-TEST_CASE("after an acknowledged write older values and absence are wrong") {
-  Ledger ledger(1);
+  void write(bool deletes = false, bool acknowledged = true, uint64_t key = 0) {
+    ledger.write_ended(key, ledger.write_sent(key, deletes), acknowledged);
+  }
+};
+
+TEST_CASE_FIXTURE(LedgerFixture, "after an acknowledged write older values and absence are wrong") {
   CHECK(ledger.barrier(0) == 0);
   CHECK(ledger.may_be_absent(0, 0));
-  write(ledger, 1);
-  write(ledger, 2);
+  write();
+  write();
   const uint64_t barrier = ledger.barrier(0);
   CHECK(barrier == 2);
   CHECK_FALSE(ledger.may_be(0, barrier, 1));
@@ -74,52 +80,105 @@ TEST_CASE("after an acknowledged write older values and absence are wrong") {
   CHECK_FALSE(ledger.may_be_absent(0, barrier));
 }
 
-TEST_CASE("a read that began before a write may be shown what was there") {
-  Ledger ledger(1);
-  write(ledger, 1);
+TEST_CASE_FIXTURE(LedgerFixture, "a read that began before a write may be shown what was there") {
+  write();
   const uint64_t barrier = ledger.barrier(0);
-  write(ledger, 2);
+  write();
   CHECK(ledger.may_be(0, barrier, 1));
 }
 
-TEST_CASE("writes at the same time may take effect in either order") {
-  Ledger ledger(1);
-  write(ledger, 1);
-  const bool first = ledger.write_sent(0, 2, false);
-  const bool second = ledger.write_sent(0, 3, false);
-  CHECK(first);
-  CHECK_FALSE(second);
-  ledger.write_ended(0, 3, true, second);
-  ledger.write_ended(0, 2, true, first);
+TEST_CASE_FIXTURE(LedgerFixture, "writes at the same time may take effect in either order") {
+  write();
+  const Ledger::Sent first = ledger.write_sent(0, false);
+  const Ledger::Sent second = ledger.write_sent(0, false);
+  CHECK(first.alone);
+  CHECK_FALSE(second.alone);
+  ledger.write_ended(0, second, true);
+  ledger.write_ended(0, first, true);
   const uint64_t barrier = ledger.barrier(0);
-  CHECK(ledger.may_be(0, barrier, 2));
-  CHECK(ledger.may_be(0, barrier, 3));
+  CHECK(ledger.may_be(0, barrier, first.sequence));
+  CHECK(ledger.may_be(0, barrier, second.sequence));
   CHECK_FALSE(ledger.may_be(0, barrier, 1));
 }
 
-TEST_CASE("a delete makes absence right, and older values wrong") {
-  Ledger ledger(1);
-  write(ledger, 1);
-  write(ledger, 2, true);
+TEST_CASE_FIXTURE(LedgerFixture, "a delete makes absence right, and older values wrong") {
+  write();
+  write(true);
   const uint64_t barrier = ledger.barrier(0);
   CHECK(ledger.may_be_absent(0, barrier));
   CHECK_FALSE(ledger.may_be(0, barrier, 1));
-  write(ledger, 3);
+  write();
   CHECK_FALSE(ledger.may_be_absent(0, ledger.barrier(0)));
   // A delete that is only under way is enough.
   const uint64_t before = ledger.barrier(0);
-  static_cast<void>(ledger.write_sent(0, 4, true));
+  static_cast<void>(ledger.write_sent(0, true));
   CHECK(ledger.may_be_absent(0, before));
 }
 
-TEST_CASE("after a write with an unknown end nothing is claimed of its key") {
-  Ledger ledger(1);
-  write(ledger, 1);
+TEST_CASE_FIXTURE(LedgerFixture,
+                  "after a write with an unknown end nothing is claimed of its key") {
+  write();
   const uint64_t barrier = ledger.barrier(0);
-  write(ledger, 2, false, false);
+  write(false, false);
   CHECK(ledger.barrier(0) == 0);
   CHECK(ledger.may_be(0, barrier, 0));
   CHECK(ledger.may_be_absent(0, barrier));
+}
+
+TEST_CASE_FIXTURE(LedgerFixture, "of a key that had to make room nothing is claimed") {
+  write();
+  const uint64_t barrier = ledger.barrier(0);
+  const Ledger::Sent late = ledger.write_sent(0, false);
+  write(false, true, 4);  // lies in the same slot
+  CHECK(ledger.barrier(4) != 0);
+  CHECK(ledger.barrier(0) == 0);
+  CHECK(ledger.may_be(0, barrier, 0));
+  CHECK(ledger.may_be_absent(0, barrier));
+  ledger.write_ended(0, late, true);  // of nobody any more
+  CHECK(ledger.barrier(0) == 0);
+  write(false, true, 4);
+  CHECK_FALSE(ledger.may_be_absent(4, ledger.barrier(4)));
+}
+
+// A register per key that takes effect at some moment of each call; `stale` in a while answers what
+// was there before. Returns how many reads the ledger found wrong.
+uint64_t play(unsigned threads, bool stale) {
+  constexpr uint64_t keys = 3;
+  Ledger ledger(keys, 1);
+  std::atomic<uint64_t> present[keys] = {};
+  std::atomic<uint64_t> past[keys] = {};
+  std::atomic<uint64_t> wrong{0};
+  std::vector<std::thread> players;
+  for (unsigned part = 0; part < threads; ++part) {
+    players.emplace_back([&, part] {
+      sim::Prng random(part, "play");
+      for (int i = 0; i < 20'000; ++i) {
+        const uint64_t key = random.below(keys);
+        if (random.below(2) == 0) {
+          const Ledger::Sent sent = ledger.write_sent(key, false);
+          past[key] = present[key].exchange(sent.sequence);
+          ledger.write_ended(key, sent, true);
+        } else {
+          const uint64_t barrier = ledger.barrier(key);
+          const bool lies = stale && random.below(100) == 0;
+          const uint64_t shown = lies ? past[key] : present[key];
+          if (shown == 0 ? !ledger.may_be_absent(key, barrier)
+                         : !ledger.may_be(key, barrier, shown)) {
+            ++wrong;
+          }
+        }
+      }
+    });
+  }
+  for (std::thread& player : players) player.join();
+  return wrong;
+}
+
+TEST_CASE("threads that share a ledger find stale reads, and only these") {
+  for (const unsigned threads : {1u, 4u}) {
+    CHECK(play(threads, false) == 0);
+    CHECK(play(threads, true) > 0);
+  }
 }
 
 }  // namespace
