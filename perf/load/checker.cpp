@@ -6,6 +6,11 @@
 
 namespace gyre::load {
 
+namespace {
+// The largest value that can be asked for, and in a range the key before it.
+constexpr size_t bytes_max = (16u << 20) + 1024;
+}  // namespace
+
 void Checker::begin(const Request& request) {
   request_ = request;
   ranges_ = request.operation == Operation::range;
@@ -17,6 +22,10 @@ void Checker::begin(const Request& request) {
 
 void Checker::body(std::string_view bytes, bool chunk_ends) {
   if (!ranges_ && request_.operation != Operation::get) return;
+  if (bytes_.size() + bytes.size() > bytes_max) {  // and a server may send for ever
+    wrong_ = "more bytes than any value has";
+    return bytes_.clear();
+  }
   bytes_.append(bytes);
   if (ranges_ && chunk_ends) {
     check_record();
@@ -58,6 +67,8 @@ std::string Checker::check_get(unsigned status) const {
     }
     return {};
   }
+  if (status != 200) return fmt::format("answered {}", status);
+  if (!wrong_.empty()) return wrong_;
   const ValueCheck check = check_value(text_of(request_.key), bytes_);
   if (!check.right) return fmt::format("the value ({} bytes) fails its check", bytes_.size());
   if (!ledger_.may_be(request_.key, request_.barrier, check.sequence)) {
@@ -66,7 +77,8 @@ std::string Checker::check_get(unsigned status) const {
   return {};
 }
 
-std::string Checker::check_range() const {
+std::string Checker::check_range(unsigned status) const {
+  if (status != 200) return fmt::format("answered {}", status);
   if (!wrong_.empty()) return wrong_;
   if (!bytes_.empty()) return "bytes that are not a chunked record";
   if (options_.all_keys_present()) {
@@ -81,10 +93,10 @@ std::string Checker::check_range() const {
 
 Finding Checker::finish(unsigned status) {
   Finding finding;
-  if (request_.operation == Operation::get && (status == 200 || status == 404)) {
+  if (request_.operation == Operation::get && (status < 400 || status == 404)) {
     finding = {.checked = true, .wrong = check_get(status)};
-  } else if (ranges_ && status == 200) {
-    finding = {.checked = true, .wrong = check_range()};
+  } else if (ranges_ && status < 400) {
+    finding = {.checked = true, .wrong = check_range(status)};
   }
   if (!finding.wrong.empty()) {
     finding.wrong = fmt::format("{} {}: {}", to_string(request_.operation), text_of(request_.key),

@@ -28,7 +28,7 @@ class Checker {
  private:
   std::string text_of(uint64_t key) const;
   std::string check_get(unsigned status) const;
-  std::string check_range() const;
+  std::string check_range(unsigned status) const;
   void check_record();
 
   const Options& options_;

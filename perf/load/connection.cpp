@@ -1,6 +1,7 @@
 #include "load/connection.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <gyre/time.hpp>
 
@@ -43,7 +44,7 @@ Task<void> Connection::run() {
       backoff = std::min(2 * backoff, backoff_max);
       continue;
     }
-    backoff = backoff_first;
+    useful_ = false;
     socket_ = std::make_unique<Socket>(std::move(*fd));
     parser_ = http::ResponseParser();
     timed_out_ = malformed_ = false;
@@ -60,6 +61,12 @@ Task<void> Connection::run() {
                                       : Worker::Loss::read);
     co_await socket_->close();
     socket_.reset();
+    // A server that takes connections and answers nothing is not asked again at once.
+    if (useful_) {
+      backoff = backoff_first;
+    } else if (!co_await sleep_for(std::exchange(backoff, std::min(2 * backoff, backoff_max)))) {
+      co_return;
+    }
   }
 }
 
@@ -122,6 +129,7 @@ void Connection::send(const Request& request) {
 
 void Connection::answered() {
   const unsigned status = parser_.status();
+  useful_ = true;
   Finding finding;
   if (checker_ != nullptr) finding = checker_->finish(status);
   // A connection that closes now takes no further request.

@@ -36,6 +36,7 @@ class Connection {
 
   // The worker's: when the request was handed to the kernel, 0 while it still waits for that.
   Nanos sent_at = 0;
+  bool was_connected = false;
   // The worker's list of idle connections.
   Connection* next_idle = nullptr;
   Connection* previous_idle = nullptr;
@@ -57,7 +58,8 @@ class Connection {
   State state_ = State::down;
   bool timed_out_ = false;
   bool malformed_ = false;
-  uint64_t bytes_ = 0;  // of the present answer
+  bool useful_ = false;  // something was answered since it was made
+  uint64_t bytes_ = 0;   // of the present answer
 };
 
 }  // namespace gyre::load

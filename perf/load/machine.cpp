@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -83,6 +84,15 @@ uint64_t raise_descriptor_limit() {
   static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
   static_cast<void>(::getrlimit(RLIMIT_NOFILE, &limit));
   return limit.rlim_cur;
+}
+
+std::string why_not_writable(const std::string& path) {
+  const bool there = ::access(path.c_str(), F_OK) == 0;
+  std::FILE* file = std::fopen(path.c_str(), "a");
+  if (file == nullptr) return std::strerror(errno);
+  std::fclose(file);
+  if (!there) static_cast<void>(::unlink(path.c_str()));
+  return {};
 }
 
 std::string write_file(const std::string& path, const std::string& content) {

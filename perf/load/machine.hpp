@@ -20,12 +20,14 @@ Machine describe_machine();
 
 Nanos thread_cpu();        // CPU time of the calling thread so far
 Nanos thread_run_delay();  // and how long it was ready while others had its CPU; 0 if not known
-std::string utc_now();
-uint64_t wall_us();  // 2026-01-31T12:00:00Z
+std::string utc_now();     // 2026-01-31T12:00:00Z
+uint64_t wall_us();
 
 // Raises the limit of descriptors where allowed; the limit that holds then.
 uint64_t raise_descriptor_limit();
 
+// An empty text, or why a file of that name could not be written; it is as it was then.
+std::string why_not_writable(const std::string& path);
 // Replaces the file; an empty text, or why it could not be written.
 std::string write_file(const std::string& path, const std::string& content);
 

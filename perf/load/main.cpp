@@ -1,7 +1,9 @@
 // gyre-load: the load generator. Reads its command line, runs, reports.
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -13,32 +15,44 @@ namespace {
 
 using namespace gyre::load;
 
-void print(std::FILE* to, const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), to);
-  std::fflush(to);
+// False if it could not be written.
+bool print(std::FILE* to, const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), to) == text.size();
+  return std::fflush(to) == 0 && written;
 }
 
 void complain(const std::string& text) {
   print(stderr, "gyre-load: " + text + "\n");
 }
 
-// False if a file could not be written.
-bool write_reports(const Options& options, const Outcome& outcome, const Verdict& verdict) {
-  bool written = true;
-  const auto write = [&](const std::string& path, const std::string& text) {
-    if (const std::string why = write_file(path, text); !why.empty()) {
-      complain(path + " could not be written: " + why);
-      written = false;
-    }
-  };
-  if (options.json_file == "-") {
-    print(stdout, json_text(options, outcome, verdict));
-  } else {
-    print(stdout, wrk2_text(options, outcome) + summary_text(options, outcome, verdict));
-    if (!options.json_file.empty()) write(options.json_file, json_text(options, outcome, verdict));
+bool complain_of_file(const std::string& path, const std::string& why) {
+  if (!why.empty()) complain(path + " could not be written: " + why);
+  return why.empty();
+}
+
+std::vector<std::string> files_of(const Options& options) {
+  std::vector<std::string> files;
+  for (const std::string* path : {&options.json_file, &options.hdr_file, &options.series_file}) {
+    if (!path->empty() && (path != &options.json_file || *path != "-")) files.push_back(*path);
   }
-  if (!options.hdr_file.empty()) write(options.hdr_file, hgrm_text(outcome));
-  if (!options.series_file.empty()) write(options.series_file, series_text(outcome));
+  return files;
+}
+
+// False if a report could not be written.
+bool write_reports(const Options& options, const Outcome& outcome, const Verdict& verdict) {
+  const bool json_only = options.json_file == "-";
+  const std::string json = json_text(options, outcome, verdict);
+  const std::string text = wrk2_text(options, outcome) + summary_text(options, outcome, verdict);
+  bool written = print(stdout, json_only ? json : text);
+  // A reader that went away has seen what it wanted.
+  if (!written && errno == EPIPE) written = true;
+  if (!written) complain_of_file("standard output", std::strerror(errno));
+  const auto write = [&](const std::string& path, const std::string& content) {
+    if (!path.empty()) written &= complain_of_file(path, write_file(path, content));
+  };
+  if (!json_only) write(options.json_file, json);
+  write(options.hdr_file, hgrm_text(outcome));
+  write(options.series_file, series_text(outcome));
   return written;
 }
 
@@ -55,6 +69,10 @@ int main(int argc, char** argv) {
     return exit_ok;
   }
   const Options& options = line->options;
+  // Better now than after an hour.
+  for (const std::string& path : files_of(options)) {
+    if (!complain_of_file(path, why_not_writable(path))) return exit_failed;
+  }
   const Outcome outcome = run_session(options);
   const Verdict verdict = judge(options, outcome);
   if (outcome.stopped != Stop::none) complain(outcome.stop_text);

@@ -194,13 +194,36 @@ Complaint set_value(Options& options, std::string_view text) {
   return complaint;
 }
 
+// An empty one is a variable that a script forgot to set.
+Complaint set_file(std::string_view text, std::string& to) {
+  if (text.empty()) return "the name of a file";
+  to = text;
+  return {};
+}
+
+bool is_header(std::string_view name, std::string_view lower_case) {
+  return std::equal(name.begin(), name.end(), lower_case.begin(), lower_case.end(),
+                    [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
+}
+
 Complaint set_header(Options& options, std::string_view text) {
-  const size_t colon = text.find(": ");
-  if (colon == 0 || colon == std::string_view::npos ||
-      text.find_first_of("\r\n") != std::string_view::npos) {
+  constexpr std::string_view no_token = "\"(),/:;<=>?@[\\]{}";
+  const std::string_view name = text.substr(0, text.find(':'));
+  const bool is_token = std::all_of(name.begin(), name.end(), [&](char c) {
+    return c > ' ' && c < 127 && no_token.find(c) == std::string_view::npos;
+  });
+  if (name.empty() || !is_token || !text.substr(name.size()).starts_with(": ") ||
+      text.find_first_of(std::string_view("\r\n\0", 3)) != std::string_view::npos) {
     return "a line \"Name: value\"";
   }
-  options.headers.emplace_back(text);
+  if (is_header(name, "content-length") || is_header(name, "transfer-encoding")) {
+    return "headers that don't say how long the request is";
+  }
+  if (is_header(name, "host")) {
+    options.host = text.substr(name.size() + 2);
+  } else {
+    options.headers.emplace_back(text);
+  }
   return {};
 }
 
@@ -266,20 +289,11 @@ constexpr Flag flags[] = {
      }},
     {"--header", 'H', true, set_header},
     {"--json", 0, true,
-     [](Options& o, std::string_view text) -> Complaint {
-       o.json_file = text;
-       return {};
-     }},
+     [](Options& o, std::string_view text) { return set_file(text, o.json_file); }},
     {"--hdr", 0, true,
-     [](Options& o, std::string_view text) -> Complaint {
-       o.hdr_file = text;
-       return {};
-     }},
+     [](Options& o, std::string_view text) { return set_file(text, o.hdr_file); }},
     {"--series", 0, true,
-     [](Options& o, std::string_view text) -> Complaint {
-       o.series_file = text;
-       return {};
-     }},
+     [](Options& o, std::string_view text) { return set_file(text, o.series_file); }},
     {"--note", 0, true,
      [](Options& o, std::string_view text) -> Complaint {
        o.note = text;
@@ -337,7 +351,7 @@ std::string closest_flag(std::string_view given) {
     return row[b.size()];
   };
   std::string_view best;
-  size_t least = 4;
+  size_t least = std::min<size_t>(4, given.size() / 2);
   for (const Flag& flag : flags) {
     if (const size_t d = distance(given, flag.name); d < least) {
       least = d;

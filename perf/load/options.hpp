@@ -62,6 +62,7 @@ struct Options {
   Nanos drain = seconds(2);
   bool keep_going = false;
   std::vector<std::string> headers;
+  std::string host;  // in place of the target's
   std::string json_file;
   std::string hdr_file;
   std::string series_file;

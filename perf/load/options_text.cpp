@@ -38,7 +38,7 @@ Workload: a URL with a path asks for just that path; otherwise
       --verify          check every value that comes back, and that no GET misses a write of this
                         run or shows one before it; a wrong answer is an error and exit code 3
       --seed N          of keys, sizes and Poisson gaps (default 1)
-  -H, --header LINE     a further header, "Name: value"; may be repeated
+  -H, --header LINE     a further header, "Name: value", or another Host; may be repeated
 
 Output: wrk2's text, then what wrk2 doesn't tell
       --json FILE       everything, as perf/load/report.schema.json describes ("-": standard output

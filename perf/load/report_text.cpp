@@ -224,9 +224,10 @@ std::string troubles(const Recorder& recorder) {
         errors.connect, errors.read, errors.write, errors.timeout, errors.malformed);
   }
   if (errors.status > 0) {
-    text += fmt::format(
-        "  Answers of 4xx and 5xx: {} ({} of them 404 to a GET); their latencies are counted\n",
-        errors.status, errors.not_found);
+    const std::string not_found =
+        errors.not_found == 0 ? "" : fmt::format(", {} of them 404 to a GET", errors.not_found);
+    text += fmt::format("  Answers of 4xx and 5xx: {}{}; their latencies are counted\n",
+                        errors.status, not_found);
   }
   if (errors.wrong > 0) {
     text += fmt::format("  WRONG ANSWERS: {}\n", errors.wrong);
@@ -265,6 +266,7 @@ std::string summary_text(const Options& options, const Outcome& outcome, const V
                         objective.supported ? "" : ", on fewer than 100 samples above it");
   }
   if (verdict.generator_limited) text += "  GENERATOR-LIMITED: " + verdict.generator_text + "\n";
+  if (verdict.unanswered) text += "  NOT A SINGLE REQUEST WAS ANSWERED\n";
   if (verdict.interrupted) text += "  INTERRUPTED: " + outcome.stop_text + "\n";
   return text;
 }

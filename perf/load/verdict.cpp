@@ -80,6 +80,7 @@ Verdict judge(const Options& options, const Outcome& outcome) {
   Verdict verdict;
   const Recorder& recorder = outcome.recorder;
   verdict.interrupted = outcome.stopped != Stop::none;
+  verdict.unanswered = recorder.answered == 0 && recorder.sent + recorder.unfinished_queued > 0;
   if (outcome.loaded) {
     judge_generator(options, recorder, verdict);
     judge_objectives(options, recorder, verdict);
@@ -87,6 +88,7 @@ Verdict judge(const Options& options, const Outcome& outcome) {
   switch (outcome.stopped) {
     case Stop::none:
       // Of an interrupted run nothing is demanded.
+      if (verdict.unanswered) verdict.exit_code = exit_failed;
       if (verdict.breached || recorder.errors.wrong > 0) verdict.exit_code = exit_breach;
       break;
     case Stop::sigint:

@@ -25,6 +25,7 @@ struct ObjectiveResult {
 struct Verdict {
   bool generator_limited = false;
   std::string generator_text;  // why
+  bool unanswered = false;     // requests were due, and none was answered
   bool interrupted = false;
   std::vector<ObjectiveResult> objectives;
   bool breached = false;

@@ -15,6 +15,8 @@ namespace {
 
 // A timed sleep in the kernel ends 50 to 70 us late: from here on the pacer watches the clock.
 constexpr Nanos watch_before = microseconds(150);
+// Requests that wait for a connection: 256 MiB. Who asks for that much learns nothing from waiting.
+constexpr size_t queue_max = size_t{1} << 24;
 // A tick of watching that takes longer was somebody else's time on this CPU.
 constexpr Nanos watch_tick_max = microseconds(5);
 
@@ -76,6 +78,14 @@ void Worker::pace() noexcept {
 void Worker::take_due(Nanos at) {
   looked_at_ = at;
   while (schedule_->next() <= at && schedule_->next() < end_) {
+    if (due_count_ >= queue_max / options_.threads) {
+      return shared_.stop(
+          Stop::failed,
+          fmt::format(
+              "{} requests wait for a connection: the server is far behind this --rate. Give "
+              "a lower one",
+              queue_max));
+    }
     const Nanos intended = schedule_->next();
     schedule_->advance();
     if (due_count_ == due_.size()) {
@@ -232,6 +242,7 @@ void Worker::answered_fill(const Request& request, unsigned status) {
 
 void Worker::connected(Connection& connection) {
   ++connected_;
+  if (!std::exchange(connection.was_connected, true)) ++once_connected_;
   became_idle(connection, now());
 }
 

@@ -121,6 +121,7 @@ class Worker {
   Connection* idle_last_ = nullptr;
   size_t idle_ = 0;
   size_t connected_ = 0;
+  size_t once_connected_ = 0;
   size_t busy_ = 0;
   Nanos none_idle_since_ = 0;  // nanos_never while a connection is idle
   Nanos looked_at_ = 0;        // the schedule is taken up to here

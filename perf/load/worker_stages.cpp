@@ -82,7 +82,8 @@ Task<bool> Worker::wait_for_all(Stage stage) {
 }
 
 Task<bool> Worker::connect_all() {
-  while (connected_ < connections_.size() && !shared_.is_stopped()) {
+  // Not all at the same time: a server may close those that are idle.
+  while (once_connected_ < connections_.size() && !shared_.is_stopped()) {
     static_cast<void>(co_await sleep_for(milliseconds(1)));
   }
   phase_ = Phase::pause;

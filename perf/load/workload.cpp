@@ -31,7 +31,8 @@ Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>&
       key_(options.prefix + std::string(key_digits, '0')) {
   const std::string& prefix = options.prefix;
   for (const Target& target : options.targets) {
-    std::string common = " HTTP/1.1\r\nHost: " + target.endpoint.authority() + "\r\n";
+    const std::string host = options.host.empty() ? target.endpoint.authority() : options.host;
+    std::string common = " HTTP/1.1\r\nHost: " + host + "\r\n";
     for (const std::string& header : options.headers) common += header + "\r\n";
     std::vector<Head> heads(operation_count);
     const auto head = [&](Operation operation) -> Head& {

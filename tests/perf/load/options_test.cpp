@@ -106,6 +106,24 @@ TEST_CASE("a mistake is answered with what is accepted") {
   CHECK(contains(refused({"-R1", "-c", "0", url}), "1 to 60000"));
 }
 
+TEST_CASE("headers are added, but for Host, which takes the place of ours") {
+  const Options options = accepted({"-R1", "-H", "X-A: b: c", "-H", "hOST: example", "-HX-B: "});
+  CHECK(options.headers == std::vector<std::string>{"X-A: b: c", "X-B: "});
+  CHECK(options.host == "example");
+  for (const std::string line : {"", ":", ": b", "a", "a b: c", "a:b", "a: b\r\nc: d"}) {
+    CHECK(contains(refused({"-R1", "-H", line, url}), "Name: value"));
+  }
+  for (const std::string line : {"content-LENGTH: 1", "Transfer-Encoding: chunked"}) {
+    CHECK(contains(refused({"-R1", "-H", line, url}), "how long"));
+  }
+}
+
+TEST_CASE("what is not near to any flag is not taken for one") {
+  CHECK(contains(refused({"--rat", "1", url}), "Did you mean --rate?"));
+  CHECK_FALSE(contains(refused({"--", url}), "Did you mean"));
+  CHECK_FALSE(contains(refused({"--abc", url}), "Did you mean"));
+}
+
 TEST_CASE("help and version are printed instead of a run") {
   CHECK(contains(parse_command_line({"--help"})->print, "Examples"));
   CHECK(contains(parse_command_line({"--version"})->print, "gyre-load "));

@@ -219,6 +219,20 @@ TEST_CASE("exit codes: wrong answers, interruption, a lost server") {
   CHECK(judge(options_of({"-R1000"}), wrong).exit_code == exit_breach);
 }
 
+TEST_CASE("a run in which nothing was answered did not succeed") {
+  const Options options = options_of({"-R1000"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.unfinished_queued = 1;
+  CHECK(judge(options, outcome).exit_code == exit_failed);
+  CHECK(contains(summary_text(options, outcome, judge(options, outcome)), "NOT A SINGLE"));
+  outcome.recorder.sent = outcome.recorder.answered = 1;
+  CHECK(judge(options, outcome).exit_code == exit_ok);
+  CHECK_FALSE(contains(summary_text(options, outcome, judge(options, outcome)), "NOT A SINGLE"));
+  // With objectives that is a breach.
+  outcome.recorder.answered = 0;
+  CHECK(judge(options_of({"-R1000", "--slo-max=1s"}), outcome).exit_code == exit_breach);
+}
+
 TEST_CASE("threads are merged, never averaged") {
   Recorder one, other;
   one.latency.record(1000, 99);

@@ -99,8 +99,9 @@ class Scripted:
     """A small key-value server; `answer(server, method, key, body)` may lie: it returns the whole
     answer in bytes, or None to say nothing."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, hangs_up=False, bytewise=False):
         self.answer, self.values, self.lock = answer, {}, threading.Lock()
+        self.hangs_up, self.bytewise = hangs_up, bytewise
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
         self.sockets = []
@@ -112,6 +113,7 @@ class Scripted:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sockets.append(connection)
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
@@ -129,10 +131,15 @@ class Scripted:
                 key = query.get("id", query.get("start", [""]))[0]
                 with self.lock:
                     answer = self.answer(self, method, key, body)
-                if answer is not None:
-                    connection.sendall(answer)
+                for begin in range(0, len(answer or b""), step := 1 if self.bytewise else 1 << 30):
+                    connection.sendall(answer[begin:begin + step])
+                if self.hangs_up:
+                    break
         except OSError:
             pass
+        if self.hangs_up:
+            reader.close()
+            connection.close()
 
     def __enter__(self):
         return self
@@ -355,6 +362,9 @@ class Endings(LoadTest):
             (["-R", "10"], "which server"),
             (["http://127.0.0.1:1"], "--rate"),
             (["-R", "10", "nonsense"], "not a URL"),
+            (["-R", "10", "--json="], "name of a file"),
+            (["-R", "10", "-H", "no header"], "Name: value"),
+            (["-R", "10", "-H", "Content-Length: 5"], "how long the request is"),
         ):
             done = run(*arguments)
             self.assertEqual(done.returncode, 2)
@@ -370,11 +380,28 @@ class Endings(LoadTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("no-such-host.invalid", done.stderr)
 
-    def test_a_file_that_cannot_be_written_is_an_error(self):
-        with floor() as server:
-            done = run("-R10", "-d100ms", "--hdr", "/no/such/place", server.url + "/x")
+    def test_a_file_that_cannot_be_written_is_an_error_before_the_run(self):
+        for flag in ("--json", "--hdr", "--series"):
+            done = run("-R10", "-d10m", flag, "/no/such/place", "http://127.0.0.1:1")
             self.assertEqual(done.returncode, 1)
             self.assertIn("/no/such/place", done.stderr)
+            self.assertNotIn("connection", done.stderr)
+
+    def test_a_report_that_nobody_can_read_is_an_error(self):
+        with floor() as server, open("/dev/full", "w", encoding="utf-8") as full:
+            for flags in ([], ["--json", "-"]):
+                done = subprocess.run([LOAD, "-R10", "-d100ms", *flags, server.url + "/x"],
+                                      stdout=full, stderr=subprocess.PIPE, text=True,
+                                      timeout=PATIENCE_S)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("standard output", done.stderr)
+            # A reader that has seen enough is none.
+            ours, theirs = os.pipe()
+            os.close(ours)
+            done = subprocess.run([LOAD, "-R10", "-d100ms", server.url + "/x"], stdout=theirs,
+                                  stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+            os.close(theirs)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def interrupted(self, number):
         with floor() as server, tempfile.TemporaryDirectory() as directory:
@@ -464,6 +491,68 @@ class Troubles(LoadTest):
             report, _ = report_of("-R50", "-d1s", "-c2", "--warmup", "0s", server.url)
             self.assertGreater(report["result"]["errors"]["malformed"], 0)
             self.check_sums(report)
+            done = run("-R50", "-d1s", "-c2", "--warmup", "0s", server.url)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("NOT A SINGLE REQUEST WAS ANSWERED", done.stdout)
+
+    def test_a_server_that_hangs_up_at_once_is_not_stormed(self):
+        accepted = []
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def hang_up():
+            try:
+                while True:
+                    accepted.append(listener.accept()[0].close())
+            except OSError:
+                pass
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+        report, done = report_of("-R100", "-d2s", "-c8", "--warmup", "0s", url)
+        listener.close()
+        self.assertEqual(done.returncode, 1)
+        self.assertGreater(report["result"]["reconnects"], 0)
+        # Without a pause it would be some thousands.
+        self.assertLess(len(accepted), 1000)
+        self.check_sums(report)
+
+    def test_answers_of_every_framing_are_read(self):
+        def framed(server, method, key, body):
+            server.values["n"] = server.values.get("n", 0) + 1
+            return (
+                response(200, b"ok"),
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;x=y\r\nk\r\n0\r\n\r\n",
+                b"HTTP/1.1 204 No\r\n\r\n",
+                b"HTTP/1.1 102 X\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            )[server.values["n"] % 4]
+
+        with Scripted(framed) as server:
+            report, done = report_of("-R200", "-d1s", "-c4", "--drain", "60s", server.url + "/x")
+            self.check_good(report, done, 200)
+
+    def test_connections_that_end_with_each_answer_are_made_again(self):
+        for answer in (
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok",  # its end is the answer's
+        ):
+            with self.subTest(answer), Scripted(lambda *_: answer, hangs_up=True) as server:
+                report, done = report_of("-R100", "-d1s", "-c4", "--drain", "60s", server.url + "/x")
+                self.check_good(report, done, 100)
+                self.assertGreaterEqual(report["result"]["reconnects"], 100)
+
+    def test_answers_that_come_byte_by_byte_are_read(self):
+        with Scripted(honest, bytewise=True) as server:
+            report, done = report_of("-R50", "-d1s", "-c4", "--keys", "10", "--mix", "get=1,put=1",
+                                     "--verify", "--drain", "60s", server.url)
+            self.check_good(report, done, 50)
+
+    def test_a_schedule_far_beyond_the_server_ends_the_run(self):
+        with floor() as server:
+            report, done = report_of("-R", "1000m", "-d1m", server.url + "/x")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("far behind this --rate", done.stderr)
+            self.assertTrue(report["verdict"]["interrupted"])
 
     def test_errors_of_the_server_are_counted(self):
         with Scripted(lambda *_: response(503)) as server:
@@ -510,6 +599,14 @@ class WrongAnswers(LoadTest):
                 return response(404)
             return honest(server, method, key, body)
 
+        def says_nothing(server, method, key, body):
+            return response(204) if method == "GET" else honest(server, method, key, body)
+
+        def never_ends(server, method, key, body):
+            if method == "GET" and key.endswith("5"):
+                return response(200, b"x" * (17 << 20))
+            return honest(server, method, key, body)
+
         def loses_new_keys(server, method, key, body):
             if method == "PUT" and key > "key0000000009":
                 return response(201)
@@ -521,6 +618,8 @@ class WrongAnswers(LoadTest):
             (forgets, "an old value"),
             (forgets, "an old value", "-t2"),  # written by one thread, read by another
             (loses, "not found"),
+            (says_nothing, "answered 204"),
+            (never_ends, "more bytes than any value"),
             (loses_new_keys, "not found", "--key-order", "latest", "-t2"),
         ):
             with self.subTest(answer.__name__, flags=flags):
