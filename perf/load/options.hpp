@@ -18,7 +18,7 @@ namespace gyre::load {
 
 enum ExitCode : int {
   exit_ok = 0,
-  exit_failed = 1,    // the run could not start or was not completed
+  exit_failed = 1,    // the run could not start, was not completed, or nothing was answered
   exit_usage = 2,     // the command line makes no sense
   exit_breach = 3,    // completed, but an objective was missed or an answer was wrong
   exit_sigint = 130,  // interrupted; the report is about the part that ran

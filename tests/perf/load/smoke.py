@@ -266,7 +266,8 @@ class Workloads(LoadTest):
             done = run("-d0", "--fill", "3000", server.url)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn("3000 keys filled", done.stderr)
-            report, done = report_of("-R500", "-d1s", "--keys", "3000", "--drain", "60s", server.url)
+            report, done = report_of("-R500", "-d1s", "--keys", "3000", "--drain", "60s",
+                                     server.url)
             self.assertEqual(report["result"]["errors"]["not_found"], 0)
 
     def test_large_values_arrive_whole(self):
@@ -314,8 +315,10 @@ class Workloads(LoadTest):
                 r"^Running 2s test @ http://127.0.0.1:\d+/x\n  1 threads and 4 connections\n"
                 r"  Thread Stats   Avg      Stdev     Max   \+/- Stdev\n    Latency ",
                 r"\n  Latency Distribution \(HdrHistogram - Recorded Latency\)\n 50\.000% ",
-                r"\n#\[Buckets =           27, SubBuckets     =         2048\]\n-{58}\n\n  Latency Dis",
-                r"\n  2000 requests in 2\.\d\ds, [\d.]+.?B read\nRequests/sec: +[\d.]+\nTransfer/sec: ",
+                r"\n#\[Buckets =           27, SubBuckets     =         2048\]\n"
+                r"-{58}\n\n  Latency ",
+                r"\n  2000 requests in 2\.\d\ds, [\d.]+.?B read\n"
+                r"Requests/sec: +[\d.]+\nTransfer/sec: ",
                 r"\n  send lag ", r"\n  hiccups ",
             ):
                 self.assertRegex(done.stdout, pattern)
@@ -331,8 +334,9 @@ class Workloads(LoadTest):
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
         with floor() as server:
-            process = subprocess.Popen([LOAD, "-R200", "-d2s", "--warmup", "500ms", server.url + "/x"],
-                                       stdout=subprocess.DEVNULL, stderr=theirs)
+            process = subprocess.Popen(
+                [LOAD, "-R200", "-d2s", "--warmup", "500ms", server.url + "/x"],
+                stdout=subprocess.DEVNULL, stderr=theirs)
             process.wait(timeout=PATIENCE_S)
             os.close(theirs)
             seen = b""
@@ -342,7 +346,8 @@ class Workloads(LoadTest):
             except OSError:  # the end of a terminal
                 pass
             os.close(ours)
-        self.assertRegex(seen.decode(), r"of 2 s  \d+/s  p50 .* in flight \d+  queued \d+  errors 0")
+        self.assertRegex(seen.decode(),
+                         r"of 2 s  \d+/s  p50 .* in flight \d+  queued \d+  errors 0")
 
 
 class Endings(LoadTest):
@@ -521,7 +526,8 @@ class Troubles(LoadTest):
             server.values["n"] = server.values.get("n", 0) + 1
             return (
                 response(200, b"ok"),
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;x=y\r\nk\r\n0\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"1\r\no\r\n1;x=y\r\nk\r\n0\r\n\r\n",
                 b"HTTP/1.1 204 No\r\n\r\n",
                 b"HTTP/1.1 102 X\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             )[server.values["n"] % 4]
@@ -537,7 +543,8 @@ class Troubles(LoadTest):
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok",  # its end is the answer's
         ):
             with self.subTest(answer), Scripted(lambda *_: answer, hangs_up=True) as server:
-                report, done = report_of("-R100", "-d1s", "-c4", "--drain", "60s", server.url + "/x")
+                report, done = report_of("-R100", "-d1s", "-c4", "--drain", "60s",
+                                         server.url + "/x")
                 self.check_good(report, done, 100)
                 self.assertGreaterEqual(report["result"]["reconnects"], 100)
 
