@@ -107,7 +107,7 @@ constexpr Flag flags[] = {
      assign_count<&O::selectors, 1, 256>},
     {"workers", "N", "threads that execute (default: 64 with durability group, else 2 per core)",
      assign_count<&O::workers, 1, 4096>},
-    {"queue", "N", "tasks that may wait for a worker (default 1024)",
+    {"queue", "N", "tasks that may wait for a worker (default 65536)",
      assign_count<&O::queue_tasks_max, 1, 1u << 20>},
     {"overflow", "reject|block",
      "when the queue is full: answer 503, or stop reading (default reject)", assign_overflow},

@@ -24,7 +24,7 @@ struct Options {
   unsigned cores = 0;      // CPUs to use; 0: all
   unsigned selectors = 0;  // threads; 0: what measured best for the cores
   unsigned workers = 0;    // threads; 0: what measured best for the cores and the durability
-  size_t queue_tasks_max = 1024;
+  size_t queue_tasks_max = 65'536;  // one for each connection: a shorter one measured worse
   Overflow overflow = Overflow::reject;
   Durability durability = Durability::group;
   bool pin = false;
