@@ -409,15 +409,21 @@ class Endings(LoadTest):
             self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def interrupted(self, number):
-        with floor() as server, tempfile.TemporaryDirectory() as directory:
-            series = os.path.join(directory, "json")
+        asked = threading.Event()
+
+        def answer(*_):
+            asked.set()
+            return response(200)
+
+        with Scripted(answer) as server, tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "json")
             process = subprocess.Popen(
-                [LOAD, "-R", "1000", "-d", "10m", "--warmup", "0s", "--json", series,
+                [LOAD, "-R", "100", "-d", "10m", "--warmup", "0s", "--json", path,
                  server.url + "/x"], stdout=subprocess.PIPE, text=True)
-            time.sleep(1)
+            self.assertTrue(asked.wait(PATIENCE_S))
             process.send_signal(number)
             text, _ = process.communicate(timeout=PATIENCE_S)
-            with open(series, encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 return process.returncode, text, json.load(file)
 
     def test_interrupts_end_with_a_report(self):
