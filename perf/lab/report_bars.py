@@ -12,19 +12,18 @@ from report_tables import at, contender, figures, names_in, runs_of
 
 def nice_step(highest):
     power = 10 ** math.floor(math.log10(highest / 4))
-    return next(power * nice for nice in (1, 2, 5, 10) if power * nice * 5 >= highest)
+    return next(power * nice for nice in (1, 2, 5, 10) if power * nice * 4.5 >= highest)
 
 
-def ruler(highest, write):
-    """The bars' axis: a line and a figure at each round value up to the highest."""
-    step, lines, value = nice_step(highest), [], 0.0
-    while value <= highest * 1.0001:
-        lines.append((f"{100 * value / highest:.2f}%", write(value)))
-        value += step
-    labels = "".join(f'<text x="{x}" y="12">{label}</text>' for x, label in lines)
+def ruler(highest, write, unit=1):
+    """The bars' axis: figures at values that are round in the unit, up to the highest."""
+    step, labels = nice_step(highest / unit) * unit, []
+    while len(labels) * step <= highest * 1.0001:
+        value = len(labels) * step
+        labels.append(f'<text x="{100 * value / highest:.2f}%" y="12">{text.tick(value, write)}</text>')
     return (
         '<div class="bar-axis"><span></span>'
-        f'<svg width="100%" height="16" overflow="visible">{labels}</svg></div>'
+        f'<svg width="100%" height="16" overflow="visible">{"".join(labels)}</svg></div>'
     )
 
 
@@ -73,7 +72,7 @@ def cpu_bars(step, slots):
             system = median(parts["system_us"])
             drawing += f'<rect class="system" x="0" y="25" width="{100 * system / highest:.2f}%" height="4"/>'
             drawing += whisker(parts["system_us"], highest, 27)
-            value += f'<br>{text.latency(system)} whole system'
+            value += f'</small><small>{text.latency(system)} whole system'
         rows.append(bar_row(slots, name, drawing, value + "</small>"))
     return bars(
         "CPU per request", "Less is better. Whiskers: lowest to highest run.", rows, ruler(highest, text.latency),
@@ -94,6 +93,7 @@ def memory_bars(step, slots):
         return ""
     limited = limit if limit and limit <= 3 * highest else None
     highest = max(highest, 1.06 * (limited or 0))
+    unit = 1024 ** int(math.log(max(highest, 1), 1024))
     rows = []
     for name, values in shown.items():
         drawing = (f'<rect class="user" x="0" y="8" width="{100 * median(values) / highest:.2f}%"'
@@ -104,22 +104,7 @@ def memory_bars(step, slots):
         rows.append(bar_row(slots, name, drawing, f"<b>{text.size(median(values))}</b>"))
     key = f'<span class="key"><i class="k-limit"></i>--memory {text.size(limited)}</span>' if limited else ""
     return bars("Resident memory, at most", "Less is better. Whiskers: lowest to highest run.",
-                rows, ruler_of_sizes(highest), key)
-
-
-def ruler_of_sizes(highest):
-    """Round in the unit in which the highest is written."""
-    unit = 1024 ** min(4, int(math.log(max(highest, 1), 1024)))
-    step, marks = nice_step(highest / unit) * unit, []
-    while len(marks) * step <= highest * 1.0001:
-        marks.append(len(marks) * step)
-    labels = "".join(
-        f'<text x="{100 * value / highest:.2f}%" y="12">{text.size(value)}</text>' for value in marks
-    )
-    return (
-        '<div class="bar-axis"><span></span>'
-        f'<svg width="100%" height="16" overflow="visible">{labels}</svg></div>'
-    )
+                rows, ruler(highest, text.size, unit), key)
 
 
 def bars(title, hint, rows, axis, key):

@@ -195,7 +195,7 @@ def facts(result):
     if not columns:
         return ""
     return (
-        f'<details class="facts"><summary><span>{in_one_line(result)}</span></summary>'
+        f'<details class="facts"><summary><b>Machine, build, commands</b> <span>{in_one_line(result)}</span></summary>'
         f'<div class="columns">{columns}</div></details>'
     )
 
@@ -214,7 +214,7 @@ def in_one_line(result):
                  for row in step.get("ratios") or []), default=0)
     if pairs:
         parts.append("1 pair of runs" if pairs == 1 else f"up to {pairs} interleaved pairs of runs")
-    return " · ".join(parts) or "Machine, build and contenders"
+    return " · ".join(parts)
 
 
 def known(value, write=escape):
@@ -287,7 +287,7 @@ def plan_line(step):
         known(plan.get("durability"), lambda name: f"durability {escape(name)}"),
         known(plan.get("memory_bytes"), lambda n: f"--memory {text.size(n)}"),
     ]
-    return " · ".join(filter(None, parts))
+    return " · ".join(f"<span>{part}</span>" for part in parts if part)
 
 
 def step_article(index, number, step, slots):
@@ -312,8 +312,8 @@ CHARTS = {
     "knee": ("Load against p99",
              "Further right and lower is better. Each mark is a rung of a ladder, hollow where the limit did not hold; "
              "the line joins their medians."),
-    "latency-time": ("Latency over time: {}", "Per second: p50, p99 and the slowest answer."),
-    "answers-time": ("Answers over time", "Per second; crosses mark seconds with errors (503 and others)."),
+    "latency-time": ("Latency over time: {}", "Per second: p50, p99, slowest. ✕: seconds with errors such as 503."),
+    "answers-time": ("Answers over time", "Per second. ✕: seconds with errors such as 503."),
     "memory-time": ("Resident memory over time", "Of the server's process."),
 }
 

@@ -65,14 +65,14 @@ def scrolled(label, table):
     )
 
 
-def table(label, headings, rows):
+def table(label, headings, rows, kind="plain"):
     head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     body = "".join(
         f"<tr><th scope=\"row\">{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>"
         for row in rows
     )
     return scrolled(
-        label, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        label, f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
 
 
@@ -94,7 +94,10 @@ def error_count(run):
 
 
 def summary(step, slots):
-    """One row per contender: merged percentiles, medians of the rest, ranges of the runs."""
+    """One row per contender: merged percentiles, medians of the rest, ranges of the runs.
+
+    CPU is the whole system's; the bars show what is in it.
+    """
     names = [name for name in names_in(step) if runs_of(step, name)]
     columns = [
         key for key in LATENCIES
@@ -103,8 +106,7 @@ def summary(step, slots):
     ]
     rows = [summary_row(step, slots, name, columns) for name in names]
     headings = ["Contender", "Runs", "Answered", *(HEADINGS[key] for key in columns)]
-    headings += ["CPU per request<br>process", "CPU per request<br>whole system", "Memory, at most"]
-    headings += ["Errors", "Wrong"]
+    headings += ["CPU per<br>request", "Memory", "Errors", "Wrong"]
     return table("Figures per contender", headings, rows) if rows else ""
 
 
@@ -122,7 +124,6 @@ def summary_row(step, slots, name, columns):
         values = figures(runs, "latency_us", key)
         value = merged if merged is not None or not values else median(values)
         row.append(with_range(value, values, text.latency))
-    row.append(middle(text.latency, "cpu", "process_us"))
     row.append(middle(text.latency, "cpu", "system_us"))
     row.append(middle(text.size, "memory", "resident_max_bytes"))
     errors = [count for count in map(error_count, runs) if count is not None]
@@ -145,7 +146,7 @@ def highest_loads(step, slots):
         if (values := [load for load in loads or [] if load is not None])
     ]
     limit = at(step, "knee", "limit_us")
-    heading = "Highest load held" if limit is None else f"Highest load with p99 ≤ {text.latency(limit)}"
+    heading = "Highest load held" if limit is None else f"Highest load with p99 ≤ {text.tick(limit, text.latency)}"
     headings = ["Contender", "Ladders", f"{heading}, median", "Range"]
     return table(heading, headings, rows) if rows else ""
 
@@ -159,7 +160,7 @@ def all_runs(step, slots):
                 "CPU user", "CPU kernel", "CPU system", "CPUs, server", "CPUs, generator", "Memory",
                 "Generator"]
     rows = [run_row(run, slots) for run in runs]
-    word = "run" if len(runs) == 1 else f"all {len(runs)} runs"
+    word = "the run" if len(runs) == 1 else f"all {len(runs)} runs"
     return (
         f"<details><summary>Every figure of {word}</summary>"
         f"{table('Runs', headings, rows)}</details>"
@@ -211,16 +212,24 @@ def ratio_table(step, slots):
         [f"{escape(text.metric(row.get('metric')))}",
          f"{escape(row.get('contender'))} ÷ {escape(row.get('to'))}",
          f"<b>{text.ratio(row.get('median'))}</b>",
-         text.interval(row.get("low"), row.get("high"), text.ratio),
+         pairs_range(row),
          forest(row, scale, slots.get(row.get("contender"), 0)),
-         text.count(row.get("pairs")),
-         escape(row.get("aim_text") or (text.ratio(row["aim"]) if row.get("aim") else "")),
-         met_mark(row.get("met"))]
+         f"{met_mark(row.get('met'))} {aim_text(row)}"]
         for row in ratios
     ]
     headings = ["Ratio of", "Between", "Median", "Range of pairs",
-                'Dot: median, bar: range, <span class="aim">▾</span> aim, line: 1×', "Pairs", "Aim", ""]
-    return "<h4>Paired ratios</h4>" + table("Paired ratios", headings, rows)
+                'Dot: median, bar: range, <span class="aim">▾</span> aim, line: 1×', "Aim"]
+    return "<h4>Paired ratios</h4>" + table("Paired ratios", headings, rows, "ratios")
+
+
+def pairs_range(row):
+    pairs = row.get("pairs")
+    note = "" if pairs is None else f"<small>{pairs} {'pair' if pairs == 1 else 'pairs'}</small>"
+    return text.interval(row.get("low"), row.get("high"), text.ratio) + note
+
+
+def aim_text(row):
+    return escape(row.get("aim_text") or (text.ratio(row["aim"]) if row.get("aim") else ""))
 
 
 def forest(row, scale, slot):

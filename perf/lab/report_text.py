@@ -5,6 +5,7 @@ perf/lab/report/charts.js writes the figures that move with the cursor by the sa
 
 import html
 import math
+import re
 
 THIN = "\u202f"  # narrow no-break space: between a figure and its unit, and between thousands
 ABSENT = "–"
@@ -60,7 +61,7 @@ def scaled(number, units, step, digits=3):
 
 
 def latency(us):
-    return scaled(us, ["µs", "ms", "s"], 1000)
+    return scaled(None if us is None else us * 1000, ["ns", "µs", "ms", "s"], 1000)
 
 
 def size(count):
@@ -68,7 +69,7 @@ def size(count):
 
 
 def rate(per_s):
-    return ABSENT if per_s is None else significant(per_s, 4) + THIN + "/s"
+    return ABSENT if per_s is None else significant(per_s, 4) + "/s"
 
 
 def count(number):
@@ -76,7 +77,12 @@ def count(number):
 
 
 def ratio(number):
-    return ABSENT if number is None else significant(number) + THIN + "×"
+    return ABSENT if number is None else significant(number) + "×"
+
+
+def tick(number, write):
+    """As write does, but round figures lose their trailing zeros and zero its unit: an axis."""
+    return "0" if number == 0 else re.sub(r"\.0+(?=\D|$)|(\.\d*[1-9])0+(?=\D|$)", r"\1", write(number))
 
 
 def interval(low, high, write):
@@ -86,10 +92,8 @@ def interval(low, high, write):
     first, last = write(low), write(high)
     if first == last:
         return first
-    unit = first.rpartition(THIN)[2]
-    if not unit[:1].isdigit() and unit == last.rpartition(THIN)[2]:
-        first = first.removesuffix(THIN + unit)
-    return f"{first}–{last}"
+    unit = re.search(r"\D*$", last)[0]
+    return f"{first.removesuffix(unit)}–{last}"
 
 
 def duration(seconds):

@@ -33,13 +33,15 @@
   };
   // Round figures of an axis lose their trailing zeros.
   const tickWriter = (units, step) => (number) => {
+    if (number === 0) return "0";
     const [value, unit] = scaled(number, units, step);
     return grouped(Math.floor(value)) + (value % 1 ? String(Number((value % 1).toPrecision(3))).slice(1) : "") + THIN + unit;
   };
-  const TIME = ["µs", "ms", "s"], SIZE = ["B", "KiB", "MiB", "GiB", "TiB"];
-  const latency = writer(TIME, 1000), latencyTick = tickWriter(TIME, 1000);
+  const TIME = ["ns", "µs", "ms", "s"], SIZE = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const inNs = (write) => (us) => write(us == null ? null : us * 1000);
+  const latency = inNs(writer(TIME, 1000)), latencyTick = inNs(tickWriter(TIME, 1000));
   const size = writer(SIZE, 1024), sizeTick = tickWriter(SIZE, 1024);
-  const rate = (number) => (number == null ? "–" : significant(number, 4) + THIN + "/s");
+  const rate = (number) => (number == null ? "–" : significant(number, 4) + "/s");
   const rateTick = (number) => (number < 10000 ? grouped(number) : grouped(number / 1000) + THIN + "k");
   const moment = (seconds) => {
     if (seconds < 120) return seconds + THIN + "s";
@@ -55,8 +57,8 @@
     if (known.length < 2) return "";
     const [low, high] = [write(Math.min(...known)), write(Math.max(...known))];
     if (low === high) return low;
-    const unit = THIN + high.split(THIN).pop();
-    return (low.endsWith(unit) ? low.slice(0, -unit.length) : low) + "–" + high;
+    const unit = high.match(/\D*$/)[0];
+    return (low.endsWith(unit) ? low.slice(0, low.length - unit.length) : low) + "–" + high;
   };
   const median = (values) => {
     const sorted = values.filter((value) => value != null).sort((a, b) => a - b);
@@ -145,7 +147,7 @@
       return {
         name, data: at.map((group) => median(group.map((rung) => rung.p99))), gaps: true,
         points: rungs.filter((rung) => rung.p99 > 0).map((rung) => ({ x: rung.rate, y: rung.p99, hollow: rung.held === false })),
-        stop: median((step.knee.highest && step.knee.highest[name]) || []),
+        whole: [rate(median((step.knee.highest && step.knee.highest[name]) || [])), range((step.knee.highest && step.knee.highest[name]) || [], rate)],
         read: (i, data) => {
           const group = at[i] || [];
           if (!group.length) return ["", ""];
@@ -158,7 +160,7 @@
       };
     });
     return { x, lines, yLog: true, xTick: rateTick, yTick: latencyTick, xName: "requests per second, offered", fromZero: true,
-      head: (i) => "at " + rate(x[i]), nearest: true, limit: step.knee.limit_us };
+      head: (i) => "at " + rate(x[i]), wholeHead: "highest load held", limit: step.knee.limit_us };
   };
 
   // Per-second series of several runs on one time axis; pick takes the figure out of a row.
@@ -170,13 +172,14 @@
     .sort((a, b) => a - b);
   const seriesOf = (run) => run.series;
   const memoryOf = (run) => run.memory && run.memory.resident_bytes;
-  const timeAxis = { xTick: moment, xTicksAt: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600] };
+  const wholeOf = (tables, write) => ["median " + write(median(tables.flat())), range(tables.flat(), write)];
+  const timeAxis = { wholeHead: "over the whole time", xTick: moment, xTicksAt: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600] };
 
   const latencyTime = (step, name) => {
     const runs = runsOf(step, name).filter(seriesOf), x = seconds(runs, seriesOf);
     const lines = [["p50", 2], ["p99", 2], ["max", 1]].flatMap(([key, width], style) =>
       over(runs, seriesOf, (row) => row[key] || null)(x).map((data, run, all) => ({
-        name, label: key, dash: [[], [6, 3], [1, 2]][style], width, data, follows: run > 0, alpha: style === 2 ? 0.75 : 1, plain: true,
+        name, label: key, dash: [[], [6, 3], [1, 2]][style], width, data, follows: run > 0, alpha: style === 2 ? 0.75 : 1, whole: wholeOf(all, latency),
         read: (i) => [all.length > 1 ? range(all.map((values) => values[i]), latency) || latency(data[i]) : latency(data[i]), ""],
       })));
     const bad = x.filter((t) => runs.some((run) => run.series.some((row) => row.t === t && row.errors > 0)));
@@ -191,7 +194,7 @@
     const lines = namesIn(step).flatMap((name) => {
       const runs = runsOf(step, name).filter(rows);
       return over(runs, rows, pick)(x).map((data, run, all) => ({
-        name, data, width: 1.8, follows: run > 0, gaps: true, plain: true,
+        name, data, width: 1.8, follows: run > 0, gaps: true, whole: wholeOf(all, write),
         read: (i) => [all.length > 1 ? range(all.map((values) => values[i]), write) || write(data[i]) : write(data[i]), ""],
       }));
     });
@@ -272,7 +275,7 @@
     if (model.xRange) return { range: model.xRange, ticks: model.xTicks.filter((tick) => tick <= model.xRange[1]) };
     const scaleEnd = model.fromZero && !model.xTicksAt ? last * 1.04 : last;
     const low = model.fromZero && !model.xTicksAt ? 0 : first, high = scaleEnd > low ? scaleEnd : low + 1;
-    const most = Math.max(3, Math.floor(width / 85)), span = high - low;
+    const most = Math.max(3, Math.floor(width / 60)), span = high - low;
     const step = model.xTicksAt ? model.xTicksAt.find((one) => span / one <= most) || roundStep(span, most) : roundStep(span, most);
     return { range: [low, high], ticks: linearTicks(low, high, step) };
   };
@@ -305,6 +308,7 @@
   };
 
   const drawMarks = (model) => (u) => withContext(u, (ctx, pos, box) => {
+    ctx.setLineDash([]);
     for (const line of model.lines) {
       const colour = colourOf(line);
       for (const point of line.points || []) {
@@ -322,7 +326,7 @@
     ctx.strokeStyle = css("--bad");
     ctx.lineWidth = 1.5;
     for (const t of model.bad || []) drawCross(ctx, pos(t, "x"), box.top + 5, 2.5);
-    if (model.limit) drawLimit(ctx, pos(model.limit, "y"), box, model.limitName || "limit " + latency(model.limit));
+    if (model.limit) drawLimit(ctx, pos(model.limit, "y"), box, model.limitName || "limit " + latencyTick(model.limit));
   });
   const drawCross = (ctx, x, y, reach) => {
     ctx.beginPath();
@@ -337,27 +341,37 @@
     ctx.stroke();
     ctx.setLineDash([]);
     ctx.font = FONT;
-    ctx.fillStyle = css("--bad");
     ctx.textAlign = "left";
     ctx.textBaseline = "bottom";
-    ctx.fillText(name, box.left + 6, y - 3);
+    legible(ctx, name, box.left + 6, y - 3, css("--bad"));
+  };
+  // Text that lines may pass behind.
+  const legible = (ctx, words, x, y, colour) => {
+    ctx.lineWidth = 4;
+    ctx.lineJoin = "round";
+    ctx.strokeStyle = css("--back");
+    ctx.strokeText(words, x, y);
+    ctx.fillStyle = colour;
+    ctx.fillText(words, x, y);
   };
   // Names at the ends of the lines, pushed apart where they would meet.
   const drawNames = (model) => (u) => withContext(u, (ctx, pos, box) => {
+    ctx.setLineDash([]);
     const labels = model.lines.filter((line) => !line.follows && !line.noise).map((line) => {
       let last = line.data.length - 1;
       while (last >= 0 && line.data[last] == null) --last;
-      return last < 0 ? null : { text: line.label || line.name, y: pos(line.data[last], "y"), colour: colourOf(line) };
+      return last < 0 ? null : { text: line.label || line.name, x: pos(model.x[last], "x") + 7, y: pos(line.data[last], "y"), colour: colourOf(line) };
     }).filter(Boolean).sort((a, b) => a.y - b.y);
-    labels.forEach((label, i) => { if (i && label.y < labels[i - 1].y + 15) label.y = labels[i - 1].y + 15; });
-    const over = labels.length ? labels[labels.length - 1].y - (box.top + box.height - 4) : 0;
+    const floor = box.top + box.height - 6;
+    labels.forEach((label, i) => {
+      const above = labels.slice(0, i).filter((other) => Math.abs(other.x - label.x) < NAMES_WIDTH && label.y < other.y + 15);
+      if (above.length) label.y = above[above.length - 1].y + 15;
+    });
+    const over = labels.reduce((most, label) => Math.max(most, label.y - floor), 0);
     ctx.font = BOLD;
     ctx.textBaseline = "middle";
     ctx.textAlign = "left";
-    for (const label of labels) {
-      ctx.fillStyle = label.colour;
-      ctx.fillText(label.text, box.left + box.width + 6, label.y - Math.max(0, over), NAMES_WIDTH - 6);
-    }
+    for (const label of labels) legible(ctx, label.text, label.x, label.y - over, label.colour);
   });
   const NAMES_WIDTH = 84;
 
@@ -378,11 +392,11 @@
       if (line.high) {
         bands.push({ series: [data.length, data.length + 1], fill: faded(colour, 0.18) });
         for (const edge of [line.high, line.low]) {
-          series.push({ stroke: faded(colour, 0.3), width: 0.5, points: { show: false } });
+          series.push({ pxAlign: 0, stroke: faded(colour, 0.3), width: 0.5, points: { show: false } });
           data.push(edge);
         }
       }
-      series.push({ stroke: faded(colour, line.alpha || 1), width: line.width || (line.noise ? 1.5 : 2.2), dash: dashOf(line), spanGaps: !!line.gaps, points: { show: false } });
+      series.push({ pxAlign: 0, stroke: faded(colour, line.alpha || 1), width: line.width || (line.noise ? 1.5 : 2.2), dash: dashOf(line), spanGaps: !!line.gaps, points: { show: false } });
       data.push(line.data);
     }
     return { series, data, bands };
@@ -407,11 +421,11 @@
       if (this.u) this.u.destroy();
       this.width = width;
       const model = this.model, named = width >= 460;
-      const { series, data, bands } = seriesFor(model);
+      const { series, data, bands } = seriesFor(model), height = width >= 700 ? 360 : 300;
       const y = yScale(model), right = named ? NAMES_WIDTH : 14, x = xScale(model, width - 64 - right);
       const scale = (one, log) => ({ time: false, range: one.range, ...(log ? { distr: 3, log: 10 } : {}) });
       this.u = new uPlot({
-        width, height: 300, legend: { show: false }, padding: [10, right, 0, 0], bands, series,
+        width, height, legend: { show: false }, padding: [10, right, 0, 0], bands, series,
         scales: { x: scale(x, model.xLog), y: scale(y, model.yLog) }, axes: axes(model, x, y),
         cursor: { drag: { x: false, y: false, setScale: false }, points: { size: 6 }, y: false },
         hooks: { draw: [drawMarks(model), ...(named ? [drawNames(model)] : [])], setCursor: [() => this.read()] },
@@ -424,12 +438,11 @@
       const at = this.u && this.u.cursor.left >= 0 ? this.u.cursor.idx : null;
       const i = at ?? this.start, model = this.model;
       const rows = model.lines.filter((line) => !line.follows).map((line) => {
-        const [value, more] = i == null ? ["", ""] : line.read(i, line.data);
+        const [value, more] = i == null ? line.whole || ["", ""] : line.read(i, line.data);
         return { line, value, more };
       });
-      const table = document.createElement("table");
-      const caption = table.createCaption();
-      caption.textContent = i == null ? "Point at the chart, or focus it and use the arrow keys, to read figures." : model.head(i);
+      const table = document.createElement("table"), caption = document.createElement("p");
+      caption.textContent = i == null ? model.wholeHead : model.head(i);
       for (const { line, value, more } of rows) {
         const row = table.insertRow();
         const who = row.insertCell(), name = document.createElement("span");
@@ -441,7 +454,7 @@
         row.insertCell().append(strong);
         row.insertCell().textContent = more;
       }
-      this.legend.replaceChildren(table);
+      this.legend.replaceChildren(caption, table);
     }
 
     move(index) {
@@ -472,6 +485,13 @@
     for (const [key, value] of Object.entries({ x1: 0, x2: 30, y1: 6, y2: 6 })) stroke.setAttribute(key, value);
     if (line.dash) stroke.style.strokeDasharray = line.dash.length ? line.dash.join(" ") : "none";
     svg.append(stroke);
+    if (line.points) {
+      const mark = document.querySelector(".compared .swatch.c" + slots[line.name] + " .mark");
+      if (mark) {
+        svg.append(mark.cloneNode(true));
+        svg.lastChild.setAttribute("transform", "translate(15 6)");
+      }
+    }
     return svg;
   };
 
