@@ -15,12 +15,18 @@ from report_tables import (
 from report_text import escape
 
 # Line styles and colours are numbered (style.css); the same contender has the same one everywhere.
-SLOTS = {"gyre": 0, "threadpool": 1, "floor": 2, "nginx": 3, "redis": 4}
+SLOTS = {
+    "gyre": 0, "gyre-2-cores": 0, "threadpool": 1, "floor": 2, "nginx": 3, "redis": 4, "sender": 5,
+    "gyre-1-core": 6,
+}
 SLOT_COUNT = 8
 WHAT_IT_IS = {
     "gyre": "the node of this project: coroutines, one io_uring loop per core",
     "threadpool": "the comparator, as services are usually built: selectors, a task queue, a pool of workers, RocksDB",
     "floor": "a bare io_uring responder that only answers 200: what the kernel alone costs",
+    "sender": "a bare chunked sender: what the bytes of a range alone cost",
+    "gyre-1-core": "the node of this project with --cores 1",
+    "gyre-2-cores": "the node of this project with --cores 2",
     "nginx": "nginx with a fixed answer, for the protocol alone",
     "redis": "Redis, over its own protocol",
 }
@@ -35,7 +41,7 @@ def assign_slots(results):
             names += names_in(step)
             names += list(at(step, "knee") or {})
             names += [row.get("contender") for row in step.get("ratios") or []]
-    slots, free = {}, len(SLOTS)
+    slots, free = {}, len(set(SLOTS.values()))
     for name in dict.fromkeys(name for name in names if name):
         if name in SLOTS:
             slots[name] = SLOTS[name]
@@ -139,18 +145,23 @@ def aims(result):
 
 
 def tally(result):
-    met = sum(row["met"] for _, row in aims(result))
-    missed = len(aims(result)) - met
+    lines = "".join(verdict_lines(result))
+    met, missed = lines.count('<b class="met">'), lines.count('<b class="missed">')
     parts = [f'<b class="met">✓ {met} met</b>'] if met else []
     parts += [f'<b class="missed">✕ {missed} missed</b>'] if missed else []
     return " ".join(parts)
 
 
-def verdict(result):
+def verdict_lines(result):
     """The findings, each with its mark; the runner begins those about aims with met or missed."""
     lines = [finding(line) for line in result.get("findings") or []]
-    if not any('class="met"' in line or 'class="missed"' in line for line in lines):
+    if not any('<b class="m' in line for line in lines):
         lines = [aim_line(step, row) for step, row in aims(result)] + lines
+    return lines
+
+
+def verdict(result):
+    lines = verdict_lines(result)
     if not lines:
         return ""
     return (

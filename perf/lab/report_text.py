@@ -19,12 +19,15 @@ METRICS = {
     "max": "latency max",
     "mean": "latency mean",
     "answered_per_s": "throughput",
+    "bytes": "bytes per second",
     "highest": "highest load held",
-    "knee": "highest load held",
     "user_us": "CPU per request, user",
     "kernel_us": "CPU per request, kernel",
     "process_us": "CPU per request, process",
     "system_us": "CPU per request, whole system",
+    "system": "CPU per request, whole system",
+    "process": "CPU per request, process",
+    "resident": "resident memory",
     "resident_max_bytes": "resident memory",
 }
 

@@ -138,18 +138,29 @@
     };
   };
 
+  // Each ladder has rates of its own: rungs within 4 % of each other are one point of the line.
+  const RUNG_WIDTH = 1.04;
+  const rungGroups = (rungs) => {
+    const groups = [];
+    for (const rung of rungs.filter((rung) => rung.rate > 0 && rung.p99 > 0).sort((a, b) => a.rate - b.rate)) {
+      const group = groups[groups.length - 1];
+      if (group && rung.rate <= group[0].rate * RUNG_WIDTH) group.push(rung);
+      else groups.push([rung]);
+    }
+    return new Map(groups.map((group) => [median(group.map((rung) => rung.rate)), group]));
+  };
   const knee = (step) => {
-    const entries = Object.entries(step.knee).filter(([, rungs]) => Array.isArray(rungs) && rungs.length);
-    const x = [...new Set(entries.flatMap(([, rungs]) => rungs.map((rung) => rung.rate)))]
-      .filter((at) => at != null).sort((a, b) => a - b);
-    const lines = entries.map(([name, rungs]) => {
-      const at = x.map((one) => rungs.filter((rung) => rung.rate === one && rung.p99 > 0));
+    const entries = Object.entries(step.knee).filter(([, rungs]) => Array.isArray(rungs))
+      .map(([name, rungs]) => [name, rungGroups(rungs)]).filter(([, groups]) => groups.size);
+    const x = [...new Set(entries.flatMap(([, groups]) => [...groups.keys()]))].sort((a, b) => a - b);
+    const lines = entries.map(([name, groups]) => {
+      const at = x.map((one) => groups.get(one) || []);
       return {
         name, data: at.map((group) => median(group.map((rung) => rung.p99))), gaps: true,
-        points: rungs.filter((rung) => rung.p99 > 0).map((rung) => ({ x: rung.rate, y: rung.p99, hollow: rung.held === false })),
+        points: at.flat().map((rung) => ({ x: rung.rate, y: rung.p99, hollow: rung.held === false })),
         whole: [rate(median((step.knee.highest && step.knee.highest[name]) || [])), range((step.knee.highest && step.knee.highest[name]) || [], rate)],
         read: (i, data) => {
-          const group = at[i] || [];
+          const group = at[i];
           if (!group.length) return ["", ""];
           const failed = group.filter((rung) => rung.held === false).length;
           const spread = range(group.map((rung) => rung.p99), latency);
@@ -355,16 +366,21 @@
     ctx.fillText(words, x, y);
   };
   // Names at the ends of the lines, pushed apart where they would meet.
+  const isNamed = (line) => !line.follows && !line.noise;
+  const nameOf = (line) => {
+    const name = line.label || line.name;
+    return name.length > 16 ? name.slice(0, 15) + "…" : name;
+  };
   const drawNames = (model) => (u) => withContext(u, (ctx, pos, box) => {
     ctx.setLineDash([]);
-    const labels = model.lines.filter((line) => !line.follows && !line.noise).map((line) => {
+    const labels = model.lines.filter(isNamed).map((line) => {
       let last = line.data.length - 1;
       while (last >= 0 && line.data[last] == null) --last;
-      return last < 0 ? null : { text: line.label || line.name, x: pos(model.x[last], "x") + 7, y: pos(line.data[last], "y"), colour: colourOf(line) };
+      return last < 0 ? null : { text: nameOf(line), x: pos(model.x[last], "x") + 7, y: pos(line.data[last], "y"), colour: colourOf(line) };
     }).filter(Boolean).sort((a, b) => a.y - b.y);
-    const floor = box.top + box.height - 6;
+    const floor = box.top + box.height - 6, width = nameWidth(model);
     labels.forEach((label, i) => {
-      const above = labels.slice(0, i).filter((other) => Math.abs(other.x - label.x) < NAMES_WIDTH && label.y < other.y + 15);
+      const above = labels.slice(0, i).filter((other) => Math.abs(other.x - label.x) < width && label.y < other.y + 15);
       if (above.length) label.y = above[above.length - 1].y + 15;
     });
     const over = labels.reduce((most, label) => Math.max(most, label.y - floor), 0);
@@ -373,7 +389,11 @@
     ctx.textAlign = "left";
     for (const label of labels) legible(ctx, label.text, label.x, label.y - over, label.colour);
   });
-  const NAMES_WIDTH = 84;
+  const nameWidth = (model) => {
+    const ctx = document.createElement("canvas").getContext("2d");
+    ctx.font = BOLD;
+    return 14 + model.lines.filter(isNamed).reduce((most, line) => Math.max(most, ctx.measureText(nameOf(line)).width), 0);
+  };
 
   const axes = (model, x, y) => {
     const style = () => ({ font: FONT, stroke: css("--muted"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false } });
@@ -422,7 +442,7 @@
       this.width = width;
       const model = this.model, named = width >= 460;
       const { series, data, bands } = seriesFor(model), height = width >= 700 ? 360 : 300;
-      const y = yScale(model), right = named ? NAMES_WIDTH : 14, x = xScale(model, width - 64 - right);
+      const y = yScale(model), right = named ? nameWidth(model) : 14, x = xScale(model, width - 64 - right);
       const scale = (one, log) => ({ time: false, range: one.range, ...(log ? { distr: 3, log: 10 } : {}) });
       this.u = new uPlot({
         width, height, legend: { show: false }, padding: [10, right, 0, 0], bands, series,
@@ -495,7 +515,16 @@
     return svg;
   };
 
-  const charts = [...document.querySelectorAll("figure.chart")].map((figure) => new Chart(figure));
+  // One chart that fails takes no other with it, and says so in its place.
+  const charts = [...document.querySelectorAll("figure.chart")].flatMap((figure) => {
+    try {
+      return [new Chart(figure)];
+    } catch (error) {
+      console.error(figure.dataset.chart, error);
+      figure.querySelector(".plot").textContent = "This chart could not be drawn: " + error.message;
+      return [];
+    }
+  });
   const redraw = (width) => charts.forEach((chart) => chart.draw(width || chart.plot.clientWidth));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
 

@@ -149,7 +149,7 @@ def knee_step(random_):
         for pair in range(PAIRS):
             top = limit * random_.uniform(0.95, 1.05)
             for part in (0.25, 0.5, 0.75, 0.9, 1.0, 1.1):
-                rate = round(limit * part, -2)
+                rate = round(limit * part * random_.uniform(0.985, 1.015), -1)
                 load = min(rate / top, 0.985)
                 p99 = quantile(name, 99) * (1 + load**6 / (1 - load))
                 p99 = p99 if rate < top else random_.uniform(60_000, 900_000)
@@ -291,6 +291,45 @@ def minimal():
         ],
         "findings": [],
     }
+
+
+def small():
+    """The full one with few rows of each list, for tests that go through every field."""
+    result = full()
+    for step in result["steps"]:
+        step["runs"] = step["runs"][:3]
+        for run in step["runs"]:
+            run["spectrum"] = run["spectrum"][::20]
+            run["series"] = run["series"] and run["series"][:60:20]
+            memory = run["memory"]
+            memory["resident_bytes"] = memory["resident_bytes"] and memory["resident_bytes"][:60:20]
+        for name in CONTENDERS:
+            if name in step["merged"]:
+                step["merged"][name]["spectrum"] = step["merged"][name]["spectrum"][::20]
+            if "knee" in step:
+                step["knee"][name] = step["knee"][name][:8]
+    return result
+
+
+def paths(value, so_far=()):
+    """The path to everything that may be absent: whatever has a name. Of a list's items, which
+    are alike, the first; of figures in a row none, for rows are whole."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not so_far and key == "schema":
+                continue
+            yield so_far + (key,)
+            yield from paths(inner, so_far + (key,))
+    elif isinstance(value, list):
+        chosen = range(len(value)) if so_far == ("steps",) else range(min(1, len(value)))
+        for index in chosen:
+            yield from paths(value[index], so_far + (index,))
+
+
+def put(result, path, value):
+    for key in path[:-1]:
+        result = result[key]
+    result[path[-1]] = value
 
 
 if __name__ == "__main__":
