@@ -38,7 +38,11 @@ check_packages=(
   "the sanitizers' run-time libraries|libclang-rt-19-dev"
   "llvm-nm and llvm-symbolizer|llvm-19"
   "wrk|wrk"
+  "Chromium, which looks at the lab's report|chromium"
 )
+# Node.js often comes from elsewhere, and Debian's npm brings hundreds of packages with it.
+command -v node >/dev/null || check_packages+=("Node.js 18 or later, which drives Chromium|nodejs")
+command -v npm >/dev/null || check_packages+=("npm, which brings the report's chart library|npm")
 
 # install_packages ENTRY…: entries as above. Quick when nothing is missing.
 install_packages() {

@@ -433,7 +433,8 @@
       this.plot.addEventListener("blur", () => this.move(null));
       this.draw(this.plot.clientWidth);
       new ResizeObserver(() => {
-        if (this.width !== this.plot.clientWidth && this.plot.clientWidth) this.draw(this.plot.clientWidth);
+        const width = this.plot.clientWidth, printing = "printing" in document.documentElement.dataset;
+        if (width && width !== this.width && !printing) this.draw(width);
       }).observe(this.plot);
     }
 
@@ -442,7 +443,7 @@
       this.width = width;
       const model = this.model, named = width >= 460;
       const { series, data, bands } = seriesFor(model), height = width >= 700 ? 360 : 300;
-      const y = yScale(model), right = named ? nameWidth(model) : 14, x = xScale(model, width - 64 - right);
+      const y = yScale(model), right = named ? nameWidth(model) : 28, x = xScale(model, width - 64 - right);
       const scale = (one, log) => ({ time: false, range: one.range, ...(log ? { distr: 3, log: 10 } : {}) });
       this.u = new uPlot({
         width, height, legend: { show: false }, padding: [10, right, 0, 0], bands, series,
