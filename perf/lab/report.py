@@ -37,7 +37,7 @@ def read_results(paths):
             raise ReportError(f"{path} is not JSON: {error}") from error
         schema = result.get("schema") if isinstance(result, dict) else None
         if schema != SCHEMA:
-            raise ReportError(f"{path} is not a result of the lab: its schema is {schema}, not {SCHEMA}")
+            raise ReportError(f"{path} is no result of the lab: schema {schema}, not {SCHEMA}")
         results.append(result)
     return results
 
@@ -81,10 +81,10 @@ def source_of_hash(text):
 
 def render(results, library):
     library_script, library_style, licence = (text.replace("\r\n", "\n") for text in library)
-    script = (PARTS / "charts.js").read_text(encoding="utf-8")
     style = library_style + "\n" + (PARTS / "style.css").read_text(encoding="utf-8")
-    scripts = [library_script, script]
-    for text, end in [(style, "</style"), (library_script, "</script"), (script, "</script")]:
+    scripts = [library_script]
+    scripts += [(PARTS / name).read_text(encoding="utf-8") for name in ("models.js", "charts.js")]
+    for text, end in [(style, "</style"), *((script, "</script") for script in scripts)]:
         assert end not in text.lower(), f"{end} inside what it would end"
     policy = (
         f"default-src 'none'; script-src {' '.join(map(source_of_hash, scripts))}; "
@@ -95,7 +95,7 @@ def render(results, library):
     filled = {
         "policy": policy, "title": escape(titles), "style": style, "body": body,
         "licence": escape(licence.strip()), "data": embedded(results, slots),
-        "library": library_script, "script": script,
+        "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
     template = (PARTS / "template.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], template)

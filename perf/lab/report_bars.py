@@ -9,6 +9,8 @@ from statistics import median
 import report_text as text
 from report_tables import at, contender, figures, names_in, runs_of
 
+HINT = "Less is better. Whiskers: lowest to highest run."
+
 
 def nice_step(highest):
     power = 10 ** math.floor(math.log10(highest / 4))
@@ -20,17 +22,22 @@ def ruler(highest, write, unit=1):
     step, labels = nice_step(highest / unit) * unit, []
     while len(labels) * step <= highest * 1.0001:
         value = len(labels) * step
-        labels.append(f'<text x="{100 * value / highest:.2f}%" y="12">{text.tick(value, write)}</text>')
+        x = percent(value, highest)
+        labels.append(f'<text x="{x}" y="12">{text.tick(value, write)}</text>')
     return (
         '<div class="bar-axis"><span></span>'
         f'<svg width="100%" height="16" overflow="visible">{"".join(labels)}</svg></div>'
     )
 
 
+def percent(value, highest):
+    return f"{100 * value / highest:.2f}%"
+
+
 def whisker(values, highest, y):
     if len(values) < 2:
         return ""
-    low, high = (f"{100 * value / highest:.2f}%" for value in (min(values), max(values)))
+    low, high = percent(min(values), highest), percent(max(values), highest)
     ends = "".join(f'<line x1="{x}" x2="{x}" y1="{y - 4}" y2="{y + 4}"/>' for x in (low, high))
     return f'<g class="whisker"><line x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>{ends}</g>'
 
@@ -65,17 +72,19 @@ def cpu_bars(step, slots):
             f'<rect class="hatch" x="{user:.2f}%" y="3" width="{kernel:.2f}%" height="17"'
             f' fill="url(#hatch-{slots[name]})"/>' + whisker(parts["process_us"], highest, 11.5)
         )
-        value = "" if not parts["process_us"] else f'<b>{text.latency(median(parts["process_us"]))}</b>'
+        process = parts["process_us"]
+        value = f"<b>{text.latency(median(process))}</b>" if process else ""
         value += (f'<small>{text.latency(median(parts["user_us"]))} user + '
                   f'{text.latency(median(parts["kernel_us"]))} kernel')
         if parts["system_us"]:
             system = median(parts["system_us"])
-            drawing += f'<rect class="system" x="0" y="25" width="{100 * system / highest:.2f}%" height="4"/>'
+            width = percent(system, highest)
+            drawing += f'<rect class="system" x="0" y="25" width="{width}" height="4"/>'
             drawing += whisker(parts["system_us"], highest, 27)
             value += f'</small><small>{text.latency(system)} whole system'
         rows.append(bar_row(slots, name, drawing, value + "</small>"))
     return bars(
-        "CPU per request", "Less is better. Whiskers: lowest to highest run.", rows, ruler(highest, text.latency),
+        "CPU per request", HINT, rows, ruler(highest, text.latency),
         '<span class="key"><i class="k-user"></i>user</span>'
         '<span class="key"><i class="k-kernel"></i>kernel, for the server’s process</span>'
         '<span class="key"><i class="k-system"></i>whole system, with kernel workers</span>',
@@ -96,15 +105,16 @@ def memory_bars(step, slots):
     unit = 1024 ** int(math.log(max(highest, 1), 1024))
     rows = []
     for name, values in shown.items():
-        drawing = (f'<rect class="user" x="0" y="8" width="{100 * median(values) / highest:.2f}%"'
+        drawing = (f'<rect class="user" x="0" y="8" width="{percent(median(values), highest)}"'
                    f' height="17"/>' + whisker(values, highest, 16.5))
         if limited:
-            x = f"{100 * limited / highest:.2f}%"
+            x = percent(limited, highest)
             drawing += f'<line class="limit" x1="{x}" x2="{x}" y1="0" y2="100%"/>'
         rows.append(bar_row(slots, name, drawing, f"<b>{text.size(median(values))}</b>"))
-    key = f'<span class="key"><i class="k-limit"></i>--memory {text.size(limited)}</span>' if limited else ""
-    return bars("Resident memory, at most", "Less is better. Whiskers: lowest to highest run.",
-                rows, ruler(highest, text.size, unit), key)
+    key = ""
+    if limited:
+        key = f'<span class="key"><i class="k-limit"></i>--memory {text.size(limited)}</span>'
+    return bars("Resident memory, at most", HINT, rows, ruler(highest, text.size, unit), key)
 
 
 def bars(title, hint, rows, axis, key):

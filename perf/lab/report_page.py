@@ -9,6 +9,7 @@ from datetime import datetime
 
 import report_text as text
 from report_bars import cpu_bars, memory_bars
+from report_facts import facts, known
 from report_tables import (
     all_runs, at, figures, highest_loads, met_mark, names_in, ratio_table, runs_of, summary, swatch,
 )
@@ -22,7 +23,8 @@ SLOTS = {
 SLOT_COUNT = 8
 WHAT_IT_IS = {
     "gyre": "the node of this project: coroutines, one io_uring loop per core",
-    "threadpool": "the comparator, as services are usually built: selectors, a task queue, a pool of workers, RocksDB",
+    "threadpool": "the comparator, as services are usually built: selectors, a task queue, a pool "
+    "of workers, RocksDB",
     "floor": "a bare io_uring responder that only answers 200: what the kernel alone costs",
     "sender": "a bare chunked sender: what the bytes of a range alone cost",
     "gyre-1-core": "the node of this project with --cores 1",
@@ -67,11 +69,12 @@ def page(results):
 def hatches():
     """The pattern that tells the kernel's share from the user's without colours."""
     patterns = "".join(
-        f'<pattern id="hatch-{slot}" class="c{slot}" width="6" height="6" patternUnits="userSpaceOnUse"'
-        ' patternTransform="rotate(45)"><line x1="1" x2="1" y1="0" y2="6"/></pattern>'
+        f'<pattern id="hatch-{slot}" class="c{slot}" width="6" height="6"'
+        ' patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+        '<line x1="1" x2="1" y1="0" y2="6"/></pattern>'
         for slot in range(SLOT_COUNT)
     )
-    return f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs>{patterns}</defs></svg>'
+    return f'<svg class="defs" width="0" height="0" aria-hidden="true">{patterns}</svg>'
 
 
 def title_of(result):
@@ -128,10 +131,13 @@ def compared(result, slots):
         name = contender.get("name")
         if not name:
             continue
-        version = f' <span class="version">{escape(contender["version"])}</span>' if contender.get("version") else ""
+        version = known(contender.get("version"))
+        version = version and f' <span class="version">{version}</span>'
         what = f" <span>{escape(WHAT_IT_IS[name])}</span>" if name in WHAT_IT_IS else ""
         rows.append(f"<li>{swatch(slots[name])}<p><b>{escape(name)}</b>{version}{what}</p></li>")
-    return f'<h2 class="quiet">Compared</h2><ul class="compared">{"".join(rows)}</ul>' if rows else ""
+    if not rows:
+        return ""
+    return f'<h2 class="quiet">Compared</h2><ul class="compared">{"".join(rows)}</ul>'
 
 
 # --- verdict -----------------------------------------------------------------------------------
@@ -179,95 +185,12 @@ def finding(line):
 
 def aim_line(step, row):
     spread = text.interval(row.get("low"), row.get("high"), text.ratio)
+    line = f"{step.get('name')}: {text.metric(row.get('metric'))} of {row.get('contender')} is "
+    aim = row.get("aim_text") or text.ratio(row.get("aim"))
     return (
-        f"{met_mark(row['met'])}<span>{escape(step.get('name') or '')}: {escape(text.metric(row.get('metric')))}"
-        f" of {escape(row.get('contender'))} is <b>{text.ratio(row.get('median'))}</b> {escape(row.get('to'))}"
-        f" ({spread}); aim {escape(row.get('aim_text') or text.ratio(row.get('aim')))}</span>"
+        f"{met_mark(row['met'])}<span>{escape(line)}<b>{text.ratio(row.get('median'))}</b>"
+        f" {escape(row.get('to'))} ({spread}); aim {escape(aim)}</span>"
     )
-
-
-# --- facts -------------------------------------------------------------------------------------
-
-
-def facts(result):
-    groups = [("Machine", machine_facts(result.get("machine") or {})),
-              ("Build and run", run_facts(result))]
-    started = [
-        (contender.get("name") or "?", f"<code>{escape(contender['command'])}</code>")
-        for contender in result.get("contenders") or [] if contender.get("command")
-    ]
-    groups.append(("Contenders as started", started))
-    columns = ""
-    for title, rows in groups:
-        rows = [(name, value) for name, value in rows if value]
-        if rows:
-            items = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in rows)
-            columns += f"<div><h3>{title}</h3><dl>{items}</dl></div>"
-    if not columns:
-        return ""
-    return (
-        f'<details class="facts"><summary><b>Machine, build, commands</b> <span>{in_one_line(result)}</span></summary>'
-        f'<div class="columns">{columns}</div></details>'
-    )
-
-
-def in_one_line(result):
-    machine, build = result.get("machine") or {}, result.get("build") or {}
-    parts = []
-    if machine.get("cpu"):
-        cores = f", {machine['cores']} cores" if machine.get("cores") else ""
-        parts.append(escape(machine["cpu"]) + cores)
-    if machine.get("kernel"):
-        parts.append(f"Linux {escape(machine['kernel'])}")
-    if build.get("commit"):
-        parts.append(f"commit {escape(str(build['commit'])[:10])}" + (" with changes" if build.get("dirty") else ""))
-    pairs = max((row.get("pairs") or 0 for step in result.get("steps") or []
-                 for row in step.get("ratios") or []), default=0)
-    if pairs:
-        parts.append("1 pair of runs" if pairs == 1 else f"up to {pairs} interleaved pairs of runs")
-    return " · ".join(parts)
-
-
-def known(value, write=escape):
-    return "" if value is None or value == "" else write(value)
-
-
-def machine_facts(machine):
-    sync = machine.get("disk_sync_us") or {}
-    synced = [
-        f"{label} {text.latency(sync[key])}"
-        for key, label in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"), ("max", "max"))
-        if sync.get(key) is not None
-    ]
-    return [
-        ("CPU", known(machine.get("cpu"))), ("Cores", known(machine.get("cores"))),
-        ("Memory", known(machine.get("memory_bytes"), text.size)),
-        ("Kernel", known(machine.get("kernel"))), ("Governor", known(machine.get("governor"))),
-        ("Transparent huge pages", known(machine.get("thp"))),
-        ("File system", known(machine.get("filesystem"))),
-        ("Disk interrupts on CPU", known(machine.get("disk_interrupt_cpu"))),
-        ("Synced 4 KiB overwrite", ", ".join(synced)),
-        ("Load average before", known(machine.get("load_average"), lambda load: f"{load:.2f}")),
-    ]
-
-
-def run_facts(result):
-    build, pinning = result.get("build") or {}, result.get("pinning") or {}
-    commit = known(build.get("commit"), lambda commit: f"<code>{escape(str(commit)[:12])}</code>")
-    if commit and build.get("dirty"):
-        commit += " <b>with uncommitted changes</b>"
-
-    def cpus(numbers):
-        return ", ".join(map(str, numbers or []))
-
-    return [
-        ("Commit", commit), ("Compiler", known(build.get("compiler"))),
-        ("Options", known(build.get("options"))),
-        ("Server on CPU", cpus(pinning.get("server_cpus"))),
-        ("Generator on CPU", cpus(pinning.get("generator_cpus"))),
-        ("Started", known(result.get("started"))), ("Finished", known(result.get("finished"))),
-        ("Command", known(result.get("command"), lambda line: f"<code>{escape(line)}</code>")),
-    ]
 
 
 # --- steps -------------------------------------------------------------------------------------
@@ -303,7 +226,8 @@ def plan_line(step):
 
 def step_article(index, number, step, slots):
     parts = [
-        f'<article class="step" id="s{index}-{number}"><h2>{escape(step.get("name") or "Step")}</h2>',
+        f'<article class="step" id="s{index}-{number}">',
+        f"<h2>{escape(step.get('name') or 'Step')}</h2>",
         f'<p class="plan">{plan_line(step)}</p>',
     ]
     content = [
@@ -318,12 +242,19 @@ def step_article(index, number, step, slots):
 
 
 CHARTS = {
-    "percentiles": ("Latency by percentile",
-                    "Lower is better. Line: all runs merged; band: lowest to highest run."),
-    "knee": ("Load against p99",
-             "Further right and lower is better. Each mark is a rung of a ladder, hollow where the limit did not hold; "
-             "the line joins their medians."),
-    "latency-time": ("Latency over time: {}", "Per second: p50, p99, slowest. ✕: seconds with errors such as 503."),
+    "percentiles": (
+        "Latency by percentile",
+        "Lower is better. Line: all runs merged; band: lowest to highest run.",
+    ),
+    "knee": (
+        "Load against p99",
+        "Further right and lower is better. Each mark is a rung of a ladder, hollow where the "
+        "limit did not hold; the line joins their medians.",
+    ),
+    "latency-time": (
+        "Latency over time: {}",
+        "Per second: p50, p99, slowest. ✕: seconds with errors such as 503.",
+    ),
     "answers-time": ("Answers over time", "Per second. ✕: seconds with errors such as 503."),
     "memory-time": ("Resident memory over time", "Of the server's process."),
 }
@@ -355,7 +286,8 @@ def chart(index, number, kind, name):
     title = title.format(name)
     contender = f' data-contender="{escape(name)}"' if name else ""
     return (
-        f'<figure class="chart" data-chart="{kind}" data-result="{index}" data-step="{number}"{contender}>'
+        f'<figure class="chart" data-chart="{kind}" data-result="{index}" data-step="{number}"'
+        f"{contender}>"
         f"<figcaption><b>{escape(title)}</b> <span>{hint}</span></figcaption>"
         f'<div class="plot" tabindex="0" role="application" aria-roledescription="chart"'
         f' aria-label="{escape(title)}. {hint} Left and right arrow keys read the figures."></div>'

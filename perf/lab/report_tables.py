@@ -10,8 +10,10 @@ from statistics import median
 import report_text as text
 from report_text import escape
 
-LATENCIES = ["p50", "p90", "p99", "p999", "p9999", "max"]
-HEADINGS = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "p9999": "p99.99", "max": "max"}
+HEADINGS = {
+    "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "p9999": "p99.99", "max": "max",
+}
+LATENCIES = list(HEADINGS)
 
 
 def at(value, *path):
@@ -146,7 +148,9 @@ def highest_loads(step, slots):
         if (values := [load for load in loads or [] if load is not None])
     ]
     limit = at(step, "knee", "limit_us")
-    heading = "Highest load held" if limit is None else f"Highest load with p99 ≤ {text.tick(limit, text.latency)}"
+    heading = "Highest load held"
+    if limit is not None:
+        heading = f"Highest load with p99 ≤ {text.tick(limit, text.latency)}"
     headings = ["Contender", "Ladders", f"{heading}, median", "Range"]
     return table(heading, headings, rows) if rows else ""
 
@@ -155,10 +159,11 @@ def all_runs(step, slots):
     runs = step.get("runs") or []
     if not runs:
         return ""
-    headings = ["Contender", "Order", "Pair", "Offered", "Answered", "Answers", "Errors", "Unfinished",
-                "Wrong", *(HEADINGS[key] for key in LATENCIES), "Hiccups p99.9", "Send lag p99",
-                "CPU user", "CPU kernel", "CPU system", "CPUs, server", "CPUs, generator", "Memory",
-                "Generator"]
+    headings = [
+        "Contender", "Order", "Pair", "Offered", "Answered", "Answers", "Errors", "Unfinished",
+        "Wrong", *HEADINGS.values(), "Hiccups p99.9", "Send lag p99", "CPU user", "CPU kernel",
+        "CPU system", "CPUs, server", "CPUs, generator", "Memory", "Generator",
+    ]
     rows = [run_row(run, slots) for run in runs]
     word = "the run" if len(runs) == 1 else f"all {len(runs)} runs"
     return (
@@ -181,7 +186,8 @@ def run_row(run, slots):
     row += [cell(text.latency, "latency_us", key) for key in LATENCIES]
     row += [cell(text.latency, "hiccup_us", "p999"), cell(text.latency, "send_lag_us", "p99")]
     row += [cell(text.latency, "cpu", key) for key in ("user_us", "kernel_us", "system_us")]
-    row += [cell(text.significant, "cpu", key) for key in ("server_cpus_used", "generator_cpus_used")]
+    cpus = ("server_cpus_used", "generator_cpus_used")
+    row += [cell(text.significant, "cpu", key) for key in cpus]
     row.append(cell(text.size, "memory", "resident_max_bytes"))
     generator = escape(run.get("generator") or "")
     if run.get("generator_limited"):
@@ -239,12 +245,13 @@ def forest(row, scale, slot):
 
     parts = [f'<line class="one" x1="{place(1)}" x2="{place(1)}" y1="0" y2="100%"/>']
     if row.get("low") and row.get("high"):
-        parts.append(
-            f'<line class="range" x1="{place(row["low"])}" x2="{place(row["high"])}" y1="13" y2="13"/>'
-        )
+        ends = f'x1="{place(row["low"])}" x2="{place(row["high"])}"'
+        parts.append(f'<line class="range" {ends} y1="13" y2="13"/>')
     if row.get("aim"):
         parts.append(f'<svg x="{place(row["aim"])}" overflow="visible">'
-                     '<path class="aim" d="M-5 1H5L0 8z"/><path class="aim-line" d="M0 8V22"/></svg>')
+                     '<path class="aim" d="M-5 1H5L0 8z"/>'
+                     '<path class="aim-line" d="M0 8V22"/></svg>')
     if row.get("median"):
         parts.append(f'<circle class="median" cx="{place(row["median"])}" cy="13" r="4.5"/>')
-    return f'<svg class="forest c{slot}" width="210" height="24" aria-hidden="true">{"".join(parts)}</svg>'
+    head = f'<svg class="forest c{slot}" width="210" height="24" aria-hidden="true">'
+    return head + "".join(parts) + "</svg>"

@@ -1,6 +1,6 @@
 """How the report writes figures: three significant digits, thin spaces, units that a person reads.
 
-perf/lab/report/charts.js writes the figures that move with the cursor by the same rules.
+perf/lab/report/models.js writes the figures that move with the cursor by the same rules.
 """
 
 import html
@@ -85,7 +85,9 @@ def ratio(number):
 
 def tick(number, write):
     """As write does, but round figures lose their trailing zeros and zero its unit: an axis."""
-    return "0" if number == 0 else re.sub(r"\.0+(?=\D|$)|(\.\d*[1-9])0+(?=\D|$)", r"\1", write(number))
+    if number == 0:
+        return "0"
+    return re.sub(r"\.0+(?=\D|$)|(\.\d*[1-9])0+(?=\D|$)", r"\1", write(number))
 
 
 def interval(low, high, write):

@@ -75,9 +75,10 @@ class Figures(unittest.TestCase):
 
     def test_sizes_rates_ratios_and_durations(self):
         for written, expected in [
-            (text.size(1023), "1023 B"), (text.size(3.1e6), "2.96 MiB"), (text.rate(9984.4), "9984/s"),
-            (text.rate(18237.4), "18 237/s"), (text.rate(92.1234), "92.12/s"),
-            (text.ratio(0.4), "0.400×"), (text.duration(10), "10 s"), (text.duration(600), "10 min"),
+            (text.size(1023), "1023 B"), (text.size(3.1e6), "2.96 MiB"),
+            (text.rate(9984.4), "9984/s"), (text.rate(18237.4), "18 237/s"),
+            (text.rate(92.1234), "92.12/s"), (text.ratio(0.4), "0.400×"),
+            (text.duration(10), "10 s"), (text.duration(600), "10 min"),
             (text.duration(9000), "2 h 30 min"), (text.tick(5000, text.latency), "5 ms"),
             (text.tick(200e6, text.size), "191 MiB"), (text.tick(0, text.size), "0"),
             (text.tick(10, text.latency), "10 µs"), (text.tick(1500, text.latency), "1.5 ms"),
@@ -145,7 +146,7 @@ class Content(unittest.TestCase):
 class Safety(unittest.TestCase):
     def test_texts_of_a_result_never_become_markup(self):
         page = rendered(report_fixture.minimal())
-        self.assertEqual(page.count("script"), 3)
+        self.assertEqual(page.count("script"), 4)
         self.assertEqual(page.count("img"), 0)
         self.assertEqual(page.count("b"), rendered_with_harmless_names().count("b"))
         self.assertIn('<script>document.title="broken"</script>', page.words)
@@ -164,7 +165,8 @@ class Safety(unittest.TestCase):
         rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
         self.assertEqual(rules["default-src"], "'none'")
         for kind, texts in (("style", page.texts["style"]), ("script", page.texts["script"][1:])):
-            hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in texts]
+            digests = [hashlib.sha256(one.encode()).digest() for one in texts]
+            hashes = [base64.b64encode(digest).decode() for digest in digests]
             self.assertEqual(rules[kind + "-src"], " ".join(f"'sha256-{one}'" for one in hashes))
 
     def test_nothing_refers_to_another_place(self):
@@ -225,7 +227,7 @@ class Files(unittest.TestCase):
         self.assertEqual(len(report.read_results([good, good])), 2)
         for content, message in [
             (None, "bad.json: No such file"), ("{", "bad.json is not JSON"),
-            ("[]", "bad.json is not a result"), ('{"schema": "gyre-lab/9"}', "gyre-lab/9"),
+            ("[]", "bad.json is no result"), ('{"schema": "gyre-lab/9"}', "gyre-lab/9"),
         ]:
             with self.assertRaisesRegex(report.ReportError, message):
                 report.read_results([self.path("bad.json", content)])
