@@ -159,7 +159,7 @@ def tally(result):
 
 
 def verdict_lines(result):
-    """The findings, each with its mark; the runner begins those about aims with met or missed."""
+    """The findings, each with its mark; those about aims say met or missed."""
     lines = [finding(line) for line in result.get("findings") or []]
     if not any('<b class="m' in line for line in lines):
         lines = [aim_line(step, row) for step, row in aims(result)] + lines
@@ -177,10 +177,12 @@ def verdict(result):
 
 
 def finding(line):
-    match = re.match(r"(met|missed|not met)\b[:,]?\s*", str(line), re.IGNORECASE)
+    line = str(line)
+    match = re.search(r"(?:^|: )(met|missed|not met)\b[:,]?\s*", line, re.IGNORECASE)
     if not match:
         return f'<b class="note">•</b><span>{escape(line)}</span>'
-    return f"{met_mark(match[1].lower() == 'met')}<span>{escape(line[match.end():])}</span>"
+    words = line[match.end():] if match.start() == 0 else line
+    return f"{met_mark(match[1].lower() == 'met')}<span>{escape(words)}</span>"
 
 
 def aim_line(step, row):

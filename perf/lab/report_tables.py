@@ -142,8 +142,8 @@ def alarming(number):
 def highest_loads(step, slots):
     highest = at(step, "knee", "highest") or {}
     rows = [
-        [contender(slots, name), str(len(values)), text.rate(median(values)),
-         text.interval(min(values), max(values), text.rate)]
+        [contender(slots, name), text.rate(median(values)),
+         text.interval(min(values), max(values), text.rate), str(len(values))]
         for name, loads in highest.items()
         if (values := [load for load in loads or [] if load is not None])
     ]
@@ -151,7 +151,7 @@ def highest_loads(step, slots):
     heading = "Highest load held"
     if limit is not None:
         heading = f"Highest load with p99 ≤ {text.tick(limit, text.latency)}"
-    headings = ["Contender", "Ladders", f"{heading}, median", "Range"]
+    headings = ["Contender", f"{heading}, median", "Range", "Ladders"]
     return table(heading, headings, rows) if rows else ""
 
 

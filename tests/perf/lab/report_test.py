@@ -114,6 +114,15 @@ class Content(unittest.TestCase):
         self.assertIn("whole system of gyre is 1.4", words)
         self.assertIn("✓ 4 met", words)
 
+    def test_findings_about_aims_are_marked_and_others_are_not(self):
+        for line, expected in [
+            ("met: p99 is low", '<b class="met">✓ met</b><span>p99 is low'),
+            ("not met: p99", '<b class="missed">✕ missed</b><span>p99'),
+            ("PUT: missed by 3 %", '<b class="missed">✕ missed</b><span>PUT: missed by 3 %'),
+            ("the metal met nothing", '<b class="note">•</b><span>the metal met nothing'),
+        ]:
+            self.assertEqual(report_page.finding(line), expected + "</span>")
+
     def test_an_interrupted_result_says_so_with_the_reason(self):
         words = rendered(report_fixture.minimal()).words
         self.assertIn("✕ Interrupted: the server of <b>gyre</b> ended", words)
