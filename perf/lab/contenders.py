@@ -1,0 +1,302 @@
+"""Who can be compared, and how each is started: a name, what it needs, a command line.
+
+Servers are children in a session of their own, so that a terminal's ^C reaches the lab alone, and
+the kernel ends them should the lab be killed. They are stopped by pid, whatever happens.
+"""
+
+import ctypes
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+import machine
+
+READY_S_MAX = 60
+STOP_S_MAX = 30
+LOG_TAIL_LINES = 15
+BODY = "0123456789" * 10
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class LabError(Exception):
+    """Something that ends a scenario; its text is for the user."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and with what one server runs."""
+
+    build: str
+    directory: str
+    port: int
+    cpus: list[int]
+    cores: int
+    memory: str
+    durability: str
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    program: Callable[[str], str]  # build directory → path or name
+    command: Callable[[Place], list[str]]
+    version: list[str] = field(default_factory=list)  # arguments that print it
+    operations: Optional[frozenset[str]] = None  # all if None
+    stores: bool = False  # has to be filled before it is read
+    pins_itself: bool = False
+    closed_only: bool = False
+    http: bool = True
+    package: str = ""
+    cores: Optional[int] = None  # instead of --cores
+
+    def missing(self, build: str) -> Optional[str]:
+        program = self.program(build)
+        if os.access(program, os.X_OK) or shutil.which(program):
+            return None
+        if self.package:
+            return f"{program} is not installed (Debian: {self.package})"
+        return f"{program} is not built (ninja -C {build})"
+
+    def takes(self, operation: str, closed: bool) -> bool:
+        return (self.operations is None or operation in self.operations) and \
+            (closed or not self.closed_only)
+
+
+def node_command(place: Place, program: str, *words: str) -> list[str]:
+    return [program, *words, "--listen", f"127.0.0.1:{place.port}",
+            "--data", os.path.join(place.directory, "data"), "--cores", str(place.cores),
+            "--memory", place.memory, "--durability", place.durability]
+
+
+def floor_command(place: Place) -> list[str]:
+    command = [FLOOR.program(place.build), "--listen", f"127.0.0.1:{place.port}",
+               "--cores", str(place.cores)]
+    first = place.cpus[0]
+    if place.cpus[: place.cores] == list(range(first, first + place.cores)):
+        return command + ["--pin", str(first)]
+    return pinned(place.cpus, command)
+
+
+def nginx_command(place: Place) -> list[str]:
+    """One process that is its own worker; everything it writes lies in its directory."""
+    path = os.path.join(place.directory, "nginx.conf")
+    temporary = "".join(
+        f"  {kind}_temp_path {place.directory}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(
+            "daemon off;\nmaster_process off;\nworker_processes 1;\n"
+            f"pid {place.directory}/nginx.pid;\nerror_log stderr error;\n"
+            "events {\n  worker_connections 4096;\n}\nhttp {\n  access_log off;\n"
+            "  keepalive_requests 1000000000;\n  default_type text/plain;\n" + temporary +
+            f"  server {{\n    listen 127.0.0.1:{place.port};\n"
+            f'    location / {{\n      return 200 "{BODY}";\n    }}\n  }}\n}}\n'
+        )
+    return ["nginx", "-e", "stderr", "-p", place.directory, "-c", path]
+
+
+def redis_command(place: Place) -> list[str]:
+    synced = ["--appendonly", "yes", "--appendfsync", "always"]
+    return ["redis-server", "--port", str(place.port), "--bind", "127.0.0.1", "--save", "",
+            "--dir", place.directory, *(synced if place.durability == "group" else [])]
+
+
+def sender_command(place: Place) -> list[str]:
+    here = os.path.dirname(os.path.realpath(__file__))
+    return [sys.executable, os.path.join(here, "sender.py"), str(place.port)]
+
+
+def gyre_program(build: str) -> str:
+    return os.path.join(build, "gyre")
+
+
+def gyre(name: str, cores: Optional[int] = None) -> Contender:
+    return Contender(
+        name, gyre_program, lambda place: node_command(place, gyre_program(place.build), "serve"),
+        version=["--version"], stores=True, cores=cores,
+    )
+
+
+def floor(name: str, cores: Optional[int] = None) -> Contender:
+    return Contender(name, lambda build: os.path.join(build, "perf/floor/floor"), floor_command,
+                     pins_itself=True, cores=cores)
+
+
+THREADPOOL = Contender(
+    "threadpool", lambda build: os.path.join(build, "perf/threadpool/gyre-threadpool"),
+    lambda place: node_command(place, THREADPOOL.program(place.build)), stores=True,
+)
+FLOOR = floor("floor")
+NGINX = Contender(
+    "nginx", lambda _: "nginx", nginx_command, version=["-v"],
+    operations=frozenset({"status", "get"}), package="nginx-light",
+)
+REDIS = Contender(
+    "redis", lambda _: "redis-server", redis_command, version=["--version"],
+    operations=frozenset({"get", "put"}), closed_only=True, http=False, stores=True,
+    package="redis-server",
+)
+# What a range's bytes cost to send, framed as the nodes frame them (sender.py).
+SENDER = Contender(
+    "sender", lambda _: sys.executable, sender_command, operations=frozenset({"range"}),
+)
+CONTENDERS = {
+    contender.name: contender
+    for contender in (gyre("gyre"), THREADPOOL, FLOOR, NGINX, REDIS, SENDER,
+                      gyre("gyre-1-core", 1), gyre("gyre-2-cores", 2), floor("floor-1-core", 1),
+                      floor("floor-2-cores", 2))
+}
+
+
+def custom(text: str) -> Contender:
+    """From NAME=COMMAND, in which {listen}, {port}, {data} and {cores} are filled in."""
+    name, equals, command = text.partition("=")
+    if not re.fullmatch(r"[a-z0-9-]+", name) or name in CONTENDERS or not equals:
+        raise ValueError(f"{text}: not NAME=COMMAND with a new name of a-z, 0-9 and -")
+    words = shlex.split(command)
+    if not words:
+        raise ValueError(f"{name}: no command")
+
+    def filled(place: Place) -> list[str]:
+        values = {"listen": f"127.0.0.1:{place.port}", "port": str(place.port),
+                  "data": os.path.join(place.directory, "data"), "cores": str(place.cores)}
+        return [re.sub(r"\{(listen|port|data|cores)\}", lambda match: values[match[1]], word)
+                for word in words]
+
+    return Contender(name, lambda _: words[0], filled, stores=True)
+
+
+def pinned(cpus: list[int], command: list[str]) -> list[str]:
+    return ["taskset", "-c", ",".join(map(str, cpus)), *command]
+
+
+def prepare_child() -> None:
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port() -> int:
+    # Below the range of outgoing connections, so that no client gets it meanwhile.
+    for port in range(random.randrange(20000, 31000), 32000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise LabError("no free port between 20000 and 32000")
+
+
+def version_of(contender: Contender, build: str) -> Optional[str]:
+    if not contender.version:
+        return None
+    try:
+        done = subprocess.run([contender.program(build), *contender.version],
+                              capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return lines[0] if lines else None
+
+
+class Server:
+    """One contender that runs. Its directory, log included, is gone with the lab's."""
+
+    def __init__(self, contender: Contender, place: Place):
+        self.contender, self.place = contender, place
+        self.filled: set[tuple[int, int]] = set()  # keys, bytes of a value
+        self.rates: dict[str, float] = {}  # by operation, where a generator has to know
+        self.stopped = False
+        os.makedirs(place.directory, exist_ok=True)
+        self.log = os.path.join(place.directory, "log")
+        command = contender.command(place)
+        self.command = command if contender.pins_itself else pinned(place.cpus, command)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=prepare_child,
+            )
+
+    @property
+    def name(self) -> str:
+        return self.contender.name
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.place.port}"
+
+    def ticks(self) -> int:
+        stat = machine.read(f"/proc/{self.pid}/stat")
+        return sum(machine.process_ticks(stat)) if stat else 0
+
+    def wait_until_ready(self) -> None:
+        end = time.monotonic() + READY_S_MAX
+        while time.monotonic() < end:
+            self.check(" while starting")
+            if self.answers():
+                return
+            time.sleep(0.02)
+        raise LabError(f"{self.name} does not answer on port {self.place.port}; {self.log_tail()}")
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.place.port), timeout=5) as client:
+                if not self.contender.http:
+                    client.sendall(b"PING\r\n")
+                    return client.recv(16).startswith(b"+PONG")
+                if self.contender.name == "sender":
+                    return True
+                client.sendall(b"GET /v0/status HTTP/1.1\r\nHost: lab\r\n\r\n")
+                return client.recv(16).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False
+
+    def check(self, when: str = "") -> None:
+        """Raises if it has ended."""
+        code = self.process.poll()
+        if code is None or self.stopped:
+            return
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        raise LabError(f"{self.name} (pid {self.pid}) {how}{when}; {self.log_tail()}")
+
+    def log_tail(self) -> str:
+        lines = machine.read(self.log).strip().splitlines()[-LOG_TAIL_LINES:]
+        return "its log ends:\n  " + "\n  ".join(lines) if lines else "its log is empty"
+
+    def stop(self) -> None:
+        self.stopped = True
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.place.directory, ignore_errors=True)
+
+    def described(self, build: str) -> dict:
+        return {
+            "name": self.name,
+            "version": version_of(self.contender, build),
+            "command": shortened(self.command, build, self.place.directory),
+        }
+
+
+def shortened(command: list[str], build: str, directory: str) -> str:
+    words = [word.replace(directory, "DIR").replace(build, "BUILD") for word in command]
+    words = [re.sub(r"^.*/(perf/lab/|bin/)", r"\1", word) for word in words]
+    return " ".join(words)

@@ -1,0 +1,240 @@
+"""One run: a generator against a server, and what it cost the server meanwhile.
+
+gyre-load does the loading; redis-benchmark where the server speaks nothing else. The server's CPU
+time is read just before and after the generator runs, so it belongs to all requests of the run, its
+warm-up included; memory is sampled while it runs.
+"""
+
+import csv
+import io
+import json
+import os
+import resource
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+import machine
+from contenders import LabError, Server, pinned, prepare_child
+from histogram import Histogram
+from scenarios import MIXES
+
+SAMPLE_S = 1.0  # of memory, in long runs
+SAMPLE_SHORT_S = 0.1
+LONG_S = 20.0  # from here on a run keeps its series
+KEPT = ("p50", "p99", "p999", "max")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run asks for. rate None: a closed loop."""
+
+    operation: str
+    connections: int
+    rate: Optional[float]
+    seconds: float
+    keys: int
+    value_bytes: int
+    key_order: str = "uniform"
+    range_records: int = 0
+    verify: bool = False
+
+    @property
+    def warmup_s(self) -> float:
+        """At the run's rate, so that its requests can be counted. A closed loop's can't: it is
+        warmed by a run of its own."""
+        return 0 if self.rate is None else min(2.0, self.seconds / 10)
+
+    def arguments(self) -> list[str]:
+        words = ["-c", str(self.connections), "-d", f"{self.seconds * 1000:.0f}ms",
+                 "--warmup", f"{self.warmup_s * 1000:.0f}ms",
+                 "--keys", str(self.keys), "--key-order", self.key_order,
+                 "--value", str(self.value_bytes)]
+        words += ["--closed"] if self.rate is None else ["-R", f"{self.rate:.0f}"]
+        if self.operation in MIXES:
+            words += ["--mix", MIXES[self.operation]]
+        if self.range_records:
+            words += ["--range-records", str(self.range_records)]
+        return words + (["--verify"] if self.verify else [])
+
+
+class Generator:
+    def __init__(self, build: str, directory: str, cpus: list[int]):
+        self.build, self.cpus = build, cpus
+        self.output = os.path.join(directory, "generator.json")
+        self.program = os.path.join(build, "perf/load/gyre-load")
+        self.process: Optional[subprocess.Popen] = None
+
+    def fill(self, server: Server, keys: int, value_bytes: int) -> None:
+        if (keys, value_bytes) in server.filled:
+            return
+        if server.contender.http:
+            self.spawn([self.program, "-q", "-d", "0", "--fill", str(keys), "--keys", str(keys),
+                        "--value", str(value_bytes), server.url])
+        else:
+            self.start_redis(server, "set", keys, 64, keys, value_bytes)
+        self.wait(server, f"while {server.name} was filled")
+        server.filled.add((keys, value_bytes))
+
+    def start(self, arguments: list[str]) -> None:
+        self.spawn([self.program, "-q", "--json", self.output, *arguments])
+
+    def start_redis(self, server: Server, test: str, requests: int, connections: int, keys: int,
+                    value_bytes: int) -> None:
+        self.spawn(["redis-benchmark", "-p", str(server.place.port), "-t", test, "-n",
+                    str(requests), "-c", str(connections), "-r", str(keys), "-d", str(value_bytes),
+                    "--csv"])
+
+    def spawn(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(
+            pinned(self.cpus, command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=prepare_child,
+        )
+
+    def wait(self, server: Server, when: str, sample: Callable[[], None] = lambda: None,
+             sample_s: float = SAMPLE_SHORT_S) -> tuple[str, int]:
+        """What it printed, and its exit code; raises if that is neither 0 nor 3, or the server
+        ended."""
+        process = self.process
+        while True:
+            try:
+                out, err = process.communicate(timeout=sample_s)
+                break
+            except subprocess.TimeoutExpired:
+                sample()
+        self.process = None
+        server.check(" " + when)
+        if process.returncode not in (0, 3):
+            raise LabError(f"the generator failed {when} (exit code {process.returncode}): "
+                           f"{err.strip() or out.strip()}")
+        return out, process.returncode
+
+    def stop(self) -> None:
+        """Interrupts what runs, and waits for its end."""
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.communicate(timeout=15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.communicate()
+            self.process = None
+
+    def run(self, server: Server, plan: Plan) -> tuple[dict, Histogram]:
+        """A run of a result (schema gyre-lab/1), without its place in the step, and its latencies."""
+        if plan.rate is None:
+            self.warm_up(server, plan)
+        memory: list[list[float]] = []
+        started = time.monotonic()
+
+        def sample() -> None:
+            resident = machine.resident_bytes(server.pid)
+            if resident:
+                memory.append([round(time.monotonic() - started, 1), resident])
+
+        sample()
+        long = plan.seconds >= LONG_S
+        before, charged = machine.clocks(server.pid), children_s()
+        if server.contender.http:
+            path = "/v0/status" if plan.operation == "status" else ""
+            self.start([*plan.arguments(), server.url + path])
+            self.wait(server, f"while it was loaded ({plan.operation})", sample,
+                      SAMPLE_S if long else SAMPLE_SHORT_S)
+            run, latencies, requests = read_report(self.output, plan)
+        else:
+            # redis-benchmark counts requests, not seconds: the warm-up told how many that are.
+            count = int(server.rates.get(plan.operation, 20_000) * plan.seconds)
+            self.start_redis(server, {"get": "get", "put": "set"}[plan.operation], count,
+                             plan.connections, plan.keys, plan.value_bytes)
+            out, _ = self.wait(server, "while it was loaded", sample)
+            run, latencies, requests = read_redis_csv(out, count)
+        wall_s = time.monotonic() - started
+        after = machine.clocks(server.pid)
+        sample()
+        run["cpu"] = machine.cpu_per_request(before, after, requests)
+        if run["cpu"]:
+            run["cpu"]["server_cpus_used"] = run["cpu"]["process_us"] * requests / 1e6 / wall_s
+            run["cpu"]["generator_cpus_used"] = (children_s() - charged) / wall_s
+        run["memory"] = {
+            "resident_max_bytes": max((point[1] for point in memory), default=None),
+            "resident_bytes": memory if long else None,
+        }
+        return run, latencies
+
+    def warm_up(self, server: Server, plan: Plan) -> None:
+        seconds = min(0.5, plan.seconds / 4)
+        if server.contender.http:
+            path = "/v0/status" if plan.operation == "status" else ""
+            words = plan.arguments()
+            words[words.index("-d") + 1] = f"{seconds * 1000:.0f}ms"
+            self.start([*words, server.url + path])
+            self.wait(server, "while it was warmed up")
+        else:
+            self.start_redis(server, {"get": "get", "put": "set"}[plan.operation], 20_000,
+                             plan.connections, plan.keys, plan.value_bytes)
+            out, _ = self.wait(server, "while it was warmed up")
+            server.rates[plan.operation] = read_redis_csv(out, 20_000)[0]["answered_per_s"]
+
+
+def children_s() -> float:
+    """CPU time of the children that have ended: generators."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def read_report(path: str, plan: Plan) -> tuple[dict, Histogram, float]:
+    with open(path, encoding="utf-8") as file:
+        report = json.load(file)
+    os.unlink(path)
+    return from_report(report, plan)
+
+
+def from_report(report: dict, plan: Plan) -> tuple[dict, Histogram, float]:
+    """(run, latencies, requests with those of the warm-up), from a report of gyre-load."""
+    result, verdict = report["result"], report["verdict"]
+    latencies = Histogram.decode(result["latency_us"]["intended"]["hdr_b64"])
+    span_s = max(result["elapsed_s"], plan.seconds)
+    errors = result["errors"]
+    run = {
+        "rate": plan.rate,
+        "answered_per_s": result["answered"] / span_s,
+        "bytes_per_s": result["bytes_read"] / span_s,
+        "ok": result["ok"],
+        "errors": errors,
+        "unfinished": result["unfinished"]["n"],
+        "wrong": errors["wrong"],
+        "generator_limited": verdict["generator_limited"],
+        "generator": verdict["generator"],
+        "latency_us": latencies.summary(),
+        "spectrum": latencies.spectrum(),
+        "series": result["series"] if plan.seconds >= LONG_S else None,
+        "hiccup_us": {name: result["hiccup_us"][name] for name in KEPT},
+        "send_lag_us": {name: result["latency_us"]["send_lag"][name] for name in KEPT},
+    }
+    requests = result["answered"] * (plan.seconds + plan.warmup_s) / plan.seconds
+    return run, latencies, requests
+
+
+def read_redis_csv(text: str, requests: int) -> tuple[dict, Histogram, float]:
+    """redis-benchmark tells percentiles in milliseconds, and no samples."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if not rows or "rps" not in rows[-1]:
+        raise LabError(f"redis-benchmark printed no table: {text.strip() or 'nothing'}")
+    row = rows[-1]
+
+    def us(name: str) -> Optional[float]:
+        return float(row[name]) * 1e3 if row.get(name) else None
+
+    run = {
+        "rate": None, "answered_per_s": float(row["rps"]), "bytes_per_s": None, "ok": requests,
+        "errors": {}, "unfinished": 0, "wrong": 0, "generator_limited": False,
+        "generator": "redis-benchmark",
+        "latency_us": {
+            "n": requests, "min": us("min_latency_ms"), "mean": us("avg_latency_ms"),
+            "p50": us("p50_latency_ms"), "p90": None, "p99": us("p99_latency_ms"), "p999": None,
+            "p9999": None, "max": us("max_latency_ms"),
+        },
+        "spectrum": [], "series": None, "hiccup_us": None, "send_lag_us": None,
+    }
+    return run, Histogram(), requests

@@ -1,0 +1,342 @@
+"""Runs the steps of a scenario: starts the contenders, takes turns over them, keeps the figures.
+
+The result (gyre-lab/1, result.schema.json) is written anew after every run, marked interrupted
+until the end, so whatever ends the lab leaves what was measured.
+"""
+
+import datetime
+import json
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import Callable, Optional
+
+import machine
+import verdicts
+from contenders import Contender, LabError, Place, Server, free_port
+from disk import DiskProbe
+from histogram import Histogram
+from knee import KneeSearch
+from load import Generator, Plan
+from scenarios import LIMIT_US, Scenario, Share, Step
+from stats import turns
+
+IDLE_SHARE_MAX = 0.05  # of a CPU, by a server that nobody asks anything
+IDLE_WAIT_S = 20  # for what filling left to do
+ACHIEVED_MIN = 0.99
+DISK_S = 1.0  # of probing, per pair
+
+
+@dataclass
+class Options:
+    build: str
+    out: str
+    work: str  # an empty directory for servers' data; the caller removes it
+    command: str
+    contenders: dict[str, Contender]
+    chosen: Optional[list[str]] = None  # of --contenders
+    added: list[str] = field(default_factory=list)  # of --contender
+    pairs: Optional[int] = None
+    seconds: Optional[float] = None
+    rate: Optional[float] = None
+    keys: int = 100_000
+    value_bytes: int = 100
+    memory: str = "1G"
+    memory_bytes: int = 1 << 30
+    durability: str = "group"
+    cores: int = 1
+    server_cpus: list[int] = field(default_factory=lambda: [0])
+    generator_cpus: list[int] = field(default_factory=lambda: [1])
+    quick: bool = False
+
+
+def utc_now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Runner:
+    """One scenario. `tell` gets lines for people, `progress` what is under way."""
+
+    def __init__(self, scenario: Scenario, options: Options, tell: Callable[[str], None],
+                 progress: Callable[[str, float], None]):
+        self.scenario, self.options, self.tell, self.progress = scenario, options, tell, progress
+        self.path = os.path.join(options.out, scenario.name + ".json")
+        self.generator = Generator(options.build, options.work, options.generator_cpus)
+        self.servers: list[Server] = []
+        self.capacities: dict[tuple, float] = {}
+        self.disk: Optional[DiskProbe] = None
+        self.disk_by_pair: dict[int, Histogram] = {}
+        self.directories = 0
+        self.result = {
+            "schema": "gyre-lab/1",
+            "scenario": {name: getattr(scenario, name)
+                         for name in ("name", "title", "description", "reproduces")},
+            "started": utc_now(), "finished": None,
+            "interrupted": True, "why": "it was not finished", "command": options.command,
+            "machine": machine.facts(options.work), "build": machine.build_facts(options.build),
+            "pinning": {"server_cpus": options.server_cpus,
+                        "generator_cpus": options.generator_cpus},
+            "contenders": [], "steps": [], "findings": [],
+        }
+        self.notes: list[str] = []
+
+    # --- the whole ---
+    def run(self) -> dict:
+        steps = self.scenario.steps(self.options.rate)
+        if self.options.quick:
+            steps = [step for step in steps if step.smoke]
+        try:
+            for number, step in enumerate(steps):
+                self.run_step(step, number, len(steps))
+            self.result["interrupted"], self.result["why"] = False, ""
+        except BaseException as error:
+            self.result["why"] = str(error) or type(error).__name__
+            raise
+        finally:
+            self.stop_servers()
+            if self.disk:
+                self.result["machine"]["disk_sync_us"] = self.disk.summary()
+                self.disk.close()
+            self.result["finished"] = utc_now()
+            self.save()
+        return self.result
+
+    def save(self) -> None:
+        self.result["findings"] = verdicts.findings(self.result, self.notes)
+        part = self.path + ".part"
+        with open(part, "w", encoding="utf-8") as file:
+            json.dump(self.result, file, separators=(",", ":"), allow_nan=False)
+        os.replace(part, self.path)
+
+    def run_step(self, step: Step, number: int, count: int) -> None:
+        names = self.names_of(step)
+        if not names:
+            self.tell(f"{step.name}: none of the chosen contenders takes part")
+            return
+        if step.rate is not None and isinstance(step.rate, Share):
+            step = replace(step, rate=step.rate.share * self.capacity(step, step.rate.of))
+        self.tell(f"{self.scenario.name} {number + 1}/{count}: {step.name}"
+                  + (f", {step.rate:,.0f}/s" if step.rate else "") + f" ({', '.join(names)})")
+        record = {
+            "name": step.name, "kind": step.kind, "plan": self.plan_record(step), "runs": [],
+            "merged": {}, "knee": None, "ratios": [],
+        }
+        self.result["steps"].append(record)
+        run = {"knee": self.run_knee, "sustained": self.run_alone, "verify": self.run_alone}
+        run.get(step.kind, self.run_turns)(step, names, record)
+
+    def names_of(self, step: Step) -> list[str]:
+        options, names = self.options, list(step.contenders)
+        if options.chosen is not None:
+            names = [name for name in names if name in options.chosen]
+        names += options.added
+        found = []
+        for name in names:
+            contender = options.contenders[name]
+            missing = contender.missing(options.build)
+            if missing and contender.package:
+                self.tell(f"  without {name}: {missing}")
+            elif missing:
+                raise LabError(missing)
+            elif contender.takes(step.operation, step.rate is None):
+                found.append(name)
+        return found
+
+    # --- servers ---
+    def start(self, step: Step, names: list[str]) -> dict[str, Server]:
+        """All of them, filled, with nothing left to do."""
+        options, started = self.options, {}
+        cpus = options.server_cpus
+        if step.share_cpus:
+            cpus = sorted({*cpus, *options.generator_cpus})
+        for name in names:
+            contender = options.contenders[name]
+            self.directories += 1
+            place = Place(options.build, os.path.join(options.work, f"{name}-{self.directories}"),
+                          free_port(), cpus, contender.cores or options.cores, options.memory,
+                          step.durability or options.durability)
+            server = Server(contender, place)
+            self.servers.append(server)
+            started[name] = server
+        for server in started.values():
+            server.wait_until_ready()
+            self.remember(server)
+        self.generator.cpus = cpus if step.share_cpus else options.generator_cpus
+        if step.fill and step.operation in ("get", "mixed", "range"):
+            for server in started.values():
+                if server.contender.stores:
+                    self.progress(f"filling {server.name}", 0)
+                    self.generator.fill(server, self.keys_of(step), self.value_bytes_of(step))
+        self.wait_until_idle(step, started)
+        return started
+
+    def remember(self, server: Server) -> None:
+        described = server.described(self.options.build)
+        if all(known["name"] != server.name for known in self.result["contenders"]):
+            self.result["contenders"].append(described)
+
+    def wait_until_idle(self, step: Step, servers: dict[str, Server]) -> None:
+        look_s = 0.2 if self.options.quick else 1.0
+        end = time.monotonic() + (1 if self.options.quick else IDLE_WAIT_S)
+        while True:
+            before = {name: server.ticks() for name, server in servers.items()}
+            time.sleep(look_s)
+            busy = {name: (server.ticks() - before[name]) / machine.TICKS_PER_S / look_s
+                    for name, server in servers.items()}
+            restless = [name for name, share in busy.items() if share > IDLE_SHARE_MAX]
+            if not restless:
+                return
+            if time.monotonic() >= end:
+                for name in restless:
+                    self.notes.append(f"{step.name}: {name} used {busy[name]:.0%} of a CPU while "
+                                      "nobody asked it anything")
+                return
+
+    def stop_servers(self) -> None:
+        self.generator.stop()
+        for server in self.servers:
+            server.stop()
+        self.servers.clear()
+
+    # --- loads ---
+    def keys_of(self, step: Step) -> int:
+        keys = step.keys or self.options.keys
+        return min(keys, 20_000) if self.options.quick else keys
+
+    def value_bytes_of(self, step: Step) -> int:
+        return step.value_bytes or self.options.value_bytes
+
+    def pairs(self) -> int:
+        return self.options.pairs or (2 if self.options.quick else self.scenario.pairs)
+
+    def seconds_of(self, step: Step) -> float:
+        if self.options.seconds:
+            return self.options.seconds
+        if self.options.quick:
+            return 0.4
+        enough = step.samples / step.rate if step.samples and step.rate else 0
+        return max(self.scenario.seconds, enough)
+
+    def plan(self, step: Step, **changes) -> Plan:
+        plan = Plan(step.operation, step.connections, step.rate, self.seconds_of(step),
+                    self.keys_of(step), self.value_bytes_of(step), step.key_order,
+                    min(step.range_records, self.keys_of(step) // 2), step.kind == "verify")
+        return replace(plan, **changes)
+
+    def plan_record(self, step: Step) -> dict:
+        plan = self.plan(step)
+        return {
+            "operation": step.operation, "connections": step.connections, "rate": step.rate,
+            "duration_s": plan.seconds, "keys": plan.keys, "value_bytes": plan.value_bytes,
+            "durability": step.durability or self.options.durability,
+            "memory_bytes": self.options.memory_bytes, "args": " ".join(plan.arguments()),
+        }
+
+    def capacity(self, step: Step, name: str) -> float:
+        """What a contender answers per second in a closed loop; measured once per kind of load."""
+        key = (name, step.operation, step.connections)
+        if key not in self.capacities:
+            measured = replace(step, kind="closed", rate=None)
+            server = self.start(measured, [name])[name]
+            seconds = 0.4 if self.options.quick else min(5.0, self.scenario.seconds)
+            self.progress(f"the capacity of {name}", seconds)
+            run, _ = self.generator.run(server, self.plan(measured, seconds=seconds, verify=False))
+            self.stop_servers()
+            self.capacities[key] = run["answered_per_s"]
+            self.notes.append(f"{step.operation}: {name} answers {run['answered_per_s']:,.0f}/s in a "
+                              f"closed loop over {step.connections} connections")
+        return self.capacities[key]
+
+    def add(self, record: dict, server: Server, pair: int, run: dict) -> None:
+        record["runs"].append(
+            {"contender": server.name, "pair": pair, "order": len(record["runs"]), **run})
+
+    def run_turns(self, step: Step, names: list[str], record: dict) -> None:
+        servers = self.start(step, names)
+        plan = self.plan(step)
+        if step.disk and self.disk is None:
+            self.disk = DiskProbe(self.options.work, self.options.server_cpus)
+            if self.disk.error:
+                self.notes.append(self.disk.error)
+        latencies: dict[str, list[Histogram]] = {name: [] for name in names}
+        runs, done = self.pairs() * len(names), 0
+        for pair in range(self.pairs()):
+            for name in turns(names, pair):
+                left_s = (runs - done) * (plan.seconds + plan.warmup_s + 0.5)
+                self.progress(f"{step.name}: {name}, pair {pair + 1} of {self.pairs()}", left_s)
+                run, histogram = self.generator.run(servers[name], plan)
+                self.add(record, servers[name], pair, run)
+                latencies[name].append(histogram)
+                done += 1
+            if step.disk:
+                self.disk.run(0.1 if self.options.quick else DISK_S, pair)
+                self.result["machine"]["disk_sync_us"] = self.disk.summary()
+            self.conclude(step, record, latencies)
+        self.stop_servers()
+
+    def run_alone(self, step: Step, names: list[str], record: dict) -> None:
+        """One long run each, with no other server up."""
+        latencies = {}
+        plan = self.plan(step)
+        for name in names:
+            server = self.start(step, [name])[name]
+            self.progress(f"{step.name}: {name}", plan.seconds)
+            run, histogram = self.generator.run(server, plan)
+            self.add(record, server, 0, run)
+            latencies[name] = [histogram]
+            self.stop_servers()
+            self.conclude(step, record, latencies)
+
+    def conclude(self, step: Step, record: dict, latencies: dict[str, list[Histogram]]) -> None:
+        for name, parts in latencies.items():
+            whole = Histogram.merged(parts)
+            if whole.total:
+                record["merged"][name] = {"latency_us": whole.summary(),
+                                          "spectrum": whole.spectrum()}
+        disk = self.disk.by_pair if self.disk and step.disk else {}
+        record["ratios"] = verdicts.ratios(step, record, disk, self.options.memory_bytes)
+        self.save()
+
+    # --- the knee ---
+    def run_knee(self, step: Step, names: list[str], record: dict) -> None:
+        servers = self.start(step, names)
+        seconds = self.seconds_of(step)
+        knee = {"limit_us": LIMIT_US, "highest": {name: [] for name in names}}
+        knee.update({name: [] for name in names})
+        record["knee"] = knee
+        guesses = {}
+        for name in names:
+            closed = self.plan(step, rate=None, seconds=min(2.0, seconds))
+            guesses[name] = 0.5 * self.generator.run(servers[name], closed)[0]["answered_per_s"]
+        for pair in range(self.pairs()):
+            searches = {name: KneeSearch(guesses[name], tolerance=1.25 if self.options.quick
+                                         else 1.03) for name in names}
+            while not all(search.done for search in searches.values()):
+                for name in turns(names, pair):
+                    search = searches[name]
+                    if search.done:
+                        continue
+                    self.progress(f"{step.name}: {name} at {search.rate:,.0f}/s, ladder "
+                                  f"{pair + 1} of {self.pairs()}", 0)
+                    plan = self.plan(step, rate=search.rate, seconds=seconds)
+                    run, histogram = self.generator.run(servers[name], plan)
+                    rung = rung_of(run, histogram, search.rate, pair)
+                    knee[name].append(rung)
+                    search.tell(rung["held"])
+            for name, search in searches.items():
+                knee["highest"][name].append(search.held)
+            record["ratios"] = verdicts.knee_ratios(step, record)
+            self.save()
+        self.stop_servers()
+
+
+def rung_of(run: dict, histogram: Histogram, rate: float, pair: int) -> dict:
+    errors = sum(run["errors"].values()) + run["unfinished"]
+    p99 = histogram.at(99)
+    return {
+        "rate": rate, "pair": pair, "p50": histogram.at(50), "p99": p99,
+        "p999": run["latency_us"]["p999"], "ok_per_s": run["answered_per_s"], "errors": errors,
+        "generator_limited": run["generator_limited"],
+        "held": p99 is not None and p99 <= LIMIT_US and errors == 0
+        and run["answered_per_s"] >= ACHIEVED_MIN * rate,
+    }

@@ -1,0 +1,259 @@
+"""The scenarios, as data: each is a list of steps, each step a load over some contenders with the
+aims that the project has set itself for it. The runner knows kinds of steps, not scenarios, so a
+new scenario is a new entry at the end of this file.
+
+Kinds: latency (open loop, one rate), closed (closed loop), knee (search for the highest rate that
+holds a limit), sustained (one long run each, alone), verify (one long run, answers are checked).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Callable, Optional, Union
+
+LIMIT_US = 5000  # of the knee's p99
+SAMPLES_FOR_P999 = 105_000  # 100 above p99.9, and some
+MIXES = {"get": "get=1", "put": "put=1", "mixed": "get=1,put=1", "range": "range=1"}
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rate that is a share of what a contender answers in a closed loop, measured first."""
+
+    of: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The figure over its reference is at most (or at least) `limit`. The reference is the figure
+    of `to` in the same pair, plus `disk` times the same percentile of the disk's synced writes;
+    "memory" is --memory."""
+
+    limit: float
+    to: str = ""
+    disk: float = 0
+    at_least: bool = False
+
+    @property
+    def reference(self) -> str:
+        disk = f"{self.disk:g} × disk sync" if self.disk else ""
+        return " + ".join(part for part in (self.to, disk) if part)
+
+    @property
+    def text(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g} × {self.reference}" \
+            if " + " not in self.reference and not self.disk else \
+            f"{'≥' if self.at_least else '≤'} {self.limit:g} × ({self.reference})"
+
+    def holds(self, ratio: float) -> bool:
+        return ratio >= self.limit if self.at_least else ratio <= self.limit
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Met when any of its bounds holds at the median of the pairs."""
+
+    metric: str
+    bounds: tuple[Bound, ...]
+
+    @property
+    def text(self) -> str:
+        return " or ".join(bound.text for bound in self.bounds)
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    kind: str
+    operation: str  # status, get, put, mixed, range
+    contenders: tuple[str, ...]
+    connections: int = 64
+    rate: Union[float, Share, None] = None  # None: closed loop
+    durability: Optional[str] = None  # --durability if None
+    keys: Optional[int] = None  # --keys if None
+    value_bytes: Optional[int] = None
+    key_order: str = "uniform"
+    range_records: int = 0
+    samples: int = 0  # a run is as long as these take at its rate, if that is longer
+    fill: bool = True  # what has to be there before it is read
+    disk: bool = False  # probe the disk between the runs
+    share_cpus: bool = False  # servers and generator on all CPUs
+    smoke: bool = False  # part of --quick
+    aims: tuple[Aim, ...] = ()
+
+    @property
+    def alone(self) -> bool:
+        """One run per contender, with no other server up."""
+        return self.kind in ("sustained", "verify")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    title: str
+    description: str
+    reproduces: str
+    seconds: float  # of a run, by default
+    steps: Callable[[Optional[float]], list[Step]]  # --rate → steps
+    pairs: int = 6
+
+
+ALL = ("gyre", "threadpool", "floor")
+
+
+def at_most(metric: str, limit: float, to: str) -> Aim:
+    return Aim(metric, (Bound(limit, to),))
+
+
+def rate_steps(rate: Optional[float]) -> list[Step]:
+    asked = rate or 10_000
+    put = Step("", "latency", "put", ALL, rate=asked, samples=SAMPLES_FOR_P999, disk=True)
+    get = Step("", "latency", "get", ALL, rate=asked, samples=SAMPLES_FOR_P999)
+    put_aims = (
+        Aim("p50", (Bound(1, "floor", disk=1.5),)),
+        Aim("p999", (Bound(1, disk=5),)),
+    )
+    return [
+        replace(put, name="PUT, 20 connections", connections=20),
+        replace(put, name="PUT, 64 connections", aims=put_aims, smoke=True),
+        replace(get, name="GET, 20 connections", connections=20),
+        replace(get, name="GET, 64 connections", aims=(at_most("p999", 1.5, "floor"),), smoke=True),
+    ]
+
+
+def knee_steps(_: Optional[float]) -> list[Step]:
+    aims = (Aim("highest", (Bound(2.5, "threadpool", at_least=True),
+                            Bound(0.8, "floor", at_least=True))),)
+    return [
+        Step(name, "knee", operation, ALL, smoke=operation == "get", aims=aims)
+        for name, operation in (("GET", "get"), ("PUT", "put"), ("GET and PUT, 50/50", "mixed"))
+    ]
+
+
+def fraction_steps(_: Optional[float]) -> list[Step]:
+    aims = (
+        Aim("p99", (Bound(1 / 2, "threadpool"), Bound(1.25, "floor"))),
+        Aim("p999", (Bound(1 / 3, "threadpool"), Bound(1.25, "floor"))),
+    )
+    return [
+        Step(f"{name} at {share:.0%} of threadpool", "latency", operation, ALL,
+             rate=Share("threadpool", share), samples=SAMPLES_FOR_P999,
+             smoke=operation == "get" and share == 0.5, aims=aims)
+        for name, operation in (("GET", "get"), ("PUT", "put"), ("mixed", "mixed"))
+        for share in (0.25, 0.5, 0.75)
+    ]
+
+
+def range_steps(_: Optional[float]) -> list[Step]:
+    # 13 bytes of key, a newline, 156 of value: 170 bytes per record.
+    aims = (Aim("bytes", (Bound(0.4, "sender", at_least=True),)),)
+    return [
+        Step(f"ranges of 10,000 records, {count} connections", "closed", "range",
+             ("gyre", "threadpool", "sender"), connections=count, keys=100_000, value_bytes=156,
+             range_records=10_000, smoke=count == 4, aims=aims)
+        for count in (1, 4)
+    ]
+
+
+def overload_steps(rate: Optional[float]) -> list[Step]:
+    aims = (Aim("resident", (Bound(1.15, "memory"),)),)
+    return [
+        Step("PUT at twice the capacity", "sustained", "put", ("gyre", "threadpool"),
+             connections=256, rate=rate or Share("gyre", 2), keys=10_000_000, fill=False,
+             smoke=True, aims=aims)
+    ]
+
+
+def cpu_steps(rate: Optional[float]) -> list[Step]:
+    protocol, stored = ("gyre", "threadpool", "floor", "nginx"), ("gyre", "threadpool", "floor")
+    loads = (
+        ("status", "status", "none", protocol, 1.15),
+        ("GET", "get", "none", protocol + ("redis",), 1.25),
+        ("PUT without sync", "put", "none", stored + ("redis",), 1.35),
+        ("PUT with group sync", "put", "group", stored, 1.7),
+    )
+    steps = [
+        Step(f"{name}, closed loop", "closed", operation, names, durability=durability,
+             keys=10_000, smoke=operation in ("status", "put"),
+             aims=(at_most("system", limit, "floor"),))
+        for name, operation, durability, names, limit in loads
+    ]
+    # The open-loop figure of a synced PUT is reported, without an aim.
+    asked = rate or 10_000
+    return steps + [
+        Step(f"{name}, {asked:,.0f}/s", "latency", operation, names, rate=asked,
+             durability=durability, keys=10_000,
+             aims=() if durability == "group" else (at_most("system", limit, "floor"),))
+        for name, operation, durability, names, limit in loads
+    ]
+
+
+def cores_steps(rate: Optional[float]) -> list[Step]:
+    # The floors tell what two threads on CPUs that they share with the generator cost anyway.
+    names = ("gyre-2-cores", "gyre-1-core", "floor-2-cores", "floor-1-core")
+    aims = (at_most("process", 1.15, "gyre-1-core"),)
+    return [
+        Step(f"{name}, {text}", kind, operation, names, rate=asked, share_cpus=True,
+             smoke=operation == "get" and asked is None, aims=aims)
+        for name, operation in (("GET", "get"), ("PUT", "put"))
+        for text, kind, asked in (
+            ("closed loop", "closed", None),
+            (f"{rate or 10_000:,.0f}/s", "latency", rate or 10_000),
+        )
+    ]
+
+
+def verify_steps(rate: Optional[float]) -> list[Step]:
+    return [
+        Step("GET and PUT, 50/50, every answer checked", "verify", "mixed", ("gyre",),
+             rate=rate or Share("gyre", 0.8), smoke=True)
+    ]
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            "rate", "Latency at a fixed rate",
+            "10,000 requests/s over 20 and over 64 connections: synced PUT, then GET of a filled "
+            "store. Aims at 64 connections: p99.9 of a cached GET at most 1.5 × floor's; p50 of a "
+            "PUT at most floor's + 1.5 × a synced write of the disk, p99.9 at most 5 × the disk's.",
+            "LAB 1; reports 001, 003", 10, rate_steps),
+        Scenario(
+            "knee", "The highest rate held",
+            "The highest open-loop rate with p99 within 5 ms, no error and 99 % of it achieved: "
+            "GET, PUT, 50/50. A ladder of rates, then bisection to 3 %. Aim: 2.5 × threadpool, or "
+            "0.8 × floor.",
+            "LAB 2; report 001", 3, knee_steps, pairs=3),
+        Scenario(
+            "fractions", "Latency below the comparator's capacity",
+            "GET, PUT and 50/50 at 25, 50 and 75 % of what threadpool answers in a closed loop. "
+            "Aims: p99 at most half, p99.9 at most a third of threadpool's, or within 1.25 of "
+            "floor's.",
+            "LAB targets", 10, fraction_steps),
+        Scenario(
+            "range", "Ranges of 10,000 records",
+            "Ranges of 10,000 records of 170 bytes in a closed loop over 1 and 4 connections: "
+            "responses and bytes per second. Aim: 0.4 × the bytes of a bare chunked sender.",
+            "LAB 6; report 002", 5, range_steps),
+        Scenario(
+            "overload", "Writes above capacity",
+            "PUT at twice what gyre answers, each server alone: latency and resident memory over "
+            "time. Aims: at most 1.15 × --memory resident, no error but refusals (503).",
+            "LAB 7; report 000", 600, overload_steps, pairs=1),
+        Scenario(
+            "cpu", "CPU per request",
+            "status, cached GET, PUT without and with group sync, closed loop over 64 connections "
+            "and 10,000/s. Aims, system-wide in ratio to floor: 1.15, 1.25, 1.35, 1.7.",
+            "LAB targets; perf/cpu_per_request", 5, cpu_steps),
+        Scenario(
+            "cores", "The second core",
+            "CPU per request of gyre with two cores against one; the generator shares their CPUs. "
+            "Aim: at most 1.15.",
+            "LAB targets", 5, cores_steps),
+        Scenario(
+            "verify", "Every answer checked",
+            "GET and PUT at 80 % of what gyre answers, each value and each absence checked. A "
+            "wrong answer ends the lab with code 3.",
+            "LAB, every workload", 600, verify_steps, pairs=1),
+    )
+}
