@@ -1,0 +1,367 @@
+"""The lab without servers: what it makes of histograms and runs, and how it searches and counts.
+
+  lab_test.py GYRE_LOAD FLOOR [unittest arguments]
+"""
+
+import base64
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+import zlib
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../../perf/lab"))
+
+import cli  # noqa: E402
+import contenders  # noqa: E402
+import load  # noqa: E402
+import machine  # noqa: E402
+import runner  # noqa: E402
+import stats  # noqa: E402
+import verdicts  # noqa: E402
+from histogram import COOKIE, COOKIE_COMPRESSED, HEADER, Histogram, is_supported  # noqa: E402
+from knee import RATE_MIN, KneeSearch  # noqa: E402
+from scenarios import LIMIT_US, SCENARIOS, Aim, Bound, Share, Step  # noqa: E402
+
+LOAD, FLOOR = sys.argv[1:3]
+
+
+def encoded(counters):
+    """HdrHistogram V2 of signed counters, a negative one standing for so many zeros."""
+    payload = b""
+    for counter in counters:
+        value = (counter << 1) ^ (counter >> 63)
+        while value >= 0x80:
+            payload += bytes([value & 0x7F | 0x80])
+            value >>= 7
+        payload += bytes([value])
+    plain = HEADER.pack(COOKIE, len(payload), 0, 3, 1, 3_600_000_000_000, 1.0) + payload
+    packed = zlib.compress(plain)
+    return base64.b64encode(struct.pack(">II", COOKIE_COMPRESSED, len(packed)) + packed).decode()
+
+
+class Histograms(unittest.TestCase):
+    def test_counters_and_runs_of_zeros_are_decoded(self):
+        histogram = Histogram.decode(encoded([-1000, 300, -499, 7]))
+        self.assertEqual(histogram.counts, {1000: 300, 1500: 7})
+        self.assertEqual(histogram.total, 307)
+
+    def test_a_cut_counter_is_refused(self):
+        whole = base64.b64decode(encoded([-1000, 300]))
+        plain = zlib.decompress(whole[8:])
+        payload = plain[HEADER.size:-1]
+        cut = HEADER.pack(COOKIE, len(payload), 0, 3, 1, 1 << 40, 1.0) + payload
+        with self.assertRaises(ValueError):
+            Histogram.decode(base64.b64encode(cut).decode())
+
+    def test_what_is_not_a_histogram_is_refused(self):
+        for text in ("AAAA", base64.b64encode(b"\x00" * 60).decode()):
+            with self.assertRaises((ValueError, struct.error)):
+                Histogram.decode(text)
+
+    def test_percentiles_are_within_a_thousandth_of_the_sorted_samples(self):
+        random_ = random.Random(3)
+        samples = sorted(int(random_.lognormvariate(11, 1.5)) for _ in range(50_000))
+        histogram = Histogram()
+        for sample in samples:
+            histogram.record(sample)
+        for percentile in (1, 50, 90, 99, 99.9):
+            exact = samples[histogram.rank(percentile) - 1] / 1e3
+            self.assertGreaterEqual(histogram.at(percentile) * (1 + 1e-12), exact)
+            self.assertLessEqual(histogram.at(percentile), exact * 1.001 + 0.001)
+
+    def test_merging_adds_counters_and_never_averages(self):
+        slow, fast = Histogram(), Histogram()
+        fast.record(1000, 990_000)
+        slow.record(9_000_000, 10_000)
+        merged = Histogram.merged([slow, fast])
+        self.assertEqual(merged.total, 1_000_000)
+        self.assertAlmostEqual(merged.at(98.9), 1.0, delta=0.002)
+        self.assertAlmostEqual(merged.at(99.1), 9000, delta=9)
+        self.assertEqual(slow.total, 10_000)  # the parts stay what they were
+
+    def test_a_percentile_needs_a_hundred_samples_above_it(self):
+        self.assertTrue(is_supported(10_000, 99))
+        self.assertFalse(is_supported(9_999, 99))
+        histogram = Histogram()
+        histogram.record(5000, 9_999)
+        self.assertIsNone(histogram.summary()["p99"])
+        self.assertIsNotNone(histogram.summary()["p90"])
+
+    def test_the_spectrum_ends_where_the_samples_do(self):
+        histogram = Histogram()
+        for value in range(1, 100_001):
+            histogram.record(value * 100)
+        rows = histogram.spectrum()
+        self.assertEqual(rows[0][0], 0)
+        self.assertAlmostEqual(rows[-1][0], 99.9, places=6)
+        self.assertEqual([row[1] for row in rows], sorted(row[1] for row in rows))
+
+    def test_the_generators_own_percentiles_come_out(self):
+        port = contenders.free_port()
+        floor = subprocess.Popen([FLOOR, "--listen", f"127.0.0.1:{port}"],
+                                 stdout=subprocess.DEVNULL)
+        try:
+            with tempfile.TemporaryDirectory() as directory:
+                path = os.path.join(directory, "report.json")
+                for _ in range(200):
+                    done = subprocess.run(
+                        [LOAD, "-q", "--closed", "-c", "8", "-d", "500ms", "--json", path,
+                         f"http://127.0.0.1:{port}/v0/status"], capture_output=True, text=True)
+                    if done.returncode == 0:
+                        break
+                self.assertEqual(done.returncode, 0, done.stderr)
+                with open(path, encoding="utf-8") as file:
+                    report = json.load(file)
+        finally:
+            floor.kill()
+            floor.wait()
+        intended = report["result"]["latency_us"]["intended"]
+        summary = Histogram.decode(intended["hdr_b64"]).summary()
+        self.assertEqual(summary["n"], intended["n"])
+        for name in ("p50", "p90", "p99", "p999"):
+            if intended[name] is None:
+                self.assertIsNone(summary[name])
+            else:
+                self.assertAlmostEqual(summary[name], intended[name], delta=intended[name] / 300)
+
+
+class Turns(unittest.TestCase):
+    def test_two_are_interleaved_abba(self):
+        order = [name for pair in range(4) for name in stats.turns(["a", "b"], pair)]
+        self.assertEqual("".join(order), "abbaabba")
+
+    def test_everybody_has_every_place_as_often_from_both_ends(self):
+        self.assertEqual(stats.turns("abc", 0), ["a", "b", "c"])
+        self.assertEqual(stats.turns("abc", 1), ["c", "b", "a"])
+
+    def test_ratios_are_only_of_the_same_pair(self):
+        self.assertEqual(stats.paired_ratios({0: 2.0, 1: 9.0, 2: 6.0}, {0: 1.0, 2: 2.0, 3: 1.0}),
+                         [2.0, 3.0])
+        self.assertEqual(stats.paired_ratios({0: 2.0}, {0: 0}), [])
+
+
+class Knees(unittest.TestCase):
+    def search(self, limit, start, flaky=()):
+        search, tries = KneeSearch(start), 0
+        while not search.done:
+            tries += 1
+            self.assertLess(tries, 200)
+            search.tell(search.rate <= limit and tries not in flaky)
+        return search, tries
+
+    def test_it_finds_the_limit_from_above_and_below(self):
+        for start in (100, 9_000, 10_000, 500_000):
+            search, _ = self.search(10_000, start)
+            self.assertLessEqual(search.held, 10_000)
+            self.assertGreaterEqual(search.held, 10_000 / search.tolerance)
+
+    def test_one_bad_run_does_not_end_it(self):
+        search, _ = self.search(10_000, 5_000, flaky=(1, 4))
+        self.assertGreaterEqual(search.held, 10_000 / search.tolerance)
+
+    def test_a_server_that_holds_nothing_ends_it_without_a_rate(self):
+        search, _ = self.search(0, 10_000)
+        self.assertIsNone(search.held)
+        self.assertLessEqual(search.failed, RATE_MIN)
+
+    def test_a_rung_is_held_within_the_limit_without_errors_and_on_time(self):
+        def rung(p99_us=1000, errors=0, unfinished=0, answered=1000.0):
+            histogram = Histogram()
+            histogram.record(p99_us * 1000, 10_000)
+            run = {"errors": {"status": errors}, "unfinished": unfinished,
+                   "answered_per_s": answered, "generator_limited": False,
+                   "latency_us": histogram.summary()}
+            return runner.rung_of(run, histogram, 1000.0, 0)["held"]
+
+        self.assertTrue(rung())
+        self.assertTrue(rung(answered=990))
+        self.assertFalse(rung(p99_us=LIMIT_US + 10))
+        self.assertFalse(rung(errors=1))
+        self.assertFalse(rung(unfinished=1))
+        self.assertFalse(rung(answered=989))
+
+
+STAT = "{pid} ({name}) S {parent} 0 0 0 0 0 0 0 0 0 {user} {kernel} 0 0 20 0 1 0 5 0 0"
+
+
+class CpuTime(unittest.TestCase):
+    def test_names_with_spaces_and_brackets_do_not_shift_the_fields(self):
+        stat = STAT.format(pid=7, name="a (b) c", parent=2, user=30, kernel=12)
+        self.assertEqual(machine.process_ticks(stat), (30, 12))
+        self.assertTrue(machine.is_kernel_thread(stat))
+        self.assertFalse(machine.is_kernel_thread(
+            STAT.format(pid=7, name="x", parent=1, user=0, kernel=0)))
+
+    def test_process_and_kernel_threads_are_divided_by_requests(self):
+        before = machine.Clocks(100, 200, {5: 1_000_000, 6: 5})
+        after = machine.Clocks(150, 300, {5: 3_000_000, 9: 500_000})
+        cpu = machine.cpu_per_request(before, after, 1000)
+        tick_us = 1e6 / machine.TICKS_PER_S
+        self.assertAlmostEqual(cpu["user_us"], 50 * tick_us / 1000)
+        self.assertAlmostEqual(cpu["kernel_us"], 100 * tick_us / 1000)
+        self.assertAlmostEqual(cpu["process_us"], 150 * tick_us / 1000)
+        # Thread 5 ran for 2 ms, the new one for 0.5; the one that ended is unknown.
+        self.assertAlmostEqual(cpu["system_us"], cpu["process_us"] + 2.5)
+        self.assertIsNone(machine.cpu_per_request(before, after, 0))
+
+    def test_this_process_is_charged_for_what_it_does(self):
+        before = machine.clocks(os.getpid())
+        total = sum(index * index for index in range(2_000_000))
+        self.assertGreater(total, 0)
+        after = machine.clocks(os.getpid())
+        self.assertGreater(after.user_ticks, before.user_ticks)
+
+    def test_the_disks_interrupts_tell_its_cpu(self):
+        text = ("           CPU0       CPU1\n"
+                " 35:          9          1  PCI-MSIX  0-edge  virtio1-config\n"
+                " 36:          4   18018011  PCI-MSIX  1-edge  virtio1-req.0\n"
+                " 37:     999999          0  PCI-MSIX  0-edge  virtio10-req.0\n")
+        self.assertEqual(machine.interrupt_cpu(text, "virtio1"), 1)
+        self.assertIsNone(machine.interrupt_cpu(text, "nvme0"))
+
+
+def a_run(contender, pair, order=0, **latency):
+    return {"contender": contender, "pair": pair, "order": order, "latency_us": latency,
+            "answered_per_s": 1000.0, "cpu": None, "memory": {"resident_max_bytes": 110},
+            "errors": {}, "ok": 10, "unfinished": 0, "wrong": 0, "generator_limited": False}
+
+
+class Verdicts(unittest.TestCase):
+    def step(self, *aims, kind="latency"):
+        return Step("s", kind, "get", ("gyre", "threadpool", "floor"), rate=1.0, aims=aims)
+
+    def rows(self, step, runs, disk=None):
+        return verdicts.ratios(step, {"runs": runs}, disk or {}, 100)
+
+    def test_an_aim_is_judged_at_the_median_of_pairs(self):
+        step = self.step(Aim("p99", (Bound(0.5, "threadpool"),)))
+        runs = []
+        for pair, figure in enumerate((40, 45, 90)):
+            runs += [a_run("gyre", pair, p99=figure), a_run("threadpool", pair, p99=100)]
+        row = self.rows(step, runs)[0]
+        self.assertEqual((row["median"], row["low"], row["high"]), (0.45, 0.4, 0.9))
+        self.assertIs(row["met"], True)
+        runs[2]["latency_us"]["p99"] = 51
+        self.assertIs(self.rows(step, runs)[0]["met"], False)
+
+    def test_one_of_two_ways_is_enough(self):
+        step = self.step(Aim("p99", (Bound(0.5, "threadpool"), Bound(1.25, "floor"))))
+        runs = [a_run("gyre", 0, p99=80), a_run("threadpool", 0, p99=100), a_run("floor", 0, p99=70)]
+        self.assertEqual([row["met"] for row in self.rows(step, runs)[:2]], [None, True])
+        runs[2]["latency_us"]["p99"] = 60
+        self.assertEqual([row["met"] for row in self.rows(step, runs)[:2]], [False, False])
+
+    def test_the_disk_is_added_to_the_floor_by_the_same_percentile(self):
+        disk = Histogram()
+        disk.record(100_000, 1000)
+        step = self.step(Aim("p50", (Bound(1, "floor", disk=1.5),)))
+        runs = [a_run("gyre", 0, p50=190.0), a_run("floor", 0, p50=40.0)]
+        row = self.rows(step, runs, {0: disk})[0]
+        self.assertAlmostEqual(row["median"], 1.0, delta=0.002)
+        self.assertEqual(row["to"], "floor + 1.5 × disk sync")
+        aims = [row for row in self.rows(step, runs) if row["aim"] is not None]
+        self.assertEqual(aims, [])  # without a probed disk there is no verdict
+
+    def test_memory_is_judged_against_the_budget(self):
+        step = self.step(Aim("resident", (Bound(1.15, "memory"),)), kind="sustained")
+        row = self.rows(step, [a_run("gyre", 0, p50=1.0)])[0]
+        self.assertAlmostEqual(row["median"], 1.1)
+        self.assertIs(row["met"], True)
+
+    def test_missing_percentiles_give_no_verdict(self):
+        step = self.step(Aim("p999", (Bound(1.5, "floor"),)))
+        self.assertEqual(self.rows(step, [a_run("gyre", 0, p999=None), a_run("floor", 0, p999=1.0)]),
+                         [])
+
+    def test_findings_name_aims_errors_and_wrong_answers(self):
+        step = {"name": "s", "kind": "verify", "knee": None, "runs": [a_run("gyre", 0)],
+                "ratios": [{"contender": "gyre", "to": "floor", "metric": "p99", "median": 2.0,
+                            "low": 1.0, "high": 3.0, "pairs": 3, "aim": 1.5,
+                            "aim_text": "≤ 1.5 × floor", "met": False}]}
+        step["runs"][0].update(wrong=2, errors={"timeout": 3, "status": 4, "not_found": 1})
+        lines = verdicts.findings({"steps": [step]}, ["a note"])
+        self.assertTrue(lines[0].startswith("missed: s: p99 of gyre is 2.00 × floor"), lines)
+        self.assertIn("3 timeout", lines[1])
+        self.assertIn("3 refused", lines[1])
+        self.assertTrue(lines[2].startswith("missed: 2 wrong answers"), lines)
+        self.assertEqual(lines[-1], "a note")
+
+    def test_a_knee_that_the_generator_ended_is_said_to_be_a_lower_bound(self):
+        def rung(rate, held, limited):
+            return {"rate": rate, "pair": 0, "held": held, "generator_limited": limited}
+
+        knee = {"limit_us": 5000, "highest": {"gyre": [100.0]},
+                "gyre": [rung(100.0, True, False), rung(103.0, False, True),
+                         rung(200.0, False, False)]}
+        step = {"name": "k", "kind": "knee", "knee": knee, "runs": [], "ratios": []}
+        self.assertTrue(any("may hold more" in line for line in verdicts.aim_lines(step)))
+        knee["gyre"][1]["generator_limited"] = False
+        self.assertFalse(any("may hold more" in line for line in verdicts.aim_lines(step)))
+
+
+class Scenarios(unittest.TestCase):
+    def test_every_scenario_is_whole(self):
+        for scenario in SCENARIOS.values():
+            steps = scenario.steps(None)
+            self.assertTrue(any(step.smoke for step in steps), scenario.name)
+            self.assertEqual(len({step.name for step in steps}), len(steps), scenario.name)
+            for step in steps:
+                for name in step.contenders:
+                    self.assertIn(name, contenders.CONTENDERS)
+                if isinstance(step.rate, Share):
+                    self.assertIn(step.rate.of, contenders.CONTENDERS)
+                for aim in step.aims:
+                    self.assertIn(aim.metric, verdicts.WORDS)
+
+    def test_a_contender_of_ones_own_is_started_with_its_places(self):
+        own = contenders.custom("spin=build/floor --listen {listen} --spin 50 --data {data}")
+        place = contenders.Place("b", "/d", 77, [0], 3, "1G", "none")
+        self.assertEqual(own.command(place), ["build/floor", "--listen", "127.0.0.1:77", "--spin",
+                                              "50", "--data", "/d/data"])
+        for bad in ("gyre=x", "noequals", "Bad=x", "name="):
+            with self.assertRaises(ValueError):
+                contenders.custom(bad)
+
+
+class CommandLine(unittest.TestCase):
+    def test_bad_values_exit_with_2(self):
+        for words in (["run"], ["run", "nothing"], ["run", "rate", "--pairs", "0"],
+                      ["run", "rate", "--memory", "lots"], ["run", "rate", "--server-cpus", "9999"],
+                      ["run", "rate", "--contenders", "mysql"], ["run", "rate", "--pairs", "1.5"],
+                      ["run", "rate", "--contender", "x"], [], ["report"]):
+            with self.assertRaises(SystemExit) as raised, open(os.devnull, "w") as nowhere:
+                stderr, sys.stderr = sys.stderr, nowhere
+                try:
+                    cli.main(words)
+                finally:
+                    sys.stderr = stderr
+            self.assertEqual(raised.exception.code, 2, words)
+
+    def test_numbers_and_sizes_are_read_as_people_write_them(self):
+        self.assertEqual(cli.size_bytes("512M"), 512 << 20)
+        self.assertEqual(cli.positive("10k"), 10_000)
+        self.assertEqual(cli.cpu_list("0"), [0])
+
+
+class RedisTables(unittest.TestCase):
+    def test_percentiles_become_microseconds(self):
+        text = ('"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms",'
+                '"p99_latency_ms","max_latency_ms"\n"SET","135135.14","0.3","0.1","0.25","0.4",'
+                '"0.5","1.1"\n')
+        run, _, requests = load.read_redis_csv(text, 1000)
+        self.assertEqual(run["latency_us"]["p50"], 250)
+        self.assertAlmostEqual(run["answered_per_s"], 135135.14)
+        self.assertEqual(requests, 1000)
+        with self.assertRaises(contenders.LabError):
+            load.read_redis_csv("Could not connect", 1)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
