@@ -1,17 +1,18 @@
 """The bare chunked sender: what the bytes of a range cost, whoever makes them.
 
 `sender.py PORT`: answers every request with the same 10,000 chunks of 170 bytes, as a range of
-records would be framed. One thread, one epoll; the answer is one piece of memory, so nearly all of
-the time is the kernel's. How many records were asked for is not looked at.
+records would be framed. A thread per connection, blocking; the answer is one piece of memory, so
+nearly all of the time is the kernel's. How many records were asked for is not looked at.
 """
 
-import selectors
 import socket
 import sys
+import threading
 
 RECORDS = 10_000
 RECORD_BYTES = 170
 RECV_BYTES = 65536
+SEND_BYTES = 1 << 20  # per call, so that the kernel copies while the client reads
 
 
 def answer() -> memoryview:
@@ -20,60 +21,26 @@ def answer() -> memoryview:
     return memoryview(head + record * RECORDS + b"0\r\n\r\n")
 
 
-class Client:
-    def __init__(self, connection: socket.socket, whole: memoryview):
-        self.connection, self.whole = connection, whole
-        self.rest = whole[:0]
-        self.owed = 0
-        self.seen = b""
-
-    def receive(self) -> bool:
-        """False at the end of the connection."""
-        data = self.connection.recv(RECV_BYTES)
-        self.seen += data
-        self.owed += self.seen.count(b"\r\n\r\n")
-        self.seen = self.seen[-3:] if not self.seen.endswith(b"\r\n\r\n") else b""
-        return bool(data)
-
-    def send(self) -> bool:
-        """True when everything owed is sent."""
-        while self.rest or self.owed:
-            if not self.rest:
-                self.rest = self.whole
-                self.owed -= 1
-            try:
-                self.rest = self.rest[self.connection.send(self.rest):]
-            except BlockingIOError:
-                return False
-        return True
+def serve(connection: socket.socket, whole: memoryview) -> None:
+    seen = b""
+    try:
+        with connection:
+            while data := connection.recv(RECV_BYTES):
+                seen += data
+                for _ in range(seen.count(b"\r\n\r\n")):
+                    for start in range(0, len(whole), SEND_BYTES):
+                        connection.sendall(whole[start : start + SEND_BYTES])
+                seen = b"" if seen.endswith(b"\r\n\r\n") else seen[-3:]
+    except OSError:
+        pass  # the client is gone
 
 
 def main() -> None:
     whole = answer()
-    selector = selectors.DefaultSelector()
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-    listener.setblocking(False)
-    selector.register(listener, selectors.EVENT_READ)
     while True:
-        for key, events in selector.select():
-            if key.fileobj is listener:
-                connection, _ = listener.accept()
-                connection.setblocking(False)
-                selector.register(connection, selectors.EVENT_READ, Client(connection, whole))
-                continue
-            client = key.data
-            try:
-                open_still = not events & selectors.EVENT_READ or client.receive()
-                wanted = selectors.EVENT_READ
-                if not client.send():
-                    wanted |= selectors.EVENT_WRITE
-            except OSError:
-                open_still = False
-            if not open_still:
-                selector.unregister(client.connection)
-                client.connection.close()
-            elif wanted != key.events:
-                selector.modify(client.connection, wanted, client)
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection, whole), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,11 @@ import time
 import unittest
 from urllib.parse import parse_qs, urlsplit
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".."))
+
+from json_schema import violations  # noqa: E402
+
 LOAD, FLOOR, GYRE, SCHEMA = sys.argv[1:5]
 PATIENCE_S = 120  # of anything that should end by itself; a hang, never a measure of speed
 
@@ -174,45 +179,6 @@ def report_of(*arguments):
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     return report, done
-
-
-def violations(value, schema, root, at="$"):
-    """What of JSON Schema the report's schema uses."""
-    if "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
-    if "const" in schema and value != schema["const"]:
-        yield f"{at}: {value!r} is not {schema['const']!r}"
-    if "enum" in schema and value not in schema["enum"]:
-        yield f"{at}: {value!r} is none of {schema['enum']}"
-    kinds = {
-        "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
-        "integer": int, "number": (int, float),
-    }
-    if "type" in schema:
-        names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        fits = [
-            isinstance(value, kinds[name])
-            and not (isinstance(value, bool) and name in ("integer", "number"))
-            for name in names
-        ]
-        if not any(fits):
-            yield f"{at}: {value!r} is not of type {names}"
-            return
-    if "minimum" in schema and value < schema["minimum"]:
-        yield f"{at}: {value!r} is below {schema['minimum']}"
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        for name in schema.get("required", []):
-            if name not in value:
-                yield f"{at}.{name} is missing"
-        for name, member in value.items():
-            if name in known:
-                yield from violations(member, known[name], root, f"{at}.{name}")
-            elif schema.get("additionalProperties") is False:
-                yield f"{at}.{name} is not in the schema"
-    if isinstance(value, list) and "items" in schema:
-        for index, member in enumerate(value):
-            yield from violations(member, schema["items"], root, f"{at}[{index}]")
 
 
 class LoadTest(unittest.TestCase):

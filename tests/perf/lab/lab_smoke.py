@@ -1,0 +1,194 @@
+"""The lab's command against real servers: a moment of every scenario, and how it ends badly.
+
+  lab_smoke.py LAB BUILD_DIR [unittest arguments]
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, ".."))
+
+from json_schema import violations  # noqa: E402
+
+LAB, BUILD = sys.argv[1:3]
+SCHEMA = os.path.join(os.path.dirname(LAB), "result.schema.json")
+PATIENCE_S = 280  # of anything that should end by itself; a hang, never a measure of speed
+CPUS = sorted(os.sched_getaffinity(0))
+
+
+class LabTest(unittest.TestCase):
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory(prefix="lab-test-", dir=BUILD)
+        self.out = os.path.join(self.place.name, "out")
+        self.data = os.path.join(self.place.name, "data")
+        self.addCleanup(self.place.cleanup)
+
+    def command(self, *words):
+        return [sys.executable, LAB, "run", *words, "--build", BUILD, "--out", self.out, "--data",
+                self.data, "--server-cpus", str(CPUS[0]), "--generator-cpus", str(CPUS[-1])]
+
+    def run_lab(self, *words):
+        return subprocess.run(self.command(*words), capture_output=True, text=True,
+                              timeout=PATIENCE_S)
+
+    def start(self, *words):
+        return subprocess.Popen(self.command(*words), stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
+    def result(self, name):
+        with open(os.path.join(self.out, name + ".json"), encoding="utf-8") as file:
+            result = json.load(file)
+        with open(SCHEMA, encoding="utf-8") as file:
+            schema = json.load(file)
+        self.assertEqual(list(violations(result, schema, schema)), [])
+        return result
+
+    def servers(self):
+        """Pids of what was started with a place under this test's directory."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read()
+            except OSError:
+                continue
+            if self.data.encode() in words and b"lab" not in os.path.basename(words.split(b"\0")[1]):
+                found.append(int(pid))
+        return found
+
+    def check_gone(self):
+        self.assertEqual(self.servers(), [])
+        self.assertEqual(os.listdir(self.data), [])
+
+    def wait_for_server(self, lab):
+        end = time.monotonic() + PATIENCE_S
+        while not (found := self.servers()):
+            self.assertIsNone(lab.poll(), "the lab ended before a server ran")
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        return found
+
+
+class Scenarios(LabTest):
+    def check(self, *names):
+        done = self.run_lab(*names, "--quick")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for name in names:
+            result = self.result(name)
+            self.assertFalse(result["interrupted"], result["why"])
+            for step in result["steps"]:
+                self.check_step(step, result)
+            with open(os.path.join(self.out, name + ".html"), encoding="utf-8") as file:
+                self.assertIn(result["scenario"]["title"], file.read())
+        self.check_gone()
+        return done.stderr
+
+    def check_step(self, step, result):
+        told = [contender["name"] for contender in result["contenders"]]
+        if step["kind"] == "knee":
+            for name, rates in step["knee"]["highest"].items():
+                self.assertIn(name, told)
+                self.assertEqual(len(rates), 2)
+                self.assertTrue(step["knee"][name])
+            return
+        self.assertTrue(step["runs"])
+        for run in step["runs"]:
+            self.assertIn(run["contender"], told)
+            self.assertGreater(run["ok"], 0, run)
+            self.assertEqual(run["wrong"], 0)
+            for kind in ("connect", "read", "write", "malformed"):
+                self.assertEqual(run["errors"].get(kind, 0), 0, run["errors"])
+            self.assertGreater(run["memory"]["resident_max_bytes"], 0)
+            self.assertGreaterEqual(run["cpu"]["system_us"], run["cpu"]["process_us"])
+
+    def test_rate_and_verify(self):
+        self.check("rate", "verify")
+        step = self.result("rate")["steps"][0]
+        order = [run["contender"] for run in sorted(step["runs"], key=lambda run: run["order"])]
+        self.assertEqual(order, ["gyre", "threadpool", "floor", "floor", "threadpool", "gyre"])
+        self.assertGreater(step["merged"]["gyre"]["latency_us"]["n"],
+                           max(run["latency_us"]["n"] for run in step["runs"]))
+        self.assertIn("0 wrong answers", " ".join(self.result("verify")["findings"]))
+
+    def test_range_overload_fractions(self):
+        self.check("range", "overload", "fractions")
+        for run in self.result("range")["steps"][0]["runs"]:
+            self.assertGreater(run["bytes_per_s"], 0)
+
+    def test_cpu_and_cores(self):
+        self.check("cpu", "cores")
+        names = {run["contender"] for run in self.result("cpu")["steps"][0]["runs"]}
+        self.assertEqual(names, {"gyre", "threadpool", "floor", "nginx"})
+
+    def test_knee(self):
+        self.assertIn("holds", self.check("knee"))
+
+
+class Endings(LabTest):
+    def test_a_server_that_dies_is_named_with_its_log(self):
+        lab = self.start("rate", "--contenders", "gyre", "--seconds", "30", "--no-html")
+        pid = self.wait_for_server(lab)[0]
+        os.kill(pid, signal.SIGKILL)
+        _, err = lab.communicate(timeout=PATIENCE_S)
+        self.assertEqual(lab.returncode, 1, err)
+        self.assertRegex(err, rf"gyre \(pid {pid}\) was killed by SIGKILL")
+        result = self.result("rate")
+        self.assertTrue(result["interrupted"])
+        self.assertIn("SIGKILL", result["why"])
+        self.check_gone()
+
+    def test_an_interruption_keeps_what_was_measured(self):
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            lab = self.start("rate", "--contenders", "floor", "--seconds", "0.3", "--pairs", "500",
+                             "--no-html")
+            end = time.monotonic() + PATIENCE_S
+            while time.monotonic() < end:
+                self.assertIsNone(lab.poll())
+                path = os.path.join(self.out, "rate.json")
+                if os.path.exists(path) and any(s["runs"] for s in self.result("rate")["steps"]):
+                    break
+                time.sleep(0.05)
+            lab.send_signal(number)
+            _, err = lab.communicate(timeout=PATIENCE_S)
+            self.assertEqual(lab.returncode, code, err)
+            result = self.result("rate")
+            self.assertTrue(result["interrupted"])
+            self.assertIn(number.name, result["why"])
+            self.assertTrue(result["steps"][0]["runs"])
+            self.check_gone()
+            os.unlink(path)
+
+    def test_a_server_that_does_not_start_is_told_with_its_own_words(self):
+        done = self.run_lab("rate", "--contenders", "floor", "--contender",
+                            "broken=sh -c 'echo no such luck >&2; exit 4'", "--quick", "--no-html")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("broken", done.stderr)
+        self.assertIn("no such luck", done.stderr)
+        self.check_gone()
+
+    def test_what_is_not_built_is_said_before_anything_runs(self):
+        empty = os.path.join(self.place.name, "empty")
+        done = subprocess.run(
+            [sys.executable, LAB, "run", "rate", "--quick", "--no-html", "--build", empty, "--out",
+             self.out, "--data", self.data], capture_output=True, text=True, timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, re.escape("is not built"))
+
+    def test_list_names_every_scenario(self):
+        done = subprocess.run([sys.executable, LAB, "list"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0)
+        for name in ("rate", "knee", "range", "overload"):
+            self.assertRegex(done.stdout, rf"(?m)^{name} ")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
