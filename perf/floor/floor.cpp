@@ -11,6 +11,10 @@
 // Requests with bodies are understood as far as the lab needs it: a Content-Length written that
 // way is skipped, so that a PUT can be measured against the floor too.
 //
+// The flags --receive, --descriptors, --min-wait and --spin choose other ways to ask the kernel for
+// the same, so that the choice of the node's runtime can be measured again on another kernel
+// (perf/floor/compare). The yardstick is the floor without them.
+//
 // This program stands alone on purpose. It shares nothing with src/, so it can't get slower or
 // faster with it.
 
@@ -28,6 +32,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -41,6 +46,8 @@ constexpr unsigned cq_entries = 8192;
 constexpr unsigned buffer_count = 256;  // a power of two
 constexpr unsigned buffer_bytes = 16 << 10;
 constexpr unsigned buffer_group = 1;
+constexpr unsigned direct_descriptors = 4096;
+constexpr unsigned feature_min_timeout = 1u << 15;  // newer than liburing 2.3
 constexpr unsigned responses_per_send_max = 64;
 
 constexpr std::string_view response =
@@ -52,7 +59,12 @@ struct Options {
   std::string address = "127.0.0.1";
   uint16_t port = 8090;
   unsigned cores = 1;
-  int first_cpu = -1;  // --pin: thread i runs on CPU first_cpu + i
+  int first_cpu = -1;         // --pin: thread i runs on CPU first_cpu + i
+  bool one_shot = false;      // --receive one-shot: a receive per request
+  bool direct = false;        // --descriptors direct: sockets only in the ring's own table
+  unsigned min_wait_us = 0;   // --min-wait: a sleep gathers this long, up to
+  unsigned min_wait_for = 8;  //   this many completions
+  unsigned spin_us = 0;       // --spin: looks this long for completions before it sleeps
 };
 
 [[noreturn]] void die(const char* what, int positive_errno) {
@@ -73,7 +85,26 @@ struct Connection {
 };
 
 // What an operation was, in the low bits of user_data; the descriptor is above them.
-enum Kind : uint64_t { kind_accept = 0, kind_recv = 1, kind_send = 2, kind_bits = 2 };
+enum Kind : uint64_t {
+  kind_accept = 0,
+  kind_recv = 1,
+  kind_send = 2,
+  kind_ignored = 3,
+  kind_bits = 2,
+};
+
+uint64_t now_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+}
+
+// What io_uring_submit does before it enters; only the helper with the wait is newer than 2.3.
+unsigned io_uring_flush(io_uring& ring) {
+  __atomic_store_n(ring.sq.ktail, ring.sq.sqe_tail, __ATOMIC_RELEASE);
+  ring.sq.sqe_head = ring.sq.sqe_tail;
+  return ring.sq.sqe_tail - __atomic_load_n(ring.sq.khead, __ATOMIC_ACQUIRE);
+}
 
 class Responder {
  public:
@@ -103,6 +134,14 @@ class Responder {
       die("io_uring_setup", -rc);
     }
     if (int rc = io_uring_register_ring_fd(&ring_); rc < 0) die("register ring fd", -rc);
+    if (options_.direct) {
+      if (int rc = io_uring_register_files_sparse(&ring_, direct_descriptors); rc < 0) {
+        die("register descriptors", -rc);
+      }
+    }
+    if (options_.min_wait_us > 0 && (ring_.features & feature_min_timeout) == 0) {
+      die("--min-wait takes a kernel from 6.12 on", ENOSYS);
+    }
 
     void* memory = nullptr;
     if (posix_memalign(&memory, 4096, buffer_count * sizeof(io_uring_buf)) != 0) {
@@ -147,8 +186,39 @@ class Responder {
   // --- one tick -------------------------------------------------------------------------------
 
   void submit_and_wait() {
-    const int rc = io_uring_submit_and_wait(&ring_, 1);
-    if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) die("io_uring_enter", -rc);
+    if (options_.spin_us > 0 && spin()) return;
+    const int rc = options_.min_wait_us > 0 ? gather() : io_uring_submit_and_wait(&ring_, 1);
+    if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY && rc != -ETIME) {
+      die("io_uring_enter", -rc);
+    }
+  }
+
+  // True if completions came. The pause leaves the other hardware thread its turn.
+  bool spin() {
+    io_uring_submit_and_get_events(&ring_);
+    for (const uint64_t end = now_ns() + uint64_t{options_.spin_us} * 1000; now_ns() < end;) {
+      if (io_uring_cq_ready(&ring_) > 0) return true;
+      if ((IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) != 0) {
+        io_uring_get_events(&ring_);
+      }
+      __builtin_ia32_pause();
+    }
+    return io_uring_cq_ready(&ring_) > 0;
+  }
+
+  // Sleeps until min_wait_for completions are there, or min_wait_us have passed and one is.
+  int gather() {
+    // Without a timeout of its own the wait would end, empty, with the minimum.
+    __kernel_timespec until{.tv_sec = 3600, .tv_nsec = 0};
+    io_uring_getevents_arg argument{};
+    argument.ts = reinterpret_cast<uint64_t>(&until);
+    argument.sigmask_sz = _NSIG / 8;
+    argument.pad = options_.min_wait_us;  // min_wait_usec in newer headers
+    const unsigned submit = io_uring_flush(ring_);
+    return io_uring_enter2(
+        static_cast<unsigned>(ring_.enter_ring_fd), submit, options_.min_wait_for,
+        IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_REGISTERED_RING,
+        reinterpret_cast<sigset_t*>(&argument), sizeof argument);
   }
 
   void reap() {
@@ -186,6 +256,7 @@ class Responder {
       if ((cqe.flags & IORING_CQE_F_MORE) == 0) arm_accept();
       return;
     }
+    if (kind == kind_ignored) return;
     Connection& connection = *connections_[cqe.user_data >> kind_bits];
     kind == kind_recv ? received(connection, cqe) : sent(connection, cqe.res);
   }
@@ -271,6 +342,8 @@ class Responder {
 
   // --- operations -----------------------------------------------------------------------------
 
+  unsigned char descriptor_flag() const { return options_.direct ? IOSQE_FIXED_FILE : 0; }
+
   io_uring_sqe& next_sqe() {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     if (sqe == nullptr) {
@@ -287,14 +360,22 @@ class Responder {
 
   void arm_accept() {
     io_uring_sqe& sqe = next_sqe();
-    io_uring_prep_multishot_accept(&sqe, listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (options_.direct) {
+      io_uring_prep_multishot_accept_direct(&sqe, listener_, nullptr, nullptr, 0);
+    } else {
+      io_uring_prep_multishot_accept(&sqe, listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    }
     sqe.user_data = kind_accept;
   }
 
   void arm_recv(Connection& connection) {
     io_uring_sqe& sqe = next_sqe();
-    io_uring_prep_recv_multishot(&sqe, connection.fd, nullptr, 0, 0);
-    sqe.flags |= IOSQE_BUFFER_SELECT;
+    if (options_.one_shot) {
+      io_uring_prep_recv(&sqe, connection.fd, nullptr, buffer_bytes, 0);
+    } else {
+      io_uring_prep_recv_multishot(&sqe, connection.fd, nullptr, 0, 0);
+    }
+    sqe.flags |= IOSQE_BUFFER_SELECT | descriptor_flag();
     sqe.buf_group = buffer_group;
     sqe.user_data = tag(connection.fd, kind_recv);
     connection.receiving = true;
@@ -307,6 +388,7 @@ class Responder {
     io_uring_sqe& sqe = next_sqe();
     io_uring_prep_send(&sqe, connection.fd, replies_.data(), count * response.size(),
                        MSG_WAITALL | MSG_NOSIGNAL);
+    sqe.flags |= descriptor_flag();
     sqe.user_data = tag(connection.fd, kind_send);
   }
 
@@ -314,10 +396,22 @@ class Responder {
   void finish(Connection& connection) {
     if (!connection.closing || connection.fd < 0 || connection.sending) return;
     if (connection.receiving) {  // a broken send: the receive ends with the socket
-      shutdown(connection.fd, SHUT_RDWR);
+      if (options_.direct) {
+        io_uring_sqe& sqe = next_sqe();
+        io_uring_prep_cancel64(&sqe, tag(connection.fd, kind_recv), 0);
+        sqe.user_data = kind_ignored;
+      } else {
+        shutdown(connection.fd, SHUT_RDWR);
+      }
       return;
     }
-    close(connection.fd);
+    if (options_.direct) {
+      io_uring_sqe& sqe = next_sqe();
+      io_uring_prep_close_direct(&sqe, static_cast<unsigned>(connection.fd));
+      sqe.user_data = kind_ignored;
+    } else {
+      close(connection.fd);
+    }
     connection.fd = -1;
   }
 
@@ -347,10 +441,33 @@ class Responder {
 };
 
 constexpr const char* usage =
-    "usage: floor [--listen ADDR:PORT] [--cores N] [--pin FIRST_CPU]\n"
+    "usage: floor [--listen ADDR:PORT] [--cores N] [--pin FIRST_CPU] [variant]\n"
     "  --listen ADDR:PORT  IPv4 address and port (default 127.0.0.1:8090)\n"
     "  --cores N           threads, each with its own ring and listener (default 1)\n"
-    "  --pin FIRST_CPU     thread i runs on CPU FIRST_CPU + i (default: not pinned)\n";
+    "  --pin FIRST_CPU     thread i runs on CPU FIRST_CPU + i (default: not pinned)\n"
+    "Variants, to measure what they change:\n"
+    "  --receive multishot|one-shot  one operation for a connection, or one per request\n"
+    "  --descriptors plain|direct    sockets in the process's table, or in the ring's own\n"
+    "  --min-wait US[:N]             a sleep gathers N completions (default 8) for at most US\n"
+    "  --spin US                     looks for completions for US before it sleeps\n";
+
+// Returns false if it is none, or its value means nothing.
+bool parse_variant(std::string_view flag, const char* value, Options& options) {
+  const std::string_view text = value;
+  if (flag == "--receive") {
+    options.one_shot = text == "one-shot";
+    return options.one_shot || text == "multishot";
+  }
+  if (flag == "--descriptors") {
+    options.direct = text == "direct";
+    return options.direct || text == "plain";
+  }
+  if (flag == "--spin") return std::sscanf(value, "%u", &options.spin_us) == 1;
+  if (flag == "--min-wait") {
+    return std::sscanf(value, "%u:%u", &options.min_wait_us, &options.min_wait_for) >= 1;
+  }
+  return false;
+}
 
 Options parse(int argc, char** argv) {
   Options options;
@@ -361,7 +478,8 @@ Options parse(int argc, char** argv) {
       std::exit(0);
     }
     const char* value = i + 1 < argc ? argv[++i] : nullptr;
-    const bool known = flag == "--listen" || flag == "--cores" || flag == "--pin";
+    const bool known = flag == "--listen" || flag == "--cores" || flag == "--pin" ||
+                       (value != nullptr && parse_variant(flag, value, options));
     if (!known || value == nullptr) {
       std::fputs(usage, stderr);
       std::exit(2);

@@ -1,0 +1,392 @@
+// What the disk below a log and a table can do, asked in the ways that a store could ask: the
+// figures behind "DSYNC or write and fsync" and "direct or buffered" (DESIGN D6, D7), and the
+// device's own limit, which latency targets of the lab are multiples of.
+//
+// Writes: one at a time, as a log does, each waiting until it is durable.
+//   dsync      O_DIRECT and RWF_DSYNC over blocks that were written before: one command, no journal
+//   fdatasync  O_DIRECT over written blocks, and a linked fdatasync
+//   buffered   through the page cache over written blocks, and a linked fdatasync
+//   allocated  O_DIRECT and RWF_DSYNC into blocks that are allocated but were never written
+//   growing    O_DIRECT and RWF_DSYNC behind the end of the file
+// Reads: random blocks of a file that was written, at a given depth.
+//   direct     O_DIRECT
+//   cold       through the page cache, nothing of the file in it
+//   warm       through the page cache, everything of the file in it
+//
+// The kinds take turns, round by round, so that what drifts drifts for all. CPU time is the
+// process's, its kernel workers included, divided by operations.
+//
+// This program stands alone, as perf/floor does: it shares nothing with src/.
+
+#include <fcntl.h>
+#include <liburing.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+struct Options {
+  std::string directory = ".";
+  unsigned rounds = 4;
+  double seconds = 1;  // of a kind in a round
+  size_t write_bytes = 4096;
+  size_t read_bytes = 4096;
+  unsigned depth = 32;
+  uint64_t file_bytes = 1ull << 30;  // that is read; the log's is smaller
+  bool json = false;
+};
+
+constexpr uint64_t log_bytes = 64ull << 20;
+constexpr size_t alignment = 4096;
+
+[[noreturn]] void die(const std::string& what, int positive_errno) {
+  std::fprintf(stderr, "disk: %s: %s\n", what.c_str(), std::strerror(positive_errno));
+  std::exit(1);
+}
+
+uint64_t now_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+}
+
+double cpu_us() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto us = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
+  };
+  return us(usage.ru_utime) + us(usage.ru_stime);
+}
+
+enum class Way { dsync, fdatasync, buffered, allocated, growing, direct, cold, warm };
+
+struct Kind {
+  const char* name;
+  Way way;
+  bool reads;
+  std::vector<uint64_t> latencies_ns;
+  double cpu_us = 0;
+  double elapsed_s = 0;
+};
+
+// A file that is gone again as soon as the program ends, however it ends.
+class ScratchFile {
+ public:
+  ScratchFile(const std::string& directory, bool direct) {
+    std::string path = directory + "/disk.XXXXXX";
+    fd_ = mkostemp(path.data(), O_CLOEXEC);
+    if (fd_ < 0) die("a file in " + directory, errno);
+    if (direct) {
+      const int other = open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+      const int error = errno;
+      close(fd_);
+      fd_ = other;
+      if (fd_ < 0) {
+        unlink(path.c_str());
+        die("O_DIRECT in " + directory, error);
+      }
+    }
+    unlink(path.c_str());
+  }
+  ~ScratchFile() { close(fd_); }
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+
+  int fd() const { return fd_; }
+
+  void allocate(uint64_t bytes) const {
+    if (const int rc = posix_fallocate(fd_, 0, static_cast<off_t>(bytes)); rc != 0) {
+      die("allocating (is the disk full?)", rc);
+    }
+  }
+
+  void fill(uint64_t bytes, const char* block, size_t block_bytes) const {
+    for (uint64_t at = 0; at < bytes; at += block_bytes) {
+      if (pwrite(fd_, block, block_bytes, static_cast<off_t>(at)) !=
+          static_cast<ssize_t>(block_bytes)) {
+        die("filling (is the disk full?)", errno);
+      }
+    }
+    if (fdatasync(fd_) != 0) die("fdatasync", errno);
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+char* aligned(size_t bytes) {
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment, bytes) != 0) die("memory", ENOMEM);
+  std::memset(memory, 0x5a, bytes);
+  return static_cast<char*>(memory);
+}
+
+class Bench {
+ public:
+  explicit Bench(const Options& options) : options_(options) {
+    io_uring_params params{};
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    if (const int rc = io_uring_queue_init_params(1024, &ring_, &params); rc < 0) {
+      die("io_uring_setup", -rc);
+    }
+    buffers_ = aligned(std::max<size_t>(options.write_bytes, 1 << 20));
+    for (unsigned i = 0; i < options.depth; ++i) targets_.push_back(aligned(options.read_bytes));
+  }
+  ~Bench() { io_uring_queue_exit(&ring_); }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
+  void write_round(Kind& kind) {
+    const bool direct = kind.way != Way::buffered;
+    const ScratchFile file(options_.directory, direct);
+    if (kind.way == Way::allocated) {
+      file.allocate(log_bytes);
+    } else if (kind.way != Way::growing) {
+      file.fill(log_bytes, buffers_, 1 << 20);
+    }
+    // Whatever making the file left to do is done before the clock starts.
+    if (fsync(file.fd()) != 0) die("fsync", errno);
+    const bool wraps = kind.way != Way::growing && kind.way != Way::allocated;
+    const Clocks clocks(kind, options_.seconds);
+    uint64_t at = 0;
+    while (!clocks.over()) {
+      if (at + options_.write_bytes > log_bytes) {
+        if (!wraps) break;
+        at = 0;
+      }
+      const uint64_t start = now_ns();
+      write_one(kind.way, file.fd(), at);
+      kind.latencies_ns.push_back(now_ns() - start);
+      at += options_.write_bytes;
+    }
+  }
+
+  void read_round(Kind& kind, const ScratchFile& direct, const ScratchFile& buffered) {
+    const ScratchFile& file = kind.way == Way::direct ? direct : buffered;
+    if (kind.way == Way::cold) posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED);
+    if (kind.way == Way::warm) touch(file);
+    posix_fadvise(file.fd(), 0, 0, POSIX_FADV_RANDOM);
+    started_ns_.assign(options_.depth, 0);
+    const Clocks clocks(kind, options_.seconds);
+    unsigned under_way = 0;
+    for (unsigned i = 0; i < options_.depth; ++i) read_one(file.fd(), i), ++under_way;
+    while (under_way > 0) {
+      if (const int rc = io_uring_submit_and_wait(&ring_, 1); rc < 0 && rc != -EINTR) {
+        die("io_uring_enter", -rc);
+      }
+      const bool over = clocks.over();
+      io_uring_cqe* cqe = nullptr;
+      while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
+        const auto lane = static_cast<unsigned>(cqe->user_data);
+        if (cqe->res != static_cast<int>(options_.read_bytes)) die("read", -cqe->res);
+        io_uring_cqe_seen(&ring_, cqe);
+        kind.latencies_ns.push_back(now_ns() - started_ns_[lane]);
+        over ? void(--under_way) : read_one(file.fd(), lane);
+      }
+    }
+  }
+
+ private:
+  // Adds what passes while it lives to a kind.
+  class Clocks {
+   public:
+    Clocks(Kind& kind, double seconds)
+        : kind_(kind),
+          started_ns_(now_ns()),
+          end_ns_(started_ns_ + static_cast<uint64_t>(seconds * 1e9)),
+          cpu_us_(cpu_us()) {}
+    ~Clocks() {
+      kind_.cpu_us += cpu_us() - cpu_us_;
+      kind_.elapsed_s += static_cast<double>(now_ns() - started_ns_) / 1e9;
+    }
+    Clocks(const Clocks&) = delete;
+    Clocks& operator=(const Clocks&) = delete;
+    bool over() const { return now_ns() >= end_ns_; }
+
+   private:
+    Kind& kind_;
+    uint64_t started_ns_;
+    uint64_t end_ns_;
+    double cpu_us_;
+  };
+
+  void write_one(Way way, int fd, uint64_t at) {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_write(sqe, fd, buffers_, static_cast<unsigned>(options_.write_bytes), at);
+    unsigned count = 1;
+    if (way == Way::fdatasync || way == Way::buffered) {
+      sqe->flags |= IOSQE_IO_LINK;
+      sqe = io_uring_get_sqe(&ring_);
+      io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+      count = 2;
+    } else {
+      sqe->rw_flags = RWF_DSYNC;
+    }
+    io_uring_submit_and_wait(&ring_, count);
+    for (unsigned i = 0; i < count; ++i) {
+      io_uring_cqe* cqe = nullptr;
+      if (const int rc = io_uring_wait_cqe(&ring_, &cqe); rc < 0) die("io_uring_enter", -rc);
+      if (cqe->res < 0) die("write (is the disk full?)", -cqe->res);
+      io_uring_cqe_seen(&ring_, cqe);
+    }
+  }
+
+  void read_one(int fd, unsigned lane) {
+    const uint64_t blocks = options_.file_bytes / options_.read_bytes;
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_read(sqe, fd, targets_[lane], static_cast<unsigned>(options_.read_bytes),
+                       random_() % blocks * options_.read_bytes);
+    sqe->user_data = lane;
+    started_ns_[lane] = now_ns();
+  }
+
+  void touch(const ScratchFile& file) {
+    for (uint64_t at = 0; at < options_.file_bytes; at += 1 << 20) {
+      if (pread(file.fd(), buffers_, 1 << 20, static_cast<off_t>(at)) < 0) die("read", errno);
+    }
+  }
+
+  const Options options_;
+  io_uring ring_{};
+  char* buffers_ = nullptr;
+  std::vector<char*> targets_;
+  std::vector<uint64_t> started_ns_;
+  std::mt19937_64 random_{1};
+};
+
+double quantile_us(std::vector<uint64_t>& sorted, double p) {
+  if (sorted.empty()) return 0;
+  const auto rank = static_cast<size_t>(p * static_cast<double>(sorted.size()));
+  return static_cast<double>(sorted[std::min(rank, sorted.size() - 1)]) / 1e3;
+}
+
+void print(std::vector<Kind>& kinds, const Options& options) {
+  const char* comma = "";
+  if (options.json) {
+    std::printf("{\"schema\":\"gyre-disk/1\",\"kinds\":[");
+  } else {
+    std::printf("writes of %zu bytes one at a time, reads of %zu at depth %u; us\n",
+                options.write_bytes, options.read_bytes, options.depth);
+    std::printf("%-6s %-10s %9s %9s %9s %9s %9s %9s %9s\n", "", "kind", "n", "per s", "p50", "p99",
+                "p99.9", "max", "CPU/op");
+  }
+  for (Kind& kind : kinds) {
+    std::vector<uint64_t>& sorted = kind.latencies_ns;
+    std::sort(sorted.begin(), sorted.end());
+    const auto n = static_cast<double>(sorted.size());
+    const char* form = options.json
+                           ? "%s{\"operation\":\"%s\",\"kind\":\"%s\",\"n\":%.0f,\"per_s\":%.1f,"
+                             "\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f,"
+                             "\"cpu_us\":%.2f}"
+                           : "%s%-6s %-10s %9.0f %9.0f %9.1f %9.1f %9.1f %9.1f %9.2f\n";
+    std::printf(form, options.json ? comma : "", kind.reads ? "read" : "write", kind.name, n,
+                n / kind.elapsed_s, quantile_us(sorted, 0.5), quantile_us(sorted, 0.99),
+                quantile_us(sorted, 0.999), quantile_us(sorted, 1), kind.cpu_us / n);
+    comma = ",";
+  }
+  if (options.json) std::printf("]}\n");
+}
+
+constexpr const char* usage =
+    "usage: disk [--dir DIR] [--rounds N] [--seconds S] [--write-bytes N] [--read-bytes N]\n"
+    "            [--depth N] [--file-mib N] [--only KIND]... [--json]\n"
+    "What the disk of DIR (default: the current folder) can do, in the ways a store could ask.\n"
+    "  --rounds N, --seconds S  the kinds take turns for S seconds, N times (default 4 of 1 s)\n"
+    "  --write-bytes, --read-bytes  multiples of 4096 (default 4096)\n"
+    "  --depth N      reads under way (default 32)\n"
+    "  --file-mib N   size of the file that is read (default 1024)\n"
+    "  --only KIND    dsync, fdatasync, buffered, allocated, growing, direct, cold, warm\n";
+
+[[noreturn]] void refuse() {
+  std::fputs(usage, stderr);
+  std::exit(2);
+}
+
+std::vector<Kind> all_kinds() {
+  return {{"dsync", Way::dsync, false, {}},       {"fdatasync", Way::fdatasync, false, {}},
+          {"buffered", Way::buffered, false, {}}, {"allocated", Way::allocated, false, {}},
+          {"growing", Way::growing, false, {}},   {"direct", Way::direct, true, {}},
+          {"cold", Way::cold, true, {}},          {"warm", Way::warm, true, {}}};
+}
+
+// Fills options, and kinds with what is to be measured.
+void parse(int argc, char** argv, Options& options, std::vector<Kind>& kinds) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view flag = argv[i];
+    if (flag == "--help") {
+      std::fputs(usage, stdout);
+      std::exit(0);
+    }
+    if (flag == "--json") {
+      options.json = true;
+      continue;
+    }
+    if (++i >= argc) refuse();
+    const std::string value = argv[i];
+    const double number = std::atof(value.c_str());
+    if (flag == "--dir") {
+      options.directory = value;
+    } else if (flag == "--only") {
+      for (Kind& kind : all_kinds()) {
+        if (value == kind.name) kinds.push_back(kind);
+      }
+      if (kinds.empty() || value != kinds.back().name) refuse();
+    } else if (number <= 0) {
+      refuse();
+    } else if (flag == "--seconds") {
+      options.seconds = number;
+    } else if (flag == "--rounds") {
+      options.rounds = static_cast<unsigned>(number);
+    } else if (flag == "--write-bytes") {
+      options.write_bytes = static_cast<size_t>(number);
+    } else if (flag == "--read-bytes") {
+      options.read_bytes = static_cast<size_t>(number);
+    } else if (flag == "--depth") {
+      options.depth = std::min(static_cast<unsigned>(number), 1024u);
+    } else if (flag == "--file-mib") {
+      options.file_bytes = static_cast<uint64_t>(number) << 20;
+    } else {
+      refuse();
+    }
+  }
+  if (options.write_bytes % alignment != 0 || options.read_bytes % alignment != 0) refuse();
+  if (options.write_bytes > log_bytes || options.read_bytes > options.file_bytes) refuse();
+  if (kinds.empty()) kinds = all_kinds();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  std::vector<Kind> kinds;
+  parse(argc, argv, options, kinds);
+  Bench bench(options);
+  const bool reads = std::any_of(kinds.begin(), kinds.end(), [](const Kind& k) { return k.reads; });
+  const ScratchFile direct(options.directory, true);
+  const ScratchFile buffered(options.directory, false);
+  if (reads) {
+    char* block = aligned(1 << 20);
+    direct.fill(options.file_bytes, block, 1 << 20);
+    buffered.fill(options.file_bytes, block, 1 << 20);
+    std::free(block);
+  }
+  for (unsigned round = 0; round < options.rounds; ++round) {
+    for (Kind& kind : kinds) {
+      kind.reads ? bench.read_round(kind, direct, buffered) : bench.write_round(kind);
+    }
+  }
+  print(kinds, options);
+}
