@@ -219,7 +219,7 @@ def report_command(arguments: argparse.Namespace) -> int:
 
 def run_command(arguments: argparse.Namespace, words: list[str]) -> int:
     build = os.path.realpath(arguments.build)
-    data = arguments.data or build
+    data = os.path.realpath(arguments.data or build)
     os.makedirs(arguments.out, exist_ok=True)
     os.makedirs(data, exist_ok=True)
     if shutil.disk_usage(data).free < FREE_BYTES_MIN:

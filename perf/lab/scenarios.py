@@ -229,7 +229,7 @@ SCENARIOS = {
             "GET, PUT and 50/50 at 25, 50 and 75 % of what threadpool answers in a closed loop. "
             "Aims: p99 at most half, p99.9 at most a third of threadpool's, or within 1.25 of "
             "floor's.",
-            "LAB targets", 10, fraction_steps),
+            "LAB targets", 4, fraction_steps),
         Scenario(
             "range", "Ranges of 10,000 records",
             "Ranges of 10,000 records of 170 bytes in a closed loop over 1 and 4 connections: "

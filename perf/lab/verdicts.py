@@ -1,5 +1,8 @@
 """What a step's runs say about its aims: paired ratios, and one line per aim for people.
 
+A percentile that single runs have too few samples for is compared between the merged histograms of
+all runs: one ratio without a range, "pairs": 1.
+
 An aim may be met in one of several ways (half of one contender, or near to another). Each way is a
 row of its own; once one holds, the others are no failures, so their `met` is null.
 """
@@ -27,22 +30,34 @@ def ratios(step: Step, record: dict, disk: dict[int, Histogram], memory_bytes: i
     others = [name for name in dict.fromkeys(run["contender"] for run in runs) if name != subject]
     rows, covered = [], set()
     for aim in step.aims:
-        figures = by_pair(runs, subject, lambda run: metric_of(run, aim.metric))
+        used = comparable(record, subject, [bound.to for bound in aim.bounds], aim.metric)
+        figures = by_pair(used, subject, lambda run: metric_of(run, aim.metric))
         found = [(bound, spread(paired_ratios(
-            figures, references(bound, aim.metric, runs, disk, memory_bytes))))
+            figures, references(bound, aim.metric, used, disk, memory_bytes))))
             for bound in aim.bounds]
         rows += judged(subject, aim, found)
         covered |= {(aim.metric, bound.to) for bound in aim.bounds if not bound.disk}
     for metric in SHOWN[step.kind]:
-        figures = by_pair(runs, subject, lambda run: metric_of(run, metric))
         for other in others:
             if (metric, other) in covered:
                 continue
-            its = spread(paired_ratios(figures, by_pair(
-                runs, other, lambda run: metric_of(run, metric))))
+            used = comparable(record, subject, [other], metric)
+            its = spread(paired_ratios(*(by_pair(used, name, lambda run: metric_of(run, metric))
+                                         for name in (subject, other))))
             if its is not None:
                 rows.append(row(subject, other, metric, its))
     return rows
+
+
+def comparable(record: dict, subject: str, others: list[str], metric: str) -> list[dict]:
+    """The runs, or, where a pair lacks the figure, one made of each contender's merged ones."""
+    names = {subject, *others}
+    runs = [run for run in record["runs"] if run["contender"] in names]
+    if all(metric_of(run, metric) is not None for run in runs):
+        return runs
+    merged = [{"contender": name, "pair": 0, "latency_us": record["merged"][name]["latency_us"]}
+              for name in names if name in record["merged"]]
+    return merged if any(metric_of(run, metric) is not None for run in merged) else runs
 
 
 def knee_ratios(step: Step, record: dict) -> list[dict]:

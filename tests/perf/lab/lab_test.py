@@ -238,7 +238,7 @@ class Verdicts(unittest.TestCase):
         return Step("s", kind, "get", ("gyre", "threadpool", "floor"), rate=1.0, aims=aims)
 
     def rows(self, step, runs, disk=None):
-        return verdicts.ratios(step, {"runs": runs}, disk or {}, 100)
+        return verdicts.ratios(step, {"runs": runs, "merged": {}}, disk or {}, 100)
 
     def test_an_aim_is_judged_at_the_median_of_pairs(self):
         step = self.step(Aim("p99", (Bound(0.5, "threadpool"),)))
@@ -279,6 +279,16 @@ class Verdicts(unittest.TestCase):
         step = self.step(Aim("p999", (Bound(1.5, "floor"),)))
         self.assertEqual(self.rows(step, [a_run("gyre", 0, p999=None), a_run("floor", 0, p999=1.0)]),
                          [])
+
+    def test_what_single_runs_have_too_few_samples_for_is_compared_merged(self):
+        step = self.step(Aim("p999", (Bound(1.5, "floor"),)))
+        runs = [a_run(name, pair, p999=None, p99=1.0) for pair in (0, 1)
+                for name in ("gyre", "floor")]
+        merged = {"gyre": {"latency_us": {"p999": 30.0}}, "floor": {"latency_us": {"p999": 10.0}}}
+        rows = verdicts.ratios(step, {"runs": runs, "merged": merged}, {}, 100)
+        row = next(row for row in rows if row["metric"] == "p999")
+        self.assertEqual((row["median"], row["pairs"], row["met"]), (3.0, 1, False))
+        self.assertEqual([row["pairs"] for row in rows if row["metric"] == "p99"], [2])
 
     def test_findings_name_aims_errors_and_wrong_answers(self):
         step = {"name": "s", "kind": "verify", "knee": None, "runs": [a_run("gyre", 0)],
