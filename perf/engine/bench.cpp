@@ -147,12 +147,13 @@ Result<Run> Bench::measure(Session& session, const Step& step, Engine engine, un
                       .rate = step.rate,
                       .duration = nanos(seconds),
                       .write_rate = workload.writes_beside ? options_.write_rate : 0,
+                      .burst = static_cast<Nanos>(options_.burst_us * 1e3),
                       .seed = options_.seed + 1000 * (step.runs.size() + 1)};
   Run run{.engine = engine, .concurrency = concurrency, .rate = step.rate};
-  const Usage before = meter_.sample();
+  const UsageSample before = meter_.sample();
   Result<LoadResult> result = load(session, measured);
   if (!result) return fail(result.error());
-  run.usage = meter_.sample() - before;
+  run.usage = usage_between(before, meter_.sample());
   run.result = std::move(*result);
   return run;
 }

@@ -20,7 +20,6 @@ namespace {
 
 constexpr Nanos poll_interval = milliseconds(20);  // for the next job
 constexpr Nanos start_delay = milliseconds(2);     // so that all lanes begin together
-constexpr unsigned operations_between_yields = 8;
 constexpr std::array<uint8_t, 16> store_uuid = {'e', 'n', 'g', 'i', 'n', 'e', ' ', 'b',
                                                 'e', 'n', 'c', 'h', 0,   0,   0,   1};
 
@@ -56,7 +55,7 @@ struct Run {
 enum class Turn : uint8_t { go, late, over };
 
 Task<Turn> take_turn(const Run* run, uint64_t* ticket, double rate, Nanos* due) {
-  *due = Pace(run->begin, rate).due(*ticket);
+  *due = Pace(run->begin, rate, run->load.burst).due(*ticket);
   *ticket += run->cores.size();
   if (*due >= run->end || run->interrupted()) co_return Turn::over;
   const Nanos now = Reactor::current().backend().now();
@@ -116,7 +115,8 @@ Task<void> run_lane(Run* run, CoreRun* core, unsigned own, unsigned index, unsig
     now = backend.now();
     const bool counts = load.rate > 0 || run->end == 0 || now <= run->end;
     if (!note(*core, core->operations, lane, due, now, counts)) break;
-    if (count % operations_between_yields == 0) co_await maybe_yield();
+    // Lanes take turns, as connections do: whoever was answered at once goes behind the others.
+    co_await yield();
   }
   core->operations.refused += lane.refusals();
 }

@@ -38,6 +38,7 @@ Runs
   --open-share X        rate of the open loop as a share of what the slower engine reached (default 0.7)
   --rate N              rate of the open loop
   --write-rate N        PUTs per second of readwhilewriting (default 10000)
+  --burst-us N          what a rate brings comes every so often, all at once (default 97)
   --overwrites X        overwrites before the first run of overwrite, times the keys (default 2)
 
 Data
@@ -202,6 +203,7 @@ constexpr Flag flags[] = {
     {"--open-share", assign_number<&O::open_share, 1>},
     {"--rate", assign_number<&O::rate, 100'000'000>},
     {"--write-rate", assign_number<&O::write_rate, 100'000'000>},
+    {"--burst-us", assign_number<&O::burst_us, 1'000'000, true>},
     {"--overwrites", assign_number<&O::overwrites, 1000, true>},
     {"--keys", assign_count<&O::keys, 1000, 10'000'000'000>},
     {"--value-bytes", assign_count<&O::value_bytes, value_header_bytes, 64u << 10>},

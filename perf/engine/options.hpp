@@ -37,6 +37,9 @@ struct Options {
   double open_share = 0.7;
   double rate = 0;  // of the open loop; 0: open_share of what the slower engine can do
   double write_rate = 10'000;
+  // Of rates. Not a part of the kernel's tick, which counts the CPUs' time: it would always find
+  // them at the same point between two bursts.
+  double burst_us = 97;
   double overwrites = 2;  // times the keys, before the first run of overwrite
   uint64_t seed = 1;
   std::string directory;  // empty: the system's for temporary files

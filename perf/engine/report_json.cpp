@@ -175,6 +175,7 @@ void put_plan(Json& json, const Options& options, const Step& step) {
   json.string("durability", step.workload->sync ? "group" : "none");
   json.null("memory_bytes");
   json.string("args", "");
+  json.number("burst_us", options.burst_us);
   json.count("lanes", step.concurrency[0]);
   json.count("threads", step.concurrency[1]);
   json.open("thread_trials", '[');

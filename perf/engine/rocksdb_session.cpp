@@ -173,7 +173,8 @@ class Client {
 bool take_turn(Run& run, std::atomic<uint64_t>& tickets, double rate, Recorder& recorder,
                Nanos& due) {
   for (;;) {
-    due = Pace(run.begin, rate).due(tickets.fetch_add(1, std::memory_order_relaxed));
+    due =
+        Pace(run.begin, rate, run.load.burst).due(tickets.fetch_add(1, std::memory_order_relaxed));
     if (due >= run.end || run.interrupted()) return false;
     const Nanos now = monotonic_now();
     if (now <= run.end + open_loop_grace) {

@@ -37,6 +37,7 @@ struct Load {
   Nanos duration = 0;                 // 0: until `operations` are done
   uint64_t operations = 0;            // 0 with duration 0: all keys of `once`
   double write_rate = 0;              // PUTs per second beside it, by a lane per core or one thread
+  Nanos burst = 0;                    // of both rates
   uint64_t seed = 1;
 };
 
@@ -87,17 +88,21 @@ class Session {
   virtual Result<void> close() = 0;
 };
 
-// When operation `index` of an open loop is due.
+// When operation `index` of an open loop is due: at a constant rate, in bursts. A burst is what came
+// since the one before; without them a loop at a high rate would measure what it costs to wake up
+// for every single operation, which is not the engines'.
 class Pace {
  public:
-  Pace(Nanos begin, double rate) : begin_(begin), rate_(rate) {}
+  Pace(Nanos begin, double rate, Nanos burst) : begin_(begin), rate_(rate), burst_(burst) {}
   Nanos due(uint64_t index) const {
-    return begin_ + static_cast<Nanos>(static_cast<double>(index) * 1e9 / rate_);
+    const auto exact = static_cast<Nanos>(static_cast<double>(index) * 1e9 / rate_);
+    return begin_ + (burst_ > 0 ? exact / burst_ * burst_ : exact);
   }
 
  private:
   Nanos begin_;
   double rate_;
+  Nanos burst_;
 };
 
 // After the end of an open loop, what was due goes on for so long; the rest is unfinished.

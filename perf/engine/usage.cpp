@@ -34,10 +34,10 @@ uint64_t micros(const timeval& time) {
   return static_cast<uint64_t>(time.tv_sec) * 1'000'000 + static_cast<uint64_t>(time.tv_usec);
 }
 
-// Kernel threads (children of process 2) that last ran on other CPUs than ours: what they did there
-// may have been for us.
-uint64_t kernel_ticks_elsewhere(const std::vector<bool>& cpus) {
-  uint64_t sum = 0;
+// The children of process 2. Empty if all CPUs are ours: then /proc/stat has everything.
+std::unordered_map<int, UsageSample::KernelThread> kernel_threads(const std::vector<bool>& cpus) {
+  std::unordered_map<int, UsageSample::KernelThread> threads;
+  if (std::find(cpus.begin(), cpus.end(), false) == cpus.end()) return threads;
   std::error_code failure;
   for (const auto& entry : std::filesystem::directory_iterator("/proc", failure)) {
     const std::string name = entry.path().filename();
@@ -50,10 +50,12 @@ uint64_t kernel_ticks_elsewhere(const std::vector<bool>& cpus) {
     for (std::string word; fields >> word;) words.push_back(word);
     if (words.size() < 37 || words[1] != "2") continue;
     const auto cpu = static_cast<size_t>(std::atoll(words[36].c_str()));
-    if (cpu < cpus.size() && cpus[cpu]) continue;
-    sum += static_cast<uint64_t>(std::atoll(words[11].c_str()) + std::atoll(words[12].c_str()));
+    threads[std::atoi(name.c_str())] = {
+        .ticks =
+            static_cast<uint64_t>(std::atoll(words[11].c_str()) + std::atoll(words[12].c_str())),
+        .elsewhere = cpu >= cpus.size() || !cpus[cpu]};
   }
-  return sum;
+  return threads;
 }
 
 std::string device_stat_path(const std::string& directory) {
@@ -66,16 +68,22 @@ std::string device_stat_path(const std::string& directory) {
 
 }  // namespace
 
-Usage operator-(const Usage& after, const Usage& before) {
-  // Kernel threads that ended or moved can lower the sum.
-  const auto difference = [](uint64_t a, uint64_t b) { return a > b ? a - b : 0; };
-  return {
-      .user_us = difference(after.user_us, before.user_us),
-      .kernel_us = difference(after.kernel_us, before.kernel_us),
-      .system_us = difference(after.system_us, before.system_us),
-      .device_reads = difference(after.device_reads, before.device_reads),
-      .device_read_bytes = difference(after.device_read_bytes, before.device_read_bytes),
-      .device_written_bytes = difference(after.device_written_bytes, before.device_written_bytes)};
+Usage usage_between(const UsageSample& before, const UsageSample& after) {
+  uint64_t elsewhere_ticks = 0;
+  for (const auto& [id, thread] : after.kernel_threads) {
+    if (!thread.elsewhere) continue;
+    const auto earlier = before.kernel_threads.find(id);
+    elsewhere_ticks +=
+        thread.ticks - (earlier != before.kernel_threads.end() ? earlier->second.ticks : 0);
+  }
+  const Usage& a = after.totals;
+  const Usage& b = before.totals;
+  return {.user_us = a.user_us - b.user_us,
+          .kernel_us = a.kernel_us - b.kernel_us,
+          .system_us = a.system_us - b.system_us + ticks_to_us(elsewhere_ticks),
+          .device_reads = a.device_reads - b.device_reads,
+          .device_read_bytes = a.device_read_bytes - b.device_read_bytes,
+          .device_written_bytes = a.device_written_bytes - b.device_written_bytes};
 }
 
 Usage operator+(const Usage& a, const Usage& b) {
@@ -96,23 +104,20 @@ UsageMeter::UsageMeter(const std::string& directory)
   for (size_t cpu = 0; cpu < count; ++cpu) cpus_.push_back(CPU_ISSET(cpu, &set));
 }
 
-Usage UsageMeter::sample() const {
-  Usage usage;
+UsageSample UsageMeter::sample() const {
+  UsageSample sample;
   rusage own{};
   ::getrusage(RUSAGE_SELF, &own);
-  usage.user_us = micros(own.ru_utime);
-  usage.kernel_us = micros(own.ru_stime);
-  uint64_t ticks = busy_ticks(text_of("/proc/stat"), cpus_);
-  if (std::find(cpus_.begin(), cpus_.end(), false) != cpus_.end()) {
-    ticks += kernel_ticks_elsewhere(cpus_);
-  }
-  usage.system_us = ticks_to_us(ticks);
+  sample.totals.user_us = micros(own.ru_utime);
+  sample.totals.kernel_us = micros(own.ru_stime);
+  sample.totals.system_us = ticks_to_us(busy_ticks(text_of("/proc/stat"), cpus_));
+  sample.kernel_threads = kernel_threads(cpus_);
   if (const auto device = device_counts(text_of(device_stat_path_))) {
-    usage.device_reads = device->reads;
-    usage.device_read_bytes = device->read_bytes;
-    usage.device_written_bytes = device->written_bytes;
+    sample.totals.device_reads = device->reads;
+    sample.totals.device_read_bytes = device->read_bytes;
+    sample.totals.device_written_bytes = device->written_bytes;
   }
-  return usage;
+  return sample;
 }
 
 uint64_t busy_ticks(std::string_view proc_stat, const std::vector<bool>& cpus) {

@@ -6,13 +6,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/session.hpp"
 
 namespace gyre::engine {
 
-// All but the device's since some moment in the past; take differences.
 struct Usage {
   uint64_t user_us = 0;    // of this process, io_uring's workers included
   uint64_t kernel_us = 0;  // of this process
@@ -21,15 +21,26 @@ struct Usage {
   uint64_t device_read_bytes = 0;
   uint64_t device_written_bytes = 0;
 };
-Usage operator-(const Usage& after, const Usage& before);
 Usage operator+(const Usage& a, const Usage& b);
+
+// A moment: everything since some time in the past.
+struct UsageSample {
+  Usage totals;  // system_us: of our CPUs only
+  struct KernelThread {
+    uint64_t ticks;
+    bool elsewhere;  // it last ran on another CPU than ours
+  };
+  std::unordered_map<int, KernelThread> kernel_threads;
+};
+// What was used between two moments. A kernel thread that ran elsewhere counts, because what it did
+// there may have been for us.
+Usage usage_between(const UsageSample& before, const UsageSample& after);
 
 // Of the block device that holds `directory`, and the CPUs that this process may use.
 class UsageMeter {
  public:
   explicit UsageMeter(const std::string& directory);
-  Usage sample() const;
-  bool knows_device() const { return !device_stat_path_.empty(); }
+  UsageSample sample() const;
 
  private:
   std::string device_stat_path_;
