@@ -18,8 +18,8 @@ namespace gyre::engine {
 
 namespace {
 
-constexpr Nanos poll_interval = milliseconds(20);  // for the next job
-constexpr Nanos start_delay = milliseconds(2);     // so that all lanes begin together
+constexpr Nanos poll_interval = milliseconds(20);                // for the next job
+constexpr Nanos start_delay = poll_interval + milliseconds(10);  // all lanes are there by then
 constexpr std::array<uint8_t, 16> store_uuid = {'e', 'n', 'g', 'i', 'n', 'e', ' ', 'b',
                                                 'e', 'n', 'c', 'h', 0,   0,   0,   1};
 
@@ -294,8 +294,9 @@ Result<void> GyreSession::on_every_core(CoreJob work) {
 }
 
 Result<LoadResult> GyreSession::run(const Load& load, const Interruption& interrupted) {
+  const EngineCounters before = counters();
   Run run{.load = load, .interrupted = interrupted, .settings = settings_, .stores = stores_};
-  run.begin = monotonic_now() + start_delay + poll_interval;
+  run.begin = monotonic_now() + start_delay;
   run.end = load.duration > 0 ? run.begin + load.duration : 0;
   for (unsigned core = 0; core < settings_.cpus; ++core) {
     auto made = std::make_unique<CoreRun>();
@@ -304,7 +305,6 @@ Result<LoadResult> GyreSession::run(const Load& load, const Interruption& interr
     made->ticket = made->write_ticket = core;
     run.cores.push_back(std::move(made));
   }
-  const EngineCounters before = counters();
   Result<void> done = on_every_core([&run](unsigned core) { return run_on_core(&run, core); });
   if (!done) return fail(done.error());
   LoadResult result;
