@@ -48,6 +48,7 @@ class Bench {
 
   Result<void> fill(Engine engine);
   Result<void> hold(const Workload& workload);
+  Result<void> warm(const Workload& workload, Engine engine);
   Result<void> let_go();
   Result<void> run_workload(const Workload& workload);
   Result<void> run_step(Step& step);
