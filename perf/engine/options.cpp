@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view help = R"(usage: gyre-engine-bench [OPTION...] [WORKLOAD...]
 
 Measures gyre's storage engine as a library against RocksDB: same keys and values, cache, filters,
-compression, sync and write buffers, on the same CPUs, in turns. Every value that is read is checked.
+compression, sync and write buffers, on the same CPUs, in turns. Every value read is checked.
 
 Workloads (all of them if none is named)
   fillrandom            random PUTs into an empty store, log not synced
@@ -30,12 +30,13 @@ Workloads (all of them if none is named)
 
 Runs
   --engines LIST        gyre, rocksdb or both (default)
-  --loops LIST          closed (as fast as it goes) and open (a fixed rate, latency from the intended
-                        start); default both
+  --loops LIST          closed (as fast as it goes) and open (a fixed rate, latency from the
+                        intended start); default both
   --pairs N             runs of each engine in turns, ABBA (default 6)
   --seconds S           of a run (default 3)
   --sweep-seconds S     of each trial of a thread count (default 1.5)
-  --open-share X        rate of the open loop as a share of what the slower engine reached (default 0.7)
+  --open-share X        rate of the open loop, as a share of what the slower engine reached
+                        (default 0.7)
   --rate N              rate of the open loop
   --write-rate N        PUTs per second of readwhilewriting (default 10000)
   --burst-us N          what a rate brings comes every so often, all at once (default 97)
@@ -53,7 +54,8 @@ Engines
   --threads LIST        of RocksDB; the best of them is found first (default 1,2,4,16,64,128)
   --routing KIND        any (default): our lanes ask for any key, those of other cores by mailbox;
                         own: only for keys of their own core
-  --cache SIZE          block cache (default: all of the data, or a quarter where the workload says so)
+  --cache SIZE          block cache (default: all of the data, or a quarter where the workload
+                        says so)
   --write-buffer SIZE   memtables, active and immutable together (default 48M)
   --block SIZE          of tables, uncompressed (default 8K)
   --bloom-bits N        per key (default 10)

@@ -1,6 +1,6 @@
-"""The engine bench, seen from outside: every workload for a moment with a small store, right answers
-and whole reports; and what scripts rely on: exit codes, reports of interrupted runs, nothing left
-behind.
+"""The engine bench, seen from outside: every workload for a moment with a small store, right
+answers and whole reports; and what scripts rely on: exit codes, reports of interrupted runs,
+nothing left behind.
 
   smoke.py GYRE_ENGINE_BENCH [unittest arguments]
 """
