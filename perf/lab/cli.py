@@ -106,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
                               "2 bad command line, 3 an answer was wrong, 130 and 143 interrupted.")
     run.add_argument("scenarios", nargs="+", metavar="SCENARIO", choices=[*SCENARIOS, "all"],
                      help=", ".join(SCENARIOS) + ", or all")
+    run.add_argument("--step", metavar="TEXT", help="only the steps whose name has TEXT in it")
     run.add_argument("--contenders", type=names_of_contenders, metavar="NAME,…",
                      help="only these of a scenario's")
     run.add_argument("--contender", type=own_contender, action="append", default=[],
@@ -237,7 +238,8 @@ def run_command(arguments: argparse.Namespace, words: list[str]) -> int:
             build=build, out=arguments.out, work=work,
             command=shlex.join(["perf/lab/lab", *words]),
             contenders=CONTENDERS | {its.name: its for its in arguments.contender},
-            chosen=arguments.contenders, added=[its.name for its in arguments.contender],
+            step=arguments.step or "", chosen=arguments.contenders,
+            added=[its.name for its in arguments.contender],
             pairs=arguments.pairs, seconds=arguments.seconds, rate=arguments.rate,
             keys=arguments.keys, value_bytes=arguments.value_bytes, memory=arguments.memory,
             memory_bytes=size_bytes(arguments.memory), durability=arguments.durability,

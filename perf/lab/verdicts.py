@@ -26,10 +26,10 @@ SERVER_ERRORS = ("connect", "read", "write", "timeout", "malformed", "not_found"
 
 def ratios(step: Step, record: dict, disk: dict[int, Histogram], memory_bytes: int) -> list[dict]:
     runs = record["runs"]
-    subject = runs[0]["contender"] if step.alone else step.contenders[0]
+    subject = runs[0]["contender"]  # the first of those that take part
     others = [name for name in dict.fromkeys(run["contender"] for run in runs) if name != subject]
     rows, covered = [], set()
-    for aim in step.aims:
+    for aim in step.aims if subject == step.contenders[0] else ():
         used = comparable(record, subject, [bound.to for bound in aim.bounds], aim.metric)
         figures = by_pair(used, subject, lambda run: metric_of(run, aim.metric))
         found = [(bound, spread(paired_ratios(
