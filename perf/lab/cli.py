@@ -1,7 +1,7 @@
 """The lab's command line.
 
 Exit codes: 0 done; 1 something kept it from being done; 2 a bad command line; 3 an answer was wrong;
-130 and 143 interrupted. What was measured until then is in the JSON file in every case.
+129, 130 and 143 interrupted. What was measured until then is in the JSON file in every case.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--build", default=str(ROOT / "build/release"), metavar="DIR",
                       help="has the chart library (default build/release)")
     run = commands.add_parser("run", help="runs scenarios", epilog="Exit codes: 0 done, 1 not done, "
-                              "2 bad command line, 3 an answer was wrong, 130 and 143 interrupted.")
+                              "2 bad command line, 3 an answer was wrong, 129, 130 and 143 interrupted.")
     run.add_argument("scenarios", nargs="+", metavar="SCENARIO", choices=[*SCENARIOS, "all"],
                      help=", ".join(SCENARIOS) + ", or all")
     run.add_argument("--step", metavar="TEXT", help="only the steps whose name has TEXT in it")
@@ -191,10 +191,10 @@ def figure_lines(step: dict) -> list[str]:
     for name in dict.fromkeys(run["contender"] for run in step["runs"]):
         runs = [run for run in step["runs"] if run["contender"] == name]
         latency = step["merged"].get(name, runs[0])["latency_us"]
-        middle = sorted(runs, key=lambda run: run["answered_per_s"])[len(runs) // 2]
+        middle = sorted(runs, key=lambda run: run["ok_per_s"])[len(runs) // 2]
         cpu = middle["cpu"]
         lines.append(
-            f"  {name:<14} {middle['answered_per_s']:>9,.0f}/s  p50 {us(latency['p50'])}  "
+            f"  {name:<14} {middle['ok_per_s']:>9,.0f}/s  p50 {us(latency['p50'])}  "
             f"p99 {us(latency['p99'])}  p99.9 {us(latency['p999'])}  max {us(latency['max'])} µs"
             + (f"  CPU {cpu['process_us']:.2f} + {cpu['system_us'] - cpu['process_us']:.2f} µs"
                if cpu else ""))
@@ -281,7 +281,7 @@ def main(words: list[str]) -> int:
     arguments = parser().parse_args(words)
     if arguments.command == "list":
         return list_command()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
         if arguments.command == "report":

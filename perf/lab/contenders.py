@@ -239,9 +239,8 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.place.port}"
 
-    def ticks(self) -> int:
-        stat = machine.read(f"/proc/{self.pid}/stat")
-        return sum(machine.process_ticks(stat)) if stat else 0
+    def ticks(self, stats: dict[int, str]) -> int:
+        return sum(machine.session_ticks(stats, self.pid))
 
     def wait_until_ready(self) -> None:
         end = time.monotonic() + READY_S_MAX
@@ -279,14 +278,20 @@ class Server:
 
     def stop(self) -> None:
         self.stopped = True
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_S_MAX)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        self.signal_all(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            pass
+        self.signal_all(signal.SIGKILL)  # also what a script left behind
+        self.process.wait()
         shutil.rmtree(self.place.directory, ignore_errors=True)
+
+    def signal_all(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
 
     def described(self, build: str) -> dict:
         return {

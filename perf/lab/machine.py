@@ -1,7 +1,7 @@
 """The machine: what it is, and its clocks of CPU time.
 
-"process" is what the server's threads were charged, io_uring's workers among them; the kernel knows
-the sum to the nanosecond (shown in ticks of 10 ms), its division into user and kernel from samples.
+"process" is what the server's processes (all of its session) were charged, io_uring's workers among
+them; the kernel knows the sum to the nanosecond (shown in ticks of 10 ms), its division into user and kernel from samples.
 "system" adds what kernel threads ran meanwhile on any CPU: disk completions, block and network
 workers. Interrupts are charged to whoever they interrupt. /proc/stat is not used: it counts in
 samples, which an often idle CPU evades.
@@ -43,14 +43,31 @@ def is_kernel_thread(stat: str) -> bool:
     return len(fields) > 1 and fields[1] == "2"
 
 
-def kernel_threads_ns() -> dict[int, int]:
+def session_of(stat: str) -> int:
+    fields = process_fields(stat)
+    return int(fields[3]) if len(fields) > 3 else 0
+
+
+def all_stats() -> dict[int, str]:
+    """/proc/PID/stat of every process there is."""
+    return {int(pid): text for pid in os.listdir("/proc") if pid.isdigit()
+            if (text := read(f"/proc/{pid}/stat"))}
+
+
+def session_ticks(stats: dict[int, str], session: int) -> tuple[int, int]:
+    """User and kernel time of all processes of a session."""
+    times = [process_ticks(stat) for stat in stats.values() if session_of(stat) == session]
+    return sum(user for user, _ in times), sum(kernel for _, kernel in times)
+
+
+def kernel_threads_ns(stats: dict[int, str]) -> dict[int, int]:
     """CPU time of every kernel thread, by pid."""
     times = {}
-    for pid in os.listdir("/proc"):
-        if pid.isdigit() and is_kernel_thread(read(f"/proc/{pid}/stat")):
+    for pid, stat in stats.items():
+        if is_kernel_thread(stat):
             fields = read(f"/proc/{pid}/schedstat").split()
             if fields:
-                times[int(pid)] = int(fields[0])
+                times[pid] = int(fields[0])
     return times
 
 
@@ -63,10 +80,10 @@ class Clocks:
     kernel_threads_ns: dict[int, int]
 
 
-def clocks(pid: int) -> Clocks:
-    stat = read(f"/proc/{pid}/stat")
-    user, kernel = process_ticks(stat) if stat else (0, 0)
-    return Clocks(user, kernel, kernel_threads_ns())
+def clocks(session: int) -> Clocks:
+    stats = all_stats()
+    user, kernel = session_ticks(stats, session)
+    return Clocks(user, kernel, kernel_threads_ns(stats))
 
 
 def cpu_per_request(before: Clocks, after: Clocks, requests: float) -> Optional[dict]:
@@ -85,9 +102,14 @@ def cpu_per_request(before: Clocks, after: Clocks, requests: float) -> Optional[
     }
 
 
-def resident_bytes(pid: int) -> Optional[int]:
-    found = re.search(r"^VmRSS:\s+(\d+) kB", read(f"/proc/{pid}/status"), re.M)
-    return int(found[1]) * 1024 if found else None
+def resident_bytes(session: int) -> Optional[int]:
+    """Of all processes of a session."""
+    sizes = []
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and session_of(read(f"/proc/{pid}/stat")) == session:
+            found = re.search(r"^VmRSS:\s+(\d+) kB", read(f"/proc/{pid}/status"), re.M)
+            sizes += [int(found[1]) * 1024] if found else []
+    return sum(sizes) or None
 
 
 # --- facts ---

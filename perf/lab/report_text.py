@@ -19,6 +19,7 @@ METRICS = {
     "max": "latency max",
     "mean": "latency mean",
     "answered_per_s": "throughput",
+    "ok": "good answers/s",
     "bytes": "bytes per second",
     "highest": "highest load held",
     "user_us": "CPU per request, user",

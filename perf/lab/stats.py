@@ -7,8 +7,11 @@ from typing import Callable, Optional, Sequence
 
 def turns(names: Sequence[str], pair: int) -> list[str]:
     """Who is loaded after whom in one pair: forwards and backwards in turn (ABBA for two), so that
-    what drifts steadily drifts for all alike."""
-    return list(names) if pair % 2 == 0 else list(reversed(names))
+    what drifts steadily drifts for all alike; every two pairs somebody else begins, so that nobody
+    always follows the same other one."""
+    shift = pair // 2 % len(names)
+    order = [*names[shift:], *names[:shift]]
+    return order if pair % 2 == 0 else order[::-1]
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ def by_pair(runs: list[dict], contender: str, value: Callable[[dict], Optional[f
 
 def metric_of(run: dict, metric: str) -> Optional[float]:
     """A figure of a run by its short name: p50 … p9999, system, process, user, kernel (CPU per
-    request), answered, resident."""
+    request), ok (good answers per second), bytes, resident."""
     if metric in ("system", "process", "user", "kernel"):
         return (run.get("cpu") or {}).get(metric + "_us")
-    if metric == "answered":
-        return run.get("answered_per_s")
+    if metric == "ok":
+        return run.get("ok_per_s")
     if metric == "bytes":
         return run.get("bytes_per_s")
     if metric == "resident":

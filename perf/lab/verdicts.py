@@ -1,7 +1,9 @@
 """What a step's runs say about its aims: paired ratios, and one line per aim for people.
 
-A percentile that single runs have too few samples for is compared between the merged histograms of
-all runs: one ratio without a range, "pairs": 1.
+Judged are pairs of runs without errors. Runs that the generator limited are left out where enough
+pairs remain: its own delays, added above and below, would pull every ratio to 1. A percentile that
+single runs have too few samples for is compared between the merged histograms of all runs: one
+ratio without a range, "pairs": 1. An aim that can't be judged is said to be not measured, and why.
 
 An aim may be met in one of several ways (half of one contender, or near to another). Each way is a
 row of its own; once one holds, the others are no failures, so their `met` is null.
@@ -13,46 +15,72 @@ from histogram import Histogram
 from scenarios import Aim, Bound, Step
 from stats import Spread, by_pair, metric_of, paired_ratios, spread
 
-SHOWN = {"latency": ("p50", "p99", "p999", "system"), "closed": ("answered", "system", "process"),
-         "sustained": ("answered", "p50", "p99", "p999"), "verify": ()}
+PAIRS_KEPT_MIN = 3
+OTHERS_CPUS_MAX = 0.02
+SHOWN = {"latency": ("p50", "p99", "p999", "system"), "closed": ("ok", "system", "process"),
+         "sustained": ("ok", "p50", "p99", "p999"), "verify": ()}
 WORDS = {
     "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "p9999": "p99.99",
     "system": "CPU per request", "process": "the process's CPU per request",
-    "answered": "requests/s", "bytes": "bytes/s", "resident": "resident memory",
+    "ok": "good answers/s", "bytes": "bytes/s", "resident": "resident memory",
     "highest": "the highest rate held",
 }
 SERVER_ERRORS = ("connect", "read", "write", "timeout", "malformed", "not_found", "wrong")
 
 
-def ratios(step: Step, record: dict, disk: dict[int, Histogram], memory_bytes: int) -> list[dict]:
-    runs = record["runs"]
-    subject = runs[0]["contender"]  # the first of those that take part
+def error_count(run: dict) -> int:
+    errors = dict(run["errors"])
+    errors.pop("not_found", None)  # among the statuses
+    errors.pop("unavailable", None)
+    return sum(errors.values()) + run["unfinished"]
+
+
+def judgeable(step: Step, runs: list[dict]) -> list[dict]:
+    """Without runs with errors (their latencies and CPU are partly those of refusals), and without
+    those that the generator limited where enough pairs remain."""
+    if step.alone:
+        return runs
+    good = [run for run in runs if error_count(run) == 0]
+    free = [run for run in good if not run["generator_limited"]]
+    names = {run["contender"] for run in good}
+    pairs = set.intersection(*({run["pair"] for run in free if run["contender"] == name}
+                               for name in names)) if names else set()
+    return free if len(pairs) >= PAIRS_KEPT_MIN else good
+
+
+def ratios(step: Step, record: dict, disk: dict[int, Histogram],
+           memory_bytes: int) -> tuple[list[dict], list[str]]:
+    """Rows, and lines for the aims that have none."""
+    runs = judgeable(step, record["runs"])
+    subject = record["runs"][0]["contender"]  # the first of those that take part
     others = [name for name in dict.fromkeys(run["contender"] for run in runs) if name != subject]
-    rows, covered = [], set()
+    rows, missing, covered = [], [], set()
     for aim in step.aims if subject == step.contenders[0] else ():
-        used = comparable(record, subject, [bound.to for bound in aim.bounds], aim.metric)
+        used = comparable(record, runs, subject, [bound.to for bound in aim.bounds], aim.metric)
         figures = by_pair(used, subject, lambda run: metric_of(run, aim.metric))
         found = [(bound, spread(paired_ratios(
             figures, references(bound, aim.metric, used, disk, memory_bytes))))
             for bound in aim.bounds]
         rows += judged(subject, aim, found)
+        missing += unmeasured(aim, found, bool(figures))
         covered |= {(aim.metric, bound.to) for bound in aim.bounds if not bound.disk}
     for metric in SHOWN[step.kind]:
         for other in others:
             if (metric, other) in covered:
                 continue
-            used = comparable(record, subject, [other], metric)
+            used = comparable(record, runs, subject, [other], metric)
             its = spread(paired_ratios(*(by_pair(used, name, lambda run: metric_of(run, metric))
                                          for name in (subject, other))))
             if its is not None:
                 rows.append(row(subject, other, metric, its))
-    return rows
+    return rows, missing
 
 
-def comparable(record: dict, subject: str, others: list[str], metric: str) -> list[dict]:
+def comparable(record: dict, runs: list[dict], subject: str, others: list[str],
+               metric: str) -> list[dict]:
     """The runs, or, where a pair lacks the figure, one made of each contender's merged ones."""
     names = {subject, *others}
-    runs = [run for run in record["runs"] if run["contender"] in names]
+    runs = [run for run in runs if run["contender"] in names]
     if all(metric_of(run, metric) is not None for run in runs):
         return runs
     merged = [{"contender": name, "pair": 0, "latency_us": record["merged"][name]["latency_us"]}
@@ -60,19 +88,35 @@ def comparable(record: dict, subject: str, others: list[str], metric: str) -> li
     return merged if any(metric_of(run, metric) is not None for run in merged) else runs
 
 
-def knee_ratios(step: Step, record: dict) -> list[dict]:
-    highest = record["knee"]["highest"]
+def knee_ratios(step: Step, record: dict) -> tuple[list[dict], list[str]]:
+    """A knee at which the generator was the limit is a lower bound: above the line it makes a
+    ratio "at least", below it none."""
+    knee = record["knee"]
     subject = step.contenders[0]
-    if subject not in highest:
-        return []
-    figures = {pair: rate for pair, rate in enumerate(highest[subject]) if rate}
-    rows = []
+    if subject not in knee["highest"]:
+        return [], []
+    figures = {pair: rate for pair, rate in enumerate(knee["highest"][subject]) if rate}
+    rows, missing = [], []
     for aim in step.aims:
-        found = [(bound, spread(paired_ratios(
-            figures, dict(enumerate(highest.get(bound.to, []))))))
-            for bound in aim.bounds]
-        rows += judged(subject, aim, found)
-    return rows
+        found = []
+        for bound in aim.bounds:
+            known = {pair: rate for pair, rate in enumerate(knee["highest"].get(bound.to, []))
+                     if rate and not knee["generator_ended"][bound.to][pair]}
+            found.append((bound, spread(paired_ratios(figures, known))))
+        at_least = any(knee["generator_ended"][subject])
+        rows += judged(subject, aim, found, at_least)
+        missing += unmeasured(aim, found, bool(figures),
+                              "the generator was its limit, or it held no rate")
+    return rows, missing
+
+
+def unmeasured(aim: Aim, found: list[tuple[Bound, Optional[Spread]]], has_figures: bool,
+               why: str = "too few samples, runs with errors, or not among the contenders"
+               ) -> list[str]:
+    if any(its is not None for _, its in found):
+        return []
+    lack = ", ".join(bound.reference for bound, _ in found) if has_figures else "the figure itself"
+    return [f"{WORDS[aim.metric]} {aim.text}: {lack} is missing ({why})"]
 
 
 def references(bound: Bound, metric: str, runs: list[dict], disk: dict[int, Histogram],
@@ -84,7 +128,7 @@ def references(bound: Bound, metric: str, runs: list[dict], disk: dict[int, Hist
     if bound.to:
         parts.append(by_pair(runs, bound.to, lambda run: metric_of(run, metric)))
     if bound.disk:
-        # A second of probing has too few samples for a tail: all pairs' together have them.
+        # A moment of probing has too few samples for a tail: all pairs' together have them.
         its = Histogram.merged(disk.values()).summary()[metric] if disk else None
         parts.append({run["pair"]: bound.disk * its for run in runs} if its else {})
     pairs = set.intersection(*(set(part) for part in parts))
@@ -97,7 +141,9 @@ def row(subject: str, to: str, metric: str, its: Spread) -> dict:
             "aim": None, "aim_text": None, "met": None}
 
 
-def judged(subject: str, aim: Aim, found: list[tuple[Bound, Optional[Spread]]]) -> list[dict]:
+def judged(subject: str, aim: Aim, found: list[tuple[Bound, Optional[Spread]]],
+           lower_bound: bool = False) -> list[dict]:
+    """`lower_bound`: the figure is at least so much, so it can meet an aim but not miss it."""
     met = any(its is not None and bound.holds(its.median) for bound, its in found)
     rows = []
     for bound, its in found:
@@ -106,7 +152,7 @@ def judged(subject: str, aim: Aim, found: list[tuple[Bound, Optional[Spread]]]) 
         holds = bound.holds(its.median)
         rows.append(row(subject, bound.reference, aim.metric, its) | {
             "aim": bound.limit, "aim_text": bound.text,
-            "met": True if holds else None if met else False,
+            "met": True if holds else None if met or lower_bound else False,
         })
     return rows
 
@@ -117,17 +163,10 @@ def findings(result: dict, notes: list[str]) -> list[str]:
     for step in result["steps"]:
         lines += aim_lines(step)
         lines += trouble_lines(step)
-    runs = [run for step in result["steps"] for run in step["runs"]]
-    checked = [step for step in result["steps"] if step["kind"] == "verify" and step["runs"]]
-    if checked:
-        answers = sum(run["ok"] for step in checked for run in step["runs"])
-        wrong = sum(run["wrong"] for step in checked for run in step["runs"])
-        lines.append(f"{'met' if wrong == 0 else 'missed'}: {wrong} wrong answers of {answers:,} "
-                     "that were checked")
-    limited = sum(run["generator_limited"] for run in runs)
-    if limited:
-        lines.append(f"{limited} of {len(runs)} runs were limited by the generator: their "
-                     "latencies hold its own delays too")
+        if step["kind"] == "verify" and step["runs"]:
+            lines.append(verified_line(step))
+        if step["kind"] == "sustained" and step["runs"]:
+            lines.append(refusals_line(step))
     return lines + notes
 
 
@@ -135,39 +174,74 @@ def aim_lines(step: dict) -> list[str]:
     lines = []
     for metric in dict.fromkeys(r["metric"] for r in step["ratios"] if r["aim"] is not None):
         rows = [r for r in step["ratios"] if r["metric"] == metric and r["aim"] is not None]
-        word = "met" if any(r["met"] for r in rows) else "missed"
+        word = "met" if any(r["met"] for r in rows) else \
+            "missed" if any(r["met"] is False for r in rows) else "open"
         facts = " · ".join(
-            f"{r['median']:.2f} × {r['to']} ({r['low']:.2f} to {r['high']:.2f}; "
-            f"aim {r['aim_text']})" for r in rows)
+            f"{r['median']:.2f} × {r['to']} ({range_text(r)}; aim {r['aim_text']})" for r in rows)
         lines.append(f"{word}: {step['name']}: {WORDS[metric]} of {rows[0]['contender']} is {facts}")
-    knee = step["knee"]
-    if knee:
-        for name, rates in knee["highest"].items():
-            ended = [max((r for r in knee[name] if r["pair"] == pair and not r["held"]),
-                         key=lambda r: -r["rate"], default=None) for pair in range(len(rates))]
-            if any(rung and rung["generator_limited"] for rung in ended):
-                lines.append(f"{step['name']}: {name} may hold more: the generator was at its limit "
-                             "where the search ended")
+    lines += [f"not measured: {step['name']}: {text}" for text in step["not_measured"]]
+    for name, ended in (step["knee"] or {}).get("generator_ended", {}).items():
+        if any(ended):
+            lines.append(f"{step['name']}: {name} may hold more: the generator was the limit of "
+                         f"{sum(ended)} of {len(ended)} ladders")
     return lines
+
+
+def range_text(row_: dict) -> str:
+    if row_["pairs"] == 1:
+        return "1 ratio, of all runs merged" if row_["metric"] in ("p99", "p999", "p9999") \
+            else "1 run"
+    return f"{row_['low']:.2f} to {row_['high']:.2f}, {row_['pairs']} pairs"
+
+
+def verified_line(step: dict) -> str:
+    wrong = sum(run["wrong"] for run in step["runs"])
+    verified = sum(run["verified"] for run in step["runs"])
+    word = "missed" if wrong else "met" if verified else "not measured"
+    return f"{word}: {step['name']}: {wrong} wrong of {verified:,} answers that were checked"
+
+
+def refusals_line(step: dict) -> str:
+    """Above its capacity a server may refuse, and nothing else."""
+    run = step["runs"][0]
+    other = error_count(run) - run["unfinished"] - run["errors"].get("unavailable", 0)
+    return f"{'missed' if other else 'met'}: {step['name']}: {run['contender']} had {other:,} " \
+        "errors other than 503 (aim 0)"
 
 
 def trouble_lines(step: dict) -> list[str]:
     lines = []
     for name in dict.fromkeys(run["contender"] for run in step["runs"]):
         runs = [run for run in step["runs"] if run["contender"] == name]
-        errors = {kind: sum(run["errors"].get(kind, 0) for run in runs)
-                  for kind in (*SERVER_ERRORS, "status")}
-        total = sum(run["ok"] for run in runs) + errors["status"]
-        told = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in errors.items()
-                if count and kind not in ("not_found", "status")]
-        refused = errors["status"] - errors["not_found"]
-        if refused:
-            told.append(f"{refused:,} refused with 4xx or 5xx ({refused / max(1, total):.1%})")
-        if errors["not_found"] and name != "floor":
-            told.append(f"{errors['not_found']:,} not found")
-        unfinished = sum(run["unfinished"] for run in runs)
-        if unfinished:
-            told.append(f"{unfinished:,} unfinished at the end")
+        told = error_texts(name, runs)
+        limited = sum(run["generator_limited"] for run in runs)
+        if limited:
+            told.append(f"{limited} of {len(runs)} runs limited by the generator")
+        beside = [run["others_cpus_used"] for run in runs
+                  if run["others_cpus_used"] > OTHERS_CPUS_MAX]
+        if beside:
+            told.append(f"another server was busy in {len(beside)} of {len(runs)} runs, with up to "
+                        f"{max(beside):.0%} of a CPU")
         if told:
             lines.append(f"{step['name']}: {name}: " + ", ".join(told))
     return lines
+
+
+def error_texts(name: str, runs: list[dict]) -> list[str]:
+    errors = {kind: sum(run["errors"].get(kind, 0) for run in runs)
+              for kind in (*SERVER_ERRORS, "status", "unavailable")}
+    total = sum(run["ok"] for run in runs) + errors["status"]
+    told = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in errors.items()
+            if count and kind not in ("not_found", "status", "unavailable")]
+    if errors["unavailable"]:
+        told.append(f"{errors['unavailable']:,} refused with 503 "
+                    f"({errors['unavailable'] / max(1, total):.1%})")
+    other = errors["status"] - errors["not_found"] - errors["unavailable"]
+    if other:
+        told.append(f"{other:,} other answers with 4xx or 5xx")
+    if errors["not_found"] and name != "floor":
+        told.append(f"{errors['not_found']:,} not found")
+    unfinished = sum(run["unfinished"] for run in runs)
+    if unfinished:
+        told.append(f"{unfinished:,} unfinished at the end")
+    return told

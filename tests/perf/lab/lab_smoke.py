@@ -38,11 +38,15 @@ class LabTest(unittest.TestCase):
 
     def run_lab(self, *words):
         return subprocess.run(self.command(*words), capture_output=True, text=True,
-                              timeout=PATIENCE_S)
+                              timeout=PATIENCE_S, env=self.environment())
 
     def start(self, *words):
         return subprocess.Popen(self.command(*words), stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+                                stderr=subprocess.PIPE, text=True, env=self.environment())
+
+    def environment(self):
+        """Whatever the lab starts inherits the mark, however it is called."""
+        return os.environ | {"LAB_TEST_MARK": self.place.name}
 
     def result(self, name):
         with open(os.path.join(self.out, name + ".json"), encoding="utf-8") as file:
@@ -52,21 +56,27 @@ class LabTest(unittest.TestCase):
         self.assertEqual(list(violations(result, schema, schema)), [])
         return result
 
-    def servers(self):
-        """Pids of what was started with a place under this test's directory."""
-        found = []
+    def marked(self):
+        """{pid: command line} of whatever the lab of this test started, itself included."""
+        found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    environment = file.read().split(b"\0")
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    words = file.read()
+                    command = file.read().split(b"\0")
             except OSError:
                 continue
-            if self.data.encode() in words and b"lab" not in os.path.basename(words.split(b"\0")[1]):
-                found.append(int(pid))
+            if b"LAB_TEST_MARK=" + self.place.name.encode() in environment:
+                found[int(pid)] = command
         return found
 
+    def servers(self):
+        return [pid for pid, command in self.marked().items()
+                if os.path.basename(command[0]) == b"gyre"]
+
     def check_gone(self):
-        self.assertEqual(self.servers(), [])
+        self.assertEqual(self.marked(), {})
         self.assertEqual(os.listdir(self.data), [])
 
     def wait_for_server(self, lab):
@@ -108,7 +118,10 @@ class Scenarios(LabTest):
             for kind in ("connect", "read", "write", "malformed"):
                 self.assertEqual(run["errors"].get(kind, 0), 0, run["errors"])
             self.assertGreater(run["memory"]["resident_max_bytes"], 0)
-            self.assertGreaterEqual(run["cpu"]["system_us"], run["cpu"]["process_us"])
+            if step["kind"] == "verify":
+                self.assertGreater(run["verified"], 0)
+            else:
+                self.assertGreaterEqual(run["cpu"]["system_us"], run["cpu"]["process_us"])
 
     def test_rate_and_verify(self):
         self.check("rate", "verify")
@@ -117,7 +130,7 @@ class Scenarios(LabTest):
         self.assertEqual(order, ["gyre", "threadpool", "floor", "floor", "threadpool", "gyre"])
         self.assertGreater(step["merged"]["gyre"]["latency_us"]["n"],
                            max(run["latency_us"]["n"] for run in step["runs"]))
-        self.assertIn("0 wrong answers", " ".join(self.result("verify")["findings"]))
+        self.assertIn("0 wrong of", " ".join(self.result("verify")["findings"]))
 
     def test_range_overload_fractions(self):
         self.check("range", "overload", "fractions")
@@ -147,7 +160,7 @@ class Endings(LabTest):
         self.check_gone()
 
     def test_an_interruption_keeps_what_was_measured(self):
-        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
             lab = self.start("rate", "--contenders", "floor", "--seconds", "0.3", "--pairs", "500",
                              "--no-html")
             end = time.monotonic() + PATIENCE_S
@@ -173,6 +186,16 @@ class Endings(LabTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("broken", done.stderr)
         self.assertIn("no such luck", done.stderr)
+        self.check_gone()
+
+    def test_a_server_behind_a_script_is_measured_and_stopped_whole(self):
+        floor = os.path.join(BUILD, "perf/floor/floor")
+        script = f"{floor} --listen {{listen}} & wait"
+        done = self.run_lab("cpu", "--step", "status, closed loop", "--contenders", "floor",
+                            "--contender", f"wrapped=sh -c '{script}'", "--quick", "--no-html")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for run in self.result("cpu")["steps"][0]["runs"]:
+            self.assertGreater(run["cpu"]["process_us"], 0, run["contender"])
         self.check_gone()
 
     def test_what_is_not_built_is_said_before_anything_runs(self):

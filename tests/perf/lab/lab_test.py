@@ -135,11 +135,14 @@ class Histograms(unittest.TestCase):
 class Turns(unittest.TestCase):
     def test_two_are_interleaved_abba(self):
         order = [name for pair in range(4) for name in stats.turns(["a", "b"], pair)]
-        self.assertEqual("".join(order), "abbaabba")
+        self.assertEqual("".join(order), "abbabaab")
 
-    def test_everybody_has_every_place_as_often_from_both_ends(self):
-        self.assertEqual(stats.turns("abc", 0), ["a", "b", "c"])
-        self.assertEqual(stats.turns("abc", 1), ["c", "b", "a"])
+    def test_over_six_pairs_everybody_has_every_place_as_often(self):
+        orders = [stats.turns("abc", pair) for pair in range(6)]
+        self.assertEqual(orders[:2], [["a", "b", "c"], ["c", "b", "a"]])
+        for place in range(3):
+            column = sorted(order[place] for order in orders)
+            self.assertEqual(column, ["a", "a", "b", "b", "c", "c"])
 
     def test_ratios_are_only_of_the_same_pair(self):
         self.assertEqual(stats.paired_ratios({0: 2.0, 1: 9.0, 2: 6.0}, {0: 1.0, 2: 2.0, 3: 1.0}),
@@ -176,7 +179,7 @@ class Knees(unittest.TestCase):
             histogram = Histogram()
             histogram.record(p99_us * 1000, 10_000)
             run = {"errors": {"status": errors}, "unfinished": unfinished,
-                   "answered_per_s": answered, "generator_limited": False,
+                   "ok_per_s": answered, "generator_limited": False,
                    "latency_us": histogram.summary()}
             return runner.rung_of(run, histogram, 1000.0, 0)["held"]
 
@@ -188,16 +191,21 @@ class Knees(unittest.TestCase):
         self.assertFalse(rung(answered=989))
 
 
-STAT = "{pid} ({name}) S {parent} 0 0 0 0 0 0 0 0 0 {user} {kernel} 0 0 20 0 1 0 5 0 0"
+STAT = "{pid} ({name}) S {parent} 0 {session} 0 0 0 0 0 0 0 {user} {kernel} 0 0 20 0 1 0 5 0 0"
 
 
 class CpuTime(unittest.TestCase):
     def test_names_with_spaces_and_brackets_do_not_shift_the_fields(self):
-        stat = STAT.format(pid=7, name="a (b) c", parent=2, user=30, kernel=12)
+        stat = STAT.format(pid=7, name="a (b) c", parent=2, session=9, user=30, kernel=12)
         self.assertEqual(machine.process_ticks(stat), (30, 12))
         self.assertTrue(machine.is_kernel_thread(stat))
         self.assertFalse(machine.is_kernel_thread(
-            STAT.format(pid=7, name="x", parent=1, user=0, kernel=0)))
+            STAT.format(pid=7, name="x", parent=1, session=0, user=0, kernel=0)))
+
+    def test_a_server_is_all_processes_of_its_session(self):
+        stats_ = {pid: STAT.format(pid=pid, name="x", parent=1, session=session, user=pid, kernel=1)
+                  for pid, session in ((10, 10), (11, 10), (12, 12))}
+        self.assertEqual(machine.session_ticks(stats_, 10), (21, 2))
 
     def test_process_and_kernel_threads_are_divided_by_requests(self):
         before = machine.Clocks(100, 200, {5: 1_000_000, 6: 5})
@@ -212,10 +220,10 @@ class CpuTime(unittest.TestCase):
         self.assertIsNone(machine.cpu_per_request(before, after, 0))
 
     def test_this_process_is_charged_for_what_it_does(self):
-        before = machine.clocks(os.getpid())
+        before = machine.clocks(os.getsid(0))
         total = sum(index * index for index in range(2_000_000))
         self.assertGreater(total, 0)
-        after = machine.clocks(os.getpid())
+        after = machine.clocks(os.getsid(0))
         self.assertGreater(after.user_ticks, before.user_ticks)
 
     def test_the_disks_interrupts_tell_its_cpu(self):
@@ -229,8 +237,9 @@ class CpuTime(unittest.TestCase):
 
 def a_run(contender, pair, order=0, **latency):
     return {"contender": contender, "pair": pair, "order": order, "latency_us": latency,
-            "answered_per_s": 1000.0, "cpu": None, "memory": {"resident_max_bytes": 110},
-            "errors": {}, "ok": 10, "unfinished": 0, "wrong": 0, "generator_limited": False}
+            "ok_per_s": 1000.0, "cpu": None, "memory": {"resident_max_bytes": 110}, "errors": {},
+            "ok": 10, "unfinished": 0, "wrong": 0, "verified": 0, "generator_limited": False,
+            "others_cpus_used": 0.0}
 
 
 class Verdicts(unittest.TestCase):
@@ -238,7 +247,7 @@ class Verdicts(unittest.TestCase):
         return Step("s", kind, "get", ("gyre", "threadpool", "floor"), rate=1.0, aims=aims)
 
     def rows(self, step, runs, disk=None):
-        return verdicts.ratios(step, {"runs": runs, "merged": {}}, disk or {}, 100)
+        return verdicts.ratios(step, {"runs": runs, "merged": {}}, disk or {}, 100)[0]
 
     def test_an_aim_is_judged_at_the_median_of_pairs(self):
         step = self.step(Aim("p99", (Bound(0.5, "threadpool"),)))
@@ -275,45 +284,82 @@ class Verdicts(unittest.TestCase):
         self.assertAlmostEqual(row["median"], 1.1)
         self.assertIs(row["met"], True)
 
-    def test_missing_percentiles_give_no_verdict(self):
+    def test_an_aim_that_cannot_be_judged_is_said_to_be(self):
         step = self.step(Aim("p999", (Bound(1.5, "floor"),)))
-        self.assertEqual(self.rows(step, [a_run("gyre", 0, p999=None), a_run("floor", 0, p999=1.0)]),
-                         [])
+        runs = [a_run("gyre", 0, p999=None), a_run("floor", 0, p999=1.0)]
+        rows, missing = verdicts.ratios(step, {"runs": runs, "merged": {}}, {}, 100)
+        self.assertEqual(rows, [])
+        self.assertEqual(len(missing), 1)
+        self.assertIn("p99.9 ≤ 1.5 × floor", missing[0])
+
+    def test_runs_with_errors_are_not_judged(self):
+        step = self.step(Aim("p99", (Bound(0.5, "threadpool"),)))
+        runs = [a_run("gyre", 0, p99=10), a_run("threadpool", 0, p99=100),
+                a_run("gyre", 1, p99=10), a_run("threadpool", 1, p99=1)]
+        runs[2]["errors"] = {"status": 1, "unavailable": 1}
+        row = self.rows(step, runs)[0]
+        self.assertEqual((row["median"], row["pairs"]), (0.1, 1))
+
+    def test_limited_runs_are_left_out_where_enough_pairs_remain(self):
+        step = self.step(Aim("p99", (Bound(0.5, "threadpool"),)))
+        runs = [a_run(name, pair, p99=figure) for pair in range(4)
+                for name, figure in (("gyre", 10), ("threadpool", 100))]
+        runs[0].update(generator_limited=True)
+        self.assertEqual(self.rows(step, runs)[0]["pairs"], 3)
+        runs[2].update(generator_limited=True)
+        self.assertEqual(self.rows(step, runs)[0]["pairs"], 4)
 
     def test_what_single_runs_have_too_few_samples_for_is_compared_merged(self):
         step = self.step(Aim("p999", (Bound(1.5, "floor"),)))
         runs = [a_run(name, pair, p999=None, p99=1.0) for pair in (0, 1)
                 for name in ("gyre", "floor")]
         merged = {"gyre": {"latency_us": {"p999": 30.0}}, "floor": {"latency_us": {"p999": 10.0}}}
-        rows = verdicts.ratios(step, {"runs": runs, "merged": merged}, {}, 100)
+        rows, _ = verdicts.ratios(step, {"runs": runs, "merged": merged}, {}, 100)
         row = next(row for row in rows if row["metric"] == "p999")
         self.assertEqual((row["median"], row["pairs"], row["met"]), (3.0, 1, False))
         self.assertEqual([row["pairs"] for row in rows if row["metric"] == "p99"], [2])
 
     def test_findings_name_aims_errors_and_wrong_answers(self):
         step = {"name": "s", "kind": "verify", "knee": None, "runs": [a_run("gyre", 0)],
+                "not_measured": ["p99.9 is missing"],
                 "ratios": [{"contender": "gyre", "to": "floor", "metric": "p99", "median": 2.0,
                             "low": 1.0, "high": 3.0, "pairs": 3, "aim": 1.5,
                             "aim_text": "≤ 1.5 × floor", "met": False}]}
-        step["runs"][0].update(wrong=2, errors={"timeout": 3, "status": 4, "not_found": 1})
+        step["runs"][0].update(wrong=2, verified=9, others_cpus_used=0.5, errors={
+            "timeout": 3, "status": 7, "not_found": 1, "unavailable": 4})
         lines = verdicts.findings({"steps": [step]}, ["a note"])
         self.assertTrue(lines[0].startswith("missed: s: p99 of gyre is 2.00 × floor"), lines)
-        self.assertIn("3 timeout", lines[1])
-        self.assertIn("3 refused", lines[1])
-        self.assertTrue(lines[2].startswith("missed: 2 wrong answers"), lines)
+        self.assertEqual(lines[1], "not measured: s: p99.9 is missing")
+        for text in ("3 timeout", "4 refused with 503", "2 other answers", "50% of a CPU"):
+            self.assertIn(text, lines[2])
+        self.assertTrue(lines[3].startswith("missed: s: 2 wrong of 9"), lines)
         self.assertEqual(lines[-1], "a note")
+        step["runs"][0].update(wrong=0, verified=0)
+        self.assertTrue(verdicts.verified_line(step).startswith("not measured"))
 
-    def test_a_knee_that_the_generator_ended_is_said_to_be_a_lower_bound(self):
-        def rung(rate, held, limited):
-            return {"rate": rate, "pair": 0, "held": held, "generator_limited": limited}
+    def test_above_capacity_only_503_is_allowed(self):
+        step = {"name": "s", "runs": [a_run("gyre", 0)]}
+        step["runs"][0].update(unfinished=9, errors={"status": 5, "unavailable": 5, "read": 0})
+        self.assertTrue(verdicts.refusals_line(step).startswith("met"))
+        step["runs"][0].update(errors={"status": 5, "unavailable": 4, "read": 0})
+        self.assertTrue(verdicts.refusals_line(step).startswith("missed"))
 
-        knee = {"limit_us": 5000, "highest": {"gyre": [100.0]},
-                "gyre": [rung(100.0, True, False), rung(103.0, False, True),
-                         rung(200.0, False, False)]}
-        step = {"name": "k", "kind": "knee", "knee": knee, "runs": [], "ratios": []}
-        self.assertTrue(any("may hold more" in line for line in verdicts.aim_lines(step)))
-        knee["gyre"][1]["generator_limited"] = False
-        self.assertFalse(any("may hold more" in line for line in verdicts.aim_lines(step)))
+    def knee(self, gyre_ended, floor_ended):
+        return {"knee": {"highest": {"gyre": [90.0], "floor": [100.0]},
+                         "generator_ended": {"gyre": [gyre_ended], "floor": [floor_ended]}}}
+
+    def test_a_knee_below_the_line_must_not_be_the_generators(self):
+        step = self.step(Aim("highest", (Bound(0.8, "floor", at_least=True),)), kind="knee")
+        rows, missing = verdicts.knee_ratios(step, self.knee(False, False))
+        self.assertEqual(([row["met"] for row in rows], missing), ([True], []))
+        rows, missing = verdicts.knee_ratios(step, self.knee(False, True))
+        self.assertEqual(rows, [])
+        self.assertIn("generator", missing[0])
+
+    def test_a_knee_that_the_generator_ended_can_meet_an_aim_but_not_miss_it(self):
+        step = self.step(Aim("highest", (Bound(0.95, "floor", at_least=True),)), kind="knee")
+        self.assertIs(verdicts.knee_ratios(step, self.knee(False, False))[0][0]["met"], False)
+        self.assertIsNone(verdicts.knee_ratios(step, self.knee(True, False))[0][0]["met"])
 
 
 class Scenarios(unittest.TestCase):
