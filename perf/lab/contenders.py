@@ -43,6 +43,7 @@ class Place:
     cores: int
     memory: str
     durability: str
+    operation: str
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,17 @@ def floor(name: str, cores: Optional[int] = None) -> Contender:
                      pins_itself=True, cores=cores)
 
 
+def threadpool_command(place: Place) -> list[str]:
+    """With the number of workers that is best for the load: its own defaults, which are made for
+    writes or for reads, and 32 where both meet (ARCHITECTURE.md, "The comparator")."""
+    command = node_command(place, THREADPOOL.program(place.build))
+    mixed = place.operation == "mixed" and place.durability == "group"
+    return command + (["--workers", "32"] if mixed else [])
+
+
 THREADPOOL = Contender(
     "threadpool", lambda build: os.path.join(build, "perf/threadpool/gyre-threadpool"),
-    lambda place: node_command(place, THREADPOOL.program(place.build)), stores=True,
+    threadpool_command, stores=True,
 )
 FLOOR = floor("floor")
 NGINX = Contender(

@@ -5,6 +5,7 @@ time is read just before and after the generator runs, so it belongs to all requ
 warm-up included; memory is sampled while it runs.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -24,6 +25,7 @@ from scenarios import MIXES
 SAMPLE_S = 1.0  # of memory, in long runs
 SAMPLE_SHORT_S = 0.1
 LONG_S = 5.0  # from here on a run keeps its series
+BUSY_MAX = 0.95  # of the generator's thread in a closed loop; above, its own pace was measured
 KEPT = ("p50", "p99", "p999", "max")
 
 
@@ -72,6 +74,7 @@ class Generator:
         self.output = os.path.join(directory, "generator.json")
         self.program = os.path.join(build, "perf/load/gyre-load")
         self.process: Optional[subprocess.Popen] = None
+        self.cut: Optional[dict] = None  # the run that did not reach its end
 
     def fill(self, server: Server, keys: int, value_bytes: int) -> None:
         if (keys, value_bytes) in server.filled:
@@ -87,6 +90,9 @@ class Generator:
         server.filled.add((keys, value_bytes))
 
     def start(self, arguments: list[str]) -> None:
+        self.cut = None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.output)  # a warm-up's, which nobody reads
         self.spawn([self.program, "-q", "--json", self.output, *arguments])
 
     def start_redis(self, server: Server, test: str, requests: int, connections: int, keys: int,
@@ -148,8 +154,12 @@ class Generator:
         if server.contender.http:
             path = "/v0/status" if plan.operation == "status" else ""
             self.start([*plan.arguments(), server.url + path])
-            self.wait(server, f"while it was loaded ({plan.operation})", sample,
-                      SAMPLE_S if long else SAMPLE_SHORT_S)
+            try:
+                self.wait(server, f"while it was loaded ({plan.operation})", sample,
+                          SAMPLE_S if long else SAMPLE_SHORT_S)
+            except BaseException:
+                self.keep_cut(plan, memory)
+                raise
             run, latencies, requests = read_report(self.output, plan)
         else:
             # redis-benchmark counts requests, not seconds: the warm-up told how many that are.
@@ -166,11 +176,17 @@ class Generator:
         if run["cpu"]:
             run["cpu"]["server_cpus_used"] = run["cpu"]["process_us"] * requests / 1e6 / wall_s
             run["cpu"]["generator_cpus_used"] = (children_s() - charged) / wall_s
-        run["memory"] = {
-            "resident_max_bytes": max((point[1] for point in memory), default=None),
-            "resident_bytes": memory if long else None,
-        }
+        run["memory"] = memory_of(memory, plan)
         return run, latencies
+
+    def keep_cut(self, plan: Plan, memory: list[list[float]]) -> None:
+        """gyre-load reports what it has when it is told to end, and when its server goes away."""
+        self.stop()
+        try:
+            run, _, _ = read_report(self.output, plan)
+        except (OSError, ValueError):
+            return
+        self.cut = run | {"cpu": None, "memory": memory_of(memory, plan), "others_cpus_used": 0.0}
 
     def warm_up(self, server: Server, plan: Plan) -> None:
         seconds = min(0.5, plan.seconds / 4)
@@ -203,6 +219,13 @@ def fill_redis(port: int, keys: int, value_bytes: int) -> None:
                     raise LabError(f"redis answered {answer!r} while it was filled")
 
 
+def memory_of(points: list[list[float]], plan: Plan) -> dict:
+    return {
+        "resident_max_bytes": max((size for _, size in points), default=None),
+        "resident_bytes": points if plan.seconds >= LONG_S else None,
+    }
+
+
 def children_s() -> float:
     """CPU time of the children that have ended: generators."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -222,6 +245,13 @@ def from_report(report: dict, plan: Plan) -> tuple[dict, Histogram, float]:
     latencies = Histogram.decode(result["latency_us"]["intended"]["hdr_b64"])
     span_s = max(result["elapsed_s"], plan.seconds)
     errors = result["errors"]
+    limited, why = verdict["generator_limited"], verdict["generator"]
+    # gyre-load judges schedules; a closed loop has none, and goes as fast as the slower side.
+    busy = result["cpu"]["generator_busiest"] + result["cpu"]["generator_starved"]
+    if plan.rate is None and busy > BUSY_MAX:
+        limited = True
+        why = (f"its thread was busy, or others had its CPU, {busy:.0%} of the time: the requests "
+               "per second may be its limit, not the server's")
     run = {
         "rate": plan.rate,
         "answered_per_s": result["answered"] / span_s,
@@ -232,8 +262,8 @@ def from_report(report: dict, plan: Plan) -> tuple[dict, Histogram, float]:
         "unfinished": result["unfinished"]["n"],
         "wrong": errors["wrong"],
         "verified": result.get("verified", 0),
-        "generator_limited": verdict["generator_limited"],
-        "generator": verdict["generator"],
+        "generator_limited": limited,
+        "generator": why,
         "latency_us": latencies.summary(),
         "service_us": {name: result["latency_us"]["service"][name] for name in KEPT},
         "spectrum": latencies.spectrum(),

@@ -7,6 +7,7 @@ until the end, so whatever ends the lab leaves what was measured.
 import datetime
 import json
 import os
+import statistics
 import time
 from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
@@ -28,6 +29,7 @@ OTHERS_SHARE_MAX = 0.02  # of a CPU, by the servers that aren't loaded in a run
 CONFIRM_TIMES = 3  # so much longer is the run that confirms a knee
 CONFIRM_STEP = 1.05
 CONFIRM_TRIES = 6
+CAPACITY_RUNS = 3
 READS = ("status", "get", "range")
 ACHIEVED_MIN = 0.99
 DISK_S = 2.5  # of probing, per pair: enough for p99.9 over six
@@ -165,7 +167,7 @@ class Runner:
             cores = contender.cores or options.cores
             place = Place(options.build, os.path.join(options.work, f"{name}-{self.directories}"),
                           free_port(), cpus[:cores] if step.share_cpus else cpus, cores,
-                          options.memory, self.durability_of(step))
+                          options.memory, self.durability_of(step), step.operation)
             server = Server(contender, place)
             self.servers.append(server)
             started[name] = server
@@ -190,7 +192,7 @@ class Runner:
         """Of a CPU, by each, looked at for a moment."""
         before = machine.all_stats()
         started = time.monotonic()
-        time.sleep(IDLE_LOOK_S)
+        time.sleep(IDLE_LOOK_S if not self.options.quick else IDLE_LOOK_S / 6)
         after = machine.all_stats()
         look_s = time.monotonic() - started
         return {name: (server.ticks(after) - server.ticks(before)) / machine.TICKS_PER_S / look_s
@@ -236,7 +238,9 @@ class Runner:
         return step.value_bytes or self.options.value_bytes
 
     def pairs(self) -> int:
-        return self.options.pairs or (2 if self.options.quick else self.scenario.pairs)
+        if self.options.pairs:
+            return self.options.pairs
+        return min(2, self.scenario.pairs) if self.options.quick else self.scenario.pairs
 
     def seconds_of(self, step: Step) -> float:
         if self.options.seconds:
@@ -269,14 +273,16 @@ class Runner:
         if key not in self.capacities:
             measured = replace(step, kind="closed", rate=None)
             server = self.start(measured, [name])[name]
-            seconds = 0.4 if self.options.quick else min(5.0, self.scenario.seconds)
+            seconds = 0.4 if self.options.quick else min(3.0, self.scenario.seconds)
             self.progress(f"the capacity of {name}", seconds)
-            plan = self.plan(measured, seconds=seconds, verify=False, fill=0)
-            run, _ = self.generator.run(server, plan)
+            # Checking costs the generator something: a share of what it can do then.
+            plan = self.plan(measured, seconds=seconds, verify=step.kind == "verify")
+            rates = [self.generator.run(server, plan)[0]["ok_per_s"]
+                     for _ in range(1 if self.options.quick else CAPACITY_RUNS)]
             self.stop_servers()
-            self.capacities[key] = run["ok_per_s"]
-            self.note(f"{step.operation}: {name} answers {run['ok_per_s']:,.0f}/s in a closed loop "
-                      f"over {step.connections} connections")
+            self.capacities[key] = statistics.median(rates)
+            self.note(f"{step.operation}: {name} answers {self.capacities[key]:,.0f}/s in a closed "
+                      f"loop over {step.connections} connections (median of {len(rates)})")
         return self.capacities[key]
 
     def load(self, server: Server, plan: Plan, servers: dict[str, Server]) -> tuple[dict, Histogram]:
@@ -325,7 +331,12 @@ class Runner:
         for name in names:
             server = self.start(step, [name])[name]
             self.progress(f"{step.name}: {name}", plan.seconds)
-            run, histogram = self.load(server, plan, {name: server})
+            try:
+                run, histogram = self.load(server, plan, {name: server})
+            except BaseException:
+                if self.generator.cut:  # minutes of it are worth keeping
+                    self.add(record, server, 0, self.generator.cut)
+                raise
             self.add(record, server, 0, run)
             latencies[name] = [histogram]
             self.stop_servers()

@@ -45,7 +45,7 @@ def judgeable(step: Step, runs: list[dict]) -> list[dict]:
     names = {run["contender"] for run in good}
     pairs = set.intersection(*({run["pair"] for run in free if run["contender"] == name}
                                for name in names)) if names else set()
-    return free if len(pairs) >= PAIRS_KEPT_MIN else good
+    return free if len(pairs) >= PAIRS_KEPT_MIN and step.rate is not None else good
 
 
 def ratios(step: Step, record: dict, disk: dict[int, Histogram],
@@ -216,7 +216,9 @@ def trouble_lines(step: dict) -> list[str]:
         told = error_texts(name, runs)
         limited = sum(run["generator_limited"] for run in runs)
         if limited:
-            told.append(f"{limited} of {len(runs)} runs limited by the generator")
+            told.append(f"{limited} of {len(runs)} runs limited by the generator"
+                        + (" (it may answer more; compare CPU per request)"
+                           if step["kind"] == "closed" else ""))
         beside = [run["others_cpus_used"] for run in runs
                   if run["others_cpus_used"] > OTHERS_CPUS_MAX]
         if beside:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.request
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -158,6 +159,30 @@ class Endings(LabTest):
         self.assertTrue(result["interrupted"])
         self.assertIn("SIGKILL", result["why"])
         self.check_gone()
+
+    def test_of_a_long_run_that_is_cut_the_part_that_ran_is_kept(self):
+        lab = self.start("verify", "--seconds", "100", "--rate", "2000", "--keys", "1000",
+                         "--no-html")
+        pid = self.wait_for_server(lab)[0]
+        command = [word.decode() for word in self.marked()[pid]]
+        while self.requests(command[command.index("--listen") + 1]) < 3000:  # 1,000 only fill it
+            self.assertIsNone(lab.poll())
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+        _, err = lab.communicate(timeout=PATIENCE_S)
+        self.assertEqual(lab.returncode, 1, err)
+        run = self.result("verify")["steps"][0]["runs"][0]
+        self.assertGreater(run["ok"], 0)
+        self.assertLess(run["ok"], 190_000)
+        self.check_gone()
+
+    def requests(self, address):
+        try:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return 0  # it does not listen yet
+        return sum(int(n) for n in re.findall(r'requests_total{[^}]*kind="(?:get|put)"} (\d+)', text))
 
     def test_an_interruption_keeps_what_was_measured(self):
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):

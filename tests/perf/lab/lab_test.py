@@ -378,12 +378,52 @@ class Scenarios(unittest.TestCase):
 
     def test_a_contender_of_ones_own_is_started_with_its_places(self):
         own = contenders.custom("spin=build/floor --listen {listen} --spin 50 --data {data}")
-        place = contenders.Place("b", "/d", 77, [0], 3, "1G", "none")
+        place = contenders.Place("b", "/d", 77, [0], 3, "1G", "none", "get")
         self.assertEqual(own.command(place), ["build/floor", "--listen", "127.0.0.1:77", "--spin",
                                               "50", "--data", "/d/data"])
         for bad in ("gyre=x", "noequals", "Bad=x", "name="):
             with self.assertRaises(ValueError):
                 contenders.custom(bad)
+
+
+    def test_the_comparator_gets_the_workers_that_are_best_for_the_load(self):
+        def workers(durability, operation):
+            place = contenders.Place("b", "/d", 77, [0], 1, "1G", durability, operation)
+            command = contenders.THREADPOOL.command(place)
+            return command[command.index("--workers") + 1] if "--workers" in command else None
+
+        self.assertEqual(workers("group", "mixed"), "32")
+        self.assertIsNone(workers("group", "put"))
+        self.assertIsNone(workers("none", "get"))
+
+
+class Reports(unittest.TestCase):
+    def report(self, busiest, starved):
+        empty = {"p50": None, "p99": None, "p999": None, "max": 0}
+        return {
+            "result": {
+                "answered": 10, "ok": 10, "elapsed_s": 1, "bytes_read": 0, "verified": 0,
+                "errors": {"wrong": 0}, "unfinished": {"n": 0}, "series": [], "hiccup_us": empty,
+                "latency_us": {"intended": {"hdr_b64": encoded([-1000, 10])}, "service": empty,
+                               "send_lag": empty},
+                "cpu": {"generator_busiest": busiest, "generator_starved": starved},
+            },
+            "verdict": {"generator_limited": False, "generator": "fine"},
+        }
+
+    def test_a_closed_loop_as_fast_as_the_generator_is_stamped(self):
+        closed = load.Plan("range", 4, None, 1, 100, 100)
+        open_ = load.Plan("range", 4, 10.0, 1, 100, 100)
+        for busiest, starved, plan, limited in ((0.9, 0.07, closed, True), (0.9, 0, closed, False),
+                                                (0.99, 0, open_, False)):
+            run, _, _ = load.from_report(self.report(busiest, starved), plan)
+            self.assertEqual(run["generator_limited"], limited)
+
+    def test_requests_of_the_warm_up_count_for_cpu(self):
+        plan = load.Plan("get", 4, 10.0, 5, 100, 100)
+        self.assertAlmostEqual(plan.warmup_s, 0.5)
+        self.assertAlmostEqual(load.from_report(self.report(0, 0), plan)[2], 11)
+        self.assertEqual(load.Plan("get", 4, None, 5, 100, 100).warmup_s, 0)
 
 
 class CommandLine(unittest.TestCase):
