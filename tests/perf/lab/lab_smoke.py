@@ -165,7 +165,7 @@ class Endings(LabTest):
                          "--no-html")
         pid = self.wait_for_server(lab)[0]
         command = [word.decode() for word in self.marked()[pid]]
-        while self.requests(command[command.index("--listen") + 1]) < 3000:  # 1,000 only fill it
+        while self.requests(command[command.index("--listen") + 1]) < 8000:  # filled and warm: 5,000
             self.assertIsNone(lab.poll())
             time.sleep(0.05)
         os.kill(pid, signal.SIGKILL)
