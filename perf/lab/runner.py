@@ -125,10 +125,12 @@ class Runner:
         if not names:
             self.tell(f"{step.name}: none of the chosen contenders takes part")
             return
-        if step.rate is not None and isinstance(step.rate, Share):
-            step = replace(step, rate=step.rate.share * self.capacity(step, step.rate.of))
+        asked = step.rate
+        if isinstance(asked, Share):
+            step = replace(step, rate=asked.share * self.capacity(step, asked.of))
         self.tell(f"{self.scenario.name} {number + 1}/{count}: {step.name}"
-                  + (f", {step.rate:,.0f}/s" if step.rate else "") + f" ({', '.join(names)})")
+                  + (f", {step.rate:,.0f}/s" if isinstance(asked, Share) else "")
+                  + f" ({', '.join(names)})")
         record = {
             "name": step.name, "kind": step.kind, "plan": self.plan_record(step), "runs": [],
             "merged": {}, "knee": None, "ratios": [], "not_measured": [],
