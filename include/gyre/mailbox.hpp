@@ -1,5 +1,6 @@
 // Messages between the cores of a node: one bounded single-producer single-consumer ring per
-// ordered pair of cores, filled once per tick, with an unbounded intrusive outbox in front.
+// ordered pair of cores, with an unbounded intrusive outbox in front. Outboxes are emptied into the
+// rings, and rings into the core, every few pieces of work (Reactor::run_foreground).
 //
 // A Message belongs to its sender, travels to the target core, is worked on there and travels
 // back: the answer is the same object, so its place is reserved with the request. A core always
@@ -11,10 +12,12 @@
 // releases `tail_`, the consumer acquires it; and back through `head_`.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace gyre {
@@ -44,15 +47,16 @@ class alignas(64) MessageRing {
     tail_.store(tail + 1, std::memory_order_release);
     return true;
   }
-  Message* pop() {
+  // Takes as many as there are and fit, in order; returns how many.
+  size_t pop(std::span<Message*> into) {
     const uint32_t head = head_.load(std::memory_order_relaxed);
-    if (head == tail_seen_) {
-      tail_seen_ = tail_.load(std::memory_order_acquire);
-      if (head == tail_seen_) return nullptr;
+    if (tail_seen_ - head < into.size()) tail_seen_ = tail_.load(std::memory_order_acquire);
+    const size_t count = std::min<size_t>(tail_seen_ - head, into.size());
+    for (size_t i = 0; i < count; ++i) {
+      into[i] = slots_[(head + static_cast<uint32_t>(i)) % capacity];
     }
-    Message* message = slots_[head % capacity];
-    head_.store(head + 1, std::memory_order_release);
-    return message;
+    if (count != 0) head_.store(head + static_cast<uint32_t>(count), std::memory_order_release);
+    return count;
   }
   bool empty() const {
     return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire);
@@ -85,7 +89,7 @@ class Fabric {
   std::unique_ptr<MessageRing[]> rings_;
 };
 
-// Messages that wait for the end of the tick, or for room in the ring.
+// Messages that wait for their batch to leave, or for room in the ring.
 struct Outbox {
   Message* head = nullptr;
   Message* tail = nullptr;

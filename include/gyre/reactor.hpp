@@ -2,7 +2,8 @@
 //
 //   1. deliver messages from other cores, then completions (they only make work ready)
 //   2. fire due timers
-//   3. run ready foreground work, for at most `foreground_slice`
+//   3. run ready foreground work, for at most `foreground_slice`; messages to and from other cores
+//      move between the pieces, so that cores which ask each other work at the same time
 //   4. run background work (flush, compaction, scrub) for a short slice that ends in a yield of
 //      the CPU, after what foreground work made has left; and only if no foreground work is ready,
 //      or no background work had a turn for `background_wait_max`: a core that is never idle must
@@ -161,7 +162,8 @@ class Reactor {
   // While anybody calls it urgent, background work gets about a third of a busy core.
   void background_urgent(bool urgent) { background_urgent_ += urgent ? 1 : -1; }
 
-  // Messages to other cores leave at the end of the tick. Delivery order per pair is kept.
+  // Messages leave after the running piece of work: a few pieces later, or at the end of the tick.
+  // Delivery order per pair is kept.
   void send(unsigned core, Message& message);
 
   // Writes "LEVEL core=N text"; bounded, never blocks.
@@ -184,7 +186,9 @@ class Reactor {
   friend struct PromiseBase;
   friend std::coroutine_handle<> detail::finish_root(PromiseBase&) noexcept;
 
+  size_t take_messages();
   void deliver_messages();
+  void flush_outboxes();
   bool finished() const;
   void run_one(Runnable& item);
   void run_foreground();
