@@ -17,6 +17,7 @@
 #include <gyre/sync.hpp>
 #include <gyre/time.hpp>
 
+#include "letters.hpp"
 #include "runtime/uring/backend.hpp"
 #include "runtime/uring/sockets.hpp"
 
@@ -155,7 +156,24 @@ Task<void> wake_sleepers(Cores& cores, unsigned core) {
   }
 }
 
+gyre::testing::Letters* letters = nullptr;
+
+Task<void> write_letters(Cores&, unsigned core) {
+  co_await gyre::testing::Letters::write(*letters, core);
+}
+
 }  // namespace
+
+TEST_CASE("two cores write to each other at work and asleep: all arrives, in order") {
+  gyre::testing::Letters all(calls);
+  letters = &all;
+  Cores(2).run(&write_letters);
+  for (const unsigned core : {0u, 1u}) {
+    CHECK(all.arrived(core) == calls);
+    CHECK(all.returned(core) == calls);
+    CHECK(all.in_order(core));
+  }
+}
 
 TEST_CASE("two cores call each other a hundred thousand times") {
   Cores(2).run(&ping_pong);

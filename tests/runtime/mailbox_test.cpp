@@ -94,6 +94,22 @@ TEST_CASE("a ring keeps the order, says when it is full, and wraps around") {
   }
 }
 
+TEST_CASE("a ring hands out as many as it has and as are asked for, also around its end") {
+  MessageRing ring;
+  std::vector<Message> messages(MessageRing::capacity);
+  std::vector<Message*> taken(MessageRing::capacity);
+  CHECK(ring.pop(taken) == 0);
+  for (int round = 0; round < 3; ++round) {
+    for (size_t i = 0; i < 700; ++i) REQUIRE(ring.push(messages[i]));
+    CHECK(ring.pop(std::span(taken).first(300)) == 300);
+    for (size_t i = 700; i < 1000; ++i) REQUIRE(ring.push(messages[i]));
+    CHECK(ring.pop(std::span(taken).subspan(300)) == 700);
+    for (size_t i = 0; i < 1000; ++i) REQUIRE(taken[i] == &messages[i]);
+    CHECK(ring.empty());
+    CHECK(ring.pop(taken) == 0);
+  }
+}
+
 TEST_CASE("an outbox moves what fits and keeps the rest, in order") {
   MessageRing ring;
   Outbox outbox;
@@ -130,6 +146,71 @@ TEST_CASE("messages leave at the end of the tick with one wake, and arrive in or
   for (size_t i = 0; i < got.size(); ++i) REQUIRE(got[i] == static_cast<int>(i));
   CHECK(pair.first_backend.wakes[1] == 3);  // 3000 messages through a ring of 1024
   CHECK(pair.second_backend.wakes[0] == 0);
+}
+
+TEST_CASE("a core at work sends and takes messages on the way, not only between ticks") {
+  struct Body {
+    static Task<void> ask(int& answer) {
+      answer = co_await call_on(1, [] { return 7; });
+    }
+    static Task<void> work(Pair& pair) {
+      int answer = 0;
+      Scope scope;
+      scope.spawn(ask(answer));
+      const uint64_t ticks = Reactor::current().stats().ticks;
+      int pieces = 0;
+      for (; pieces < 100 && pair.fabric.ring(0, 1).empty(); ++pieces) co_await yield();
+      CHECK(pieces < 100);
+      CHECK(pair.first_backend.wakes[1] == 1);
+      pair.second.tick();  // the other core, at this moment
+      for (; pieces < 200 && answer == 0; ++pieces) co_await yield();
+      CHECK(answer == 7);
+      CHECK(Reactor::current().stats().ticks == ticks);
+      co_await scope.join();
+    }
+  };
+  Pair pair;
+  pair.first_backend.clock_step = 0;  // no slice ends
+  pair.second_backend.clock_step = 0;
+  pair.first.start(Body::work(pair));
+  pair.second.start(nothing());
+  while (pair.first.tick()) {
+  }
+  while (pair.second.tick()) {
+  }
+}
+
+TEST_CASE("a tick ends although another core sends as fast as this one takes") {
+  struct Again : Message {
+    Pair* pair = nullptr;
+    int* taken = nullptr;
+    const bool* more = nullptr;
+  };
+  Pair pair;
+  int taken = 0;
+  bool more = true;
+  std::vector<Again> messages(100);
+  for (Again& message : messages) {
+    message.pair = &pair;
+    message.taken = &taken;
+    message.more = &more;
+    message.deliver = [](Message& self, Reactor&) noexcept {
+      auto& again = static_cast<Again&>(self);
+      ++*again.taken;
+      if (*again.more) CHECK(again.pair->fabric.ring(0, 1).push(again));
+    };
+    REQUIRE(pair.fabric.ring(0, 1).push(message));
+  }
+  pair.second.start(nothing());
+  for (int ticks = 1; ticks <= 3; ++ticks) {
+    CHECK(pair.second.tick());
+    CHECK(taken == ticks * static_cast<int>(MessageRing::capacity));
+    CHECK(pair.second_backend.last_wait == 0);
+  }
+  more = false;
+  while (pair.second.tick()) {
+  }
+  CHECK(pair.fabric.inbox_empty(1));
 }
 
 TEST_CASE("call_on runs the function on the other core; on its own core at once") {

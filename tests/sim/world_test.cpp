@@ -12,6 +12,7 @@
 #include <gyre/sync.hpp>
 #include <gyre/time.hpp>
 
+#include "../runtime/letters.hpp"
 #include "rig.hpp"
 #include "sim/life.hpp"
 
@@ -478,6 +479,23 @@ TEST_CASE("messages between the cores of a node wake the receiver") {
     CHECK(life.run(seconds(10)) == sim::Stop::satisfied);
     CHECK(hops == 50);
     CHECK(world.time() < seconds(2));
+  }
+}
+
+TEST_CASE("two cores write to each other at work and asleep: all arrives, in order") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    sim::World world({.seed = seed});
+    sim::Node& node = world.add_node({.cores = 2});
+    sim::Life life(world, node);
+    testing::Letters all(3000);
+    life.start(0, testing::Letters::write(all, 0));
+    life.start(1, testing::Letters::write(all, 1));
+    CHECK(life.run(seconds(60)) == sim::Stop::satisfied);
+    for (const unsigned core : {0u, 1u}) {
+      CHECK(all.arrived(core) == 3000);
+      CHECK(all.returned(core) == 3000);
+      CHECK(all.in_order(core));
+    }
   }
 }
 
