@@ -7,10 +7,17 @@
 // The 16 bits place a slot (so growing needs no key) and sort out other keys. Subtables grow one
 // at a time, so no insert takes long. Nothing is ever removed. Linear probing, at most 3/4 full;
 // a subtable that can't grow any more is marked full, and its keys are then searched in the list.
+//
+// Slots come in blocks for several subtables of one size, as these reach it at about the same time:
+// a malloc per subtable and size would be one for every 10 to 100 keys. A block goes when the last
+// of its subtables has grown out of it.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
-#include <memory>
+#include <cstdlib>
+#include <utility>
 
 #include "base/assert.hpp"
 
@@ -19,6 +26,14 @@ namespace gyre {
 template <class Node>
 class MemtableIndex {
  public:
+  MemtableIndex() = default;
+  ~MemtableIndex() {
+    for (const Subtable& table : subtables_) release(table);
+    for (Block* block : open_) std::free(block);
+  }
+  MemtableIndex(const MemtableIndex&) = delete;
+  MemtableIndex& operator=(const MemtableIndex&) = delete;
+
   enum class Answer : uint8_t { found, absent, unknown };
 
   // `is_key(node)`: whether the node's key is the one that was hashed.
@@ -67,7 +82,7 @@ class MemtableIndex {
     }
     if (table.slots == nullptr || (table.count + 1) * 4 > (table.mask + 1) * 3) {
       if (grow(table)) {
-        place.slot = &first_free(table.slots.get(), table.mask, place.tag);
+        place.slot = &first_free(table.slots, table.mask, place.tag);
       } else {
         place.slot = nullptr;
       }
@@ -88,9 +103,19 @@ class MemtableIndex {
   static constexpr unsigned address_bits = 48;
   static constexpr uint64_t slots_min = 16;
   static constexpr uint64_t slots_max = 1u << 16;
+  static constexpr uint64_t block_subtables_max = 32;
+  static constexpr uint64_t block_slots_max = (64u << 10) / sizeof(uint64_t);
 
+  // Before the slots of its subtables.
+  struct Block {
+    uint32_t left = 0;   // that no subtable has had yet
+    uint32_t users = 0;  // subtables
+    uint64_t bytes = 0;
+    uint64_t* slots() { return reinterpret_cast<uint64_t*>(this + 1); }
+  };
   struct Subtable {
-    std::unique_ptr<uint64_t[]> slots;
+    uint64_t* slots = nullptr;
+    Block* block = nullptr;
     uint64_t mask = 0;
     uint64_t count = 0;
     bool full = false;
@@ -118,20 +143,46 @@ class MemtableIndex {
       table.full = true;
       return false;
     }
-    std::unique_ptr<uint64_t[]> slots(new uint64_t[size]());
+    Subtable larger{.count = table.count};
+    take_slots(larger, size);
     for (uint64_t old = 0; table.slots != nullptr && old <= table.mask; ++old) {
       const uint64_t slot = table.slots[old];
       if (slot == 0) continue;
-      first_free(slots.get(), size - 1, slot >> address_bits) = slot;
+      first_free(larger.slots, larger.mask, slot >> address_bits) = slot;
     }
-    if (table.slots != nullptr) allocated_bytes_ -= (table.mask + 1) * sizeof(uint64_t);
-    allocated_bytes_ += size * sizeof(uint64_t);
-    table.slots = std::move(slots);
-    table.mask = size - 1;
+    release(std::exchange(table, larger));
     return true;
   }
 
+  void take_slots(Subtable& table, uint64_t size) {
+    Block*& block = open_[std::countr_zero(size / slots_min)];
+    if (block == nullptr) {
+      const uint64_t subtables =
+          std::clamp<uint64_t>(block_slots_max / size, 1, block_subtables_max);
+      const uint64_t bytes = sizeof(Block) + subtables * size * sizeof(uint64_t);
+      void* memory = std::calloc(1, bytes);
+      GYRE_ASSERT(memory != nullptr);
+      block = new (memory) Block{.left = static_cast<uint32_t>(subtables), .bytes = bytes};
+      allocated_bytes_ += bytes;
+    }
+    --block->left;
+    ++block->users;
+    table.slots = block->slots() + block->left * size;
+    table.mask = size - 1;
+    table.block = block;
+    if (block->left == 0) block = nullptr;
+  }
+
+  void release(const Subtable& table) {
+    if (table.block == nullptr || --table.block->users > 0 || table.block->left > 0) return;
+    allocated_bytes_ -= table.block->bytes;
+    std::free(table.block);
+  }
+
+  static constexpr size_t sizes = std::countr_zero(slots_max / slots_min) + 1;
+
   Subtable subtables_[256];
+  Block* open_[sizes] = {};  // by size; with slots left
   size_t allocated_bytes_ = sizeof(subtables_);
 };
 
