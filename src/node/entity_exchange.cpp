@@ -205,8 +205,8 @@ http::ResponseHead ReadExchange::head() const {
 }
 
 void ReadExchange::respond(http::Connection& to) {
-  const bool unchanged = status_ == 200 && !if_none_match_.empty() &&
-                         http::if_none_match_matches(if_none_match_, version_);
+  const bool unchanged = status_ == 200 && !if_none_match_.view().empty() &&
+                         http::if_none_match_matches(if_none_match_.view(), version_);
   if (status_ == 200 && is_stream && !unchanged && !style.head_only) return;  // stream() does it
   is_stream = false;
   core_.count_status(unchanged ? 304 : status_);

@@ -24,15 +24,15 @@ namespace gyre {
 // Small keys and values that cross cores travel inside the exchange.
 inline constexpr size_t inline_bytes_max = 512;
 
-// The key of a request, kept for as long as it is worked on: usual ones inside, so that they cost
-// no allocation.
-class CarriedKey {
+// The key or the entity tags of a request, kept for as long as it is worked on: usual ones inside,
+// so that they cost no allocation.
+class CarriedText {
  public:
-  explicit CarriedKey(std::string_view key) : size_(key.size()) {
+  explicit CarriedText(std::string_view text) : size_(text.size()) {
     if (size_ <= sizeof inline_) {
-      std::memcpy(inline_, key.data(), size_);
+      std::memcpy(inline_, text.data(), size_);
     } else {
-      long_.assign(key);
+      long_.assign(text);
     }
   }
   std::string_view view() const {
@@ -90,8 +90,8 @@ class ReadExchange final : public EntityExchange {
   Task<Result<std::string_view>> next_piece();
   static Task<Result<bool>> fetch_piece(ReadExchange* self);
 
-  CarriedKey key_;
-  std::string if_none_match_;
+  CarriedText key_;
+  CarriedText if_none_match_;
   void end_read();
 
   enum class Slot : uint8_t { none, awaited, awaited_later, held };
@@ -135,7 +135,7 @@ class WriteExchange final : public EntityExchange, public StoreWrite {
   void ended(Errc status);
   uint64_t transit_wanted(size_t piece_bytes) const;
 
-  CarriedKey key_;
+  CarriedText key_;
   bool chunked_;
   uint64_t content_length_;
   std::string_view view_;  // the body, still in the receive buffer
