@@ -13,6 +13,10 @@
 //   cold       through the page cache, nothing of the file in it
 //   warm       through the page cache, everything of the file in it
 //
+// A round reads no block twice, in an order that only looks random, and ends when there are none
+// left: a second read of a block would not be cold any more. A percentile is given only where 100
+// samples lie above it.
+//
 // The kinds take turns, round by round, so that what drifts drifts for all. CPU time is the
 // process's, its kernel workers included, divided by operations.
 //
@@ -24,6 +28,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -134,6 +139,39 @@ char* aligned(size_t bytes) {
   return static_cast<char*>(memory);
 }
 
+// The numbers below `count`, each once, in an order that looks random: a full-period linear
+// congruential generator (Hull and Dobell, 1962) modulo the next power of two, without what lies
+// beyond the count. Its low bits alternate, so the value is spread by an invertible mix.
+class Permutation {
+ public:
+  Permutation(uint64_t count, uint64_t seed)
+      : count_(count), mask_(std::bit_ceil(count) - 1), state_(seed & mask_), left_(count) {}
+
+  bool over() const { return left_ == 0; }
+  uint64_t next() {
+    --left_;
+    for (;;) {
+      state_ = (state_ * 6364136223846793005u + 1442695040888963407u) & mask_;
+      if (const uint64_t value = mix(state_); value < count_) return value;
+    }
+  }
+
+ private:
+  // Odd factors and shifts to the right are invertible modulo a power of two.
+  uint64_t mix(uint64_t x) const {
+    const int shift = std::max(1, static_cast<int>(std::bit_width(mask_)) / 2);
+    for (const uint64_t factor : {0xbf58476d1ce4e5b9u, 0x94d049bb133111ebu}) {
+      x = ((x ^ (x >> shift)) * factor) & mask_;
+    }
+    return x ^ (x >> shift);
+  }
+
+  uint64_t count_;
+  uint64_t mask_;
+  uint64_t state_;
+  uint64_t left_;
+};
+
 class Bench {
  public:
   explicit Bench(const Options& options) : options_(options) {
@@ -180,21 +218,28 @@ class Bench {
     if (kind.way == Way::warm) touch(file);
     posix_fadvise(file.fd(), 0, 0, POSIX_FADV_RANDOM);
     started_ns_.assign(options_.depth, 0);
+    Permutation blocks(options_.file_bytes / options_.read_bytes, random_());
     const Clocks clocks(kind, options_.seconds);
     unsigned under_way = 0;
-    for (unsigned i = 0; i < options_.depth; ++i) read_one(file.fd(), i), ++under_way;
+    for (; under_way < options_.depth && !blocks.over(); ++under_way) {
+      read_one(file.fd(), under_way, blocks.next());
+    }
     while (under_way > 0) {
       if (const int rc = io_uring_submit_and_wait(&ring_, 1); rc < 0 && rc != -EINTR) {
         die("io_uring_enter", -rc);
       }
-      const bool over = clocks.over();
+      const bool late = clocks.over();
       io_uring_cqe* cqe = nullptr;
       while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
         const auto lane = static_cast<unsigned>(cqe->user_data);
         if (cqe->res != static_cast<int>(options_.read_bytes)) die("read", -cqe->res);
         io_uring_cqe_seen(&ring_, cqe);
         kind.latencies_ns.push_back(now_ns() - started_ns_[lane]);
-        over ? void(--under_way) : read_one(file.fd(), lane);
+        if (late || blocks.over()) {
+          --under_way;
+        } else {
+          read_one(file.fd(), lane, blocks.next());
+        }
       }
     }
   }
@@ -244,11 +289,10 @@ class Bench {
     }
   }
 
-  void read_one(int fd, unsigned lane) {
-    const uint64_t blocks = options_.file_bytes / options_.read_bytes;
+  void read_one(int fd, unsigned lane, uint64_t block) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     io_uring_prep_read(sqe, fd, targets_[lane], static_cast<unsigned>(options_.read_bytes),
-                       random_() % blocks * options_.read_bytes);
+                       block * options_.read_bytes);
     sqe->user_data = lane;
     started_ns_[lane] = now_ns();
   }
@@ -267,10 +311,18 @@ class Bench {
   std::mt19937_64 random_{1};
 };
 
-double quantile_us(std::vector<uint64_t>& sorted, double p) {
-  if (sorted.empty()) return 0;
+std::string decimal(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f", value);
+  return text;
+}
+
+// As text; `none` where fewer than 100 samples lie above it.
+std::string quantile_us(const std::vector<uint64_t>& sorted, double p, const char* none) {
+  const double above = (1 - p) * static_cast<double>(sorted.size());
+  if (above < 100 - 1e-6) return none;  // 1 - p is not exact
   const auto rank = static_cast<size_t>(p * static_cast<double>(sorted.size()));
-  return static_cast<double>(sorted[std::min(rank, sorted.size() - 1)]) / 1e3;
+  return decimal(static_cast<double>(sorted[rank]) / 1e3);
 }
 
 void print(std::vector<Kind>& kinds, const Options& options) {
@@ -289,12 +341,16 @@ void print(std::vector<Kind>& kinds, const Options& options) {
     const auto n = static_cast<double>(sorted.size());
     const char* form = options.json
                            ? "%s{\"operation\":\"%s\",\"kind\":\"%s\",\"n\":%.0f,\"per_s\":%.1f,"
-                             "\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f,"
-                             "\"cpu_us\":%.2f}"
-                           : "%s%-6s %-10s %9.0f %9.0f %9.1f %9.1f %9.1f %9.1f %9.2f\n";
+                             "\"p50_us\":%s,\"p99_us\":%s,\"p999_us\":%s,\"max_us\":%s,"
+                             "\"cpu_us\":%s}"
+                           : "%s%-6s %-10s %9.0f %9.0f %9s %9s %9s %9s %9s\n";
+    const char* none = options.json ? "null" : "-";
+    const std::string max =
+        sorted.empty() ? none : decimal(static_cast<double>(sorted.back()) / 1e3);
     std::printf(form, options.json ? comma : "", kind.reads ? "read" : "write", kind.name, n,
-                n / kind.elapsed_s, quantile_us(sorted, 0.5), quantile_us(sorted, 0.99),
-                quantile_us(sorted, 0.999), quantile_us(sorted, 1), kind.cpu_us / n);
+                n / kind.elapsed_s, quantile_us(sorted, 0.5, none).c_str(),
+                quantile_us(sorted, 0.99, none).c_str(), quantile_us(sorted, 0.999, none).c_str(),
+                max.c_str(), sorted.empty() ? none : decimal(kind.cpu_us / n).c_str());
     comma = ",";
   }
   if (options.json) std::printf("]}\n");
