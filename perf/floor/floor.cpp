@@ -12,8 +12,9 @@
 // way is skipped, so that a PUT can be measured against the floor too.
 //
 // The flags --receive, --descriptors, --min-wait and --spin choose other ways to ask the kernel for
-// the same, so that the choice of the node's runtime can be measured again on another kernel
-// (perf/floor/compare). The yardstick is the floor without them.
+// the same, so that the choice of the node's runtime can be measured again on another kernel:
+//   perf/lab/lab run cpu --contender spin='…/floor --listen {listen} --spin 50'
+// The yardstick is the floor without them.
 //
 // This program stands alone on purpose. It shares nothing with src/, so it can't get slower or
 // faster with it.
@@ -27,6 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -451,6 +453,11 @@ constexpr const char* usage =
     "  --min-wait US[:N]             a sleep gathers N completions (default 8) for at most US\n"
     "  --spin US                     looks for completions for US before it sleeps\n";
 
+bool parse_number(std::string_view text, unsigned& out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
 // Returns false if it is none, or its value means nothing.
 bool parse_variant(std::string_view flag, const char* value, Options& options) {
   const std::string_view text = value;
@@ -462,9 +469,12 @@ bool parse_variant(std::string_view flag, const char* value, Options& options) {
     options.direct = text == "direct";
     return options.direct || text == "plain";
   }
-  if (flag == "--spin") return std::sscanf(value, "%u", &options.spin_us) == 1;
+  if (flag == "--spin") return parse_number(text, options.spin_us);
   if (flag == "--min-wait") {
-    return std::sscanf(value, "%u:%u", &options.min_wait_us, &options.min_wait_for) >= 1;
+    const size_t colon = text.find(':');
+    return parse_number(text.substr(0, colon), options.min_wait_us) &&
+           (colon == std::string_view::npos ||
+            parse_number(text.substr(colon + 1), options.min_wait_for));
   }
   return false;
 }
