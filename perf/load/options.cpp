@@ -85,19 +85,23 @@ Complaint set_time(std::string_view text, Nanos& to) {
   return {};
 }
 
+// Far more than can be sent. What was due and not sent is counted one by one at the end.
+constexpr double rate_max = 1e7;
+
 Complaint set_rate(Options& options, std::string_view text) {
-  constexpr Complaint accepted = "requests per second such as 10000, 10k, or a ramp 1k..20k";
+  constexpr Complaint accepted =
+      "requests per second such as 10000, 10k, or a ramp 1k..20k, at most 10m";
   options.rate_given = true;
   if (const auto span = split_span(text)) {
     const auto from = read_number(span->first, true);
     const auto to = read_number(span->second, true);
-    if (!from || !to || *from + *to == 0 || *from > 1e9 || *to > 1e9) return accepted;
+    if (!from || !to || *from + *to == 0 || *from > rate_max || *to > rate_max) return accepted;
     options.profile.rate_from = *from;
     options.profile.rate_to = *to;
     return {};
   }
   const auto rate = read_number(text, true);
-  if (!rate || *rate > 1e9) return accepted;
+  if (!rate || *rate > rate_max) return accepted;
   options.profile.rate_from = options.profile.rate_to = *rate;
   if (*rate == 0) options.closed = true;
   return {};

@@ -1,5 +1,6 @@
 #include "load/schedule.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/assert.hpp"
@@ -41,6 +42,21 @@ void Schedule::advance() {
   if (next_ == nanos_never) return;
   for (unsigned i = 0; i < parts_; ++i) step();
   next_ = time_of(position_);
+}
+
+double Schedule::position_at(Nanos at) const {
+  const double since_s = std::max(0.0, static_cast<double>(at - start_) / 1e9);
+  const double warmup_s = static_cast<double>(profile_.warmup) / 1e9;
+  const double duration_s = static_cast<double>(profile_.duration) / 1e9;
+  const double t = std::clamp(since_s - warmup_s, 0.0, duration_s);
+  const double slope = duration_s > 0 ? (profile_.rate_to - profile_.rate_from) / duration_s : 0;
+  return profile_.rate_from * (std::min(since_s, warmup_s) + t) + slope * t * t / 2;
+}
+
+uint64_t Schedule::due_by(Nanos at) const {
+  if (next_ > at) return 0;
+  const double behind = std::max(0.0, position_at(at) - position_) + 1e-6;
+  return 1 + static_cast<uint64_t>(behind / parts_);
 }
 
 Nanos Schedule::time_of(double position) const {

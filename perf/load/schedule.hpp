@@ -38,10 +38,14 @@ class Schedule {
   // The next intended start, or nanos_never when the run is over.
   Nanos next() const { return next_; }
   void advance();
+  // About how many of this part begin by `at`, from next() on, without going through them: exact
+  // for a constant rate, else what is to be expected.
+  uint64_t due_by(Nanos at) const;
 
  private:
   void step();  // to the next request of any part
   Nanos time_of(double position) const;
+  double position_at(Nanos at) const;  // N
 
   Profile profile_;
   Nanos start_;

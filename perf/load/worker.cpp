@@ -15,8 +15,6 @@ namespace {
 
 // A timed sleep in the kernel ends 50 to 70 us late: from here on the pacer watches the clock.
 constexpr Nanos watch_before = microseconds(150);
-// Requests that wait for a connection: 256 MiB. Who asks for that much learns nothing from waiting.
-constexpr size_t queue_max = size_t{1} << 24;
 // A tick of watching that takes longer was somebody else's time on this CPU.
 constexpr Nanos watch_tick_max = microseconds(5);
 
@@ -45,7 +43,6 @@ Worker::Worker(Shared& shared, unsigned index)
     }
   }
   recorder_.rate_samples.reserve(1024);
-  due_.resize(1024);
 }
 
 Worker::~Worker() = default;
@@ -59,7 +56,6 @@ void Worker::pace() noexcept {
   if (watching_since_ != 0) {
     waited_ += std::min(at - std::exchange(watching_since_, 0), watch_tick_max);
   }
-  take_due(at);
   give_out(at);
   if (idle_ == 0) return;  // armed again by the next connection that is free
   const Nanos next = schedule_->next();
@@ -75,32 +71,9 @@ void Worker::pace() noexcept {
   watching_since_ = at;
 }
 
-void Worker::take_due(Nanos at) {
-  looked_at_ = at;
-  while (schedule_->next() <= at && schedule_->next() < end_) {
-    if (due_count_ >= queue_max / options_.threads) {
-      return shared_.stop(
-          Stop::failed,
-          fmt::format(
-              "{} requests wait for a connection: the server is far behind this --rate. Give "
-              "a lower one",
-              queue_max));
-    }
-    const Nanos intended = schedule_->next();
-    schedule_->advance();
-    if (due_count_ == due_.size()) {
-      std::rotate(due_.begin(), due_.begin() + static_cast<ptrdiff_t>(due_first_), due_.end());
-      due_first_ = 0;
-      due_.resize(2 * due_.size());
-    }
-    // While no connection is idle nothing is late by our fault.
-    const Nanos lag = none_idle_since_ <= intended ? 0 : at - intended;
-    due_[(due_first_ + due_count_++) % due_.size()] = {intended, lag};
-  }
-}
-
 void Worker::give_out(Nanos at) {
-  while (due_count_ > 0 && idle_first_ != nullptr) {
+  looked_at_ = at;
+  while (is_due(at) && idle_first_ != nullptr) {
     Connection& connection = *idle_first_;
     remove_idle(connection);
     became_idle(connection, at);
@@ -109,22 +82,21 @@ void Worker::give_out(Nanos at) {
 
 void Worker::became_idle(Connection& connection, Nanos at) {
   if (phase_ == Phase::fill && give_fill(connection, false)) return;
+  Request request;
   if (options_.closed) {
     if (phase_ == Phase::load && at < end_) {
-      Request request;
       request.intended = at;
       workload_.choose(request);
       return start(connection, request);
     }
   } else if (phase_ == Phase::load || phase_ == Phase::drain) {
-    take_due(at);
-    if (due_count_ > 0) {
-      const Due due = due_[due_first_];
-      due_first_ = (due_first_ + 1) % due_.size();
-      --due_count_;
-      Request request;
-      request.intended = due.intended;
-      request.queue_wait = at - due.intended - due.send_lag;
+    looked_at_ = at;
+    if (is_due(at)) {
+      request.intended = schedule_->next();
+      schedule_->advance();
+      // It was late by our fault until there was no idle connection any more.
+      const Nanos lag = std::max<Nanos>(0, std::min(at, none_idle_since_) - request.intended);
+      request.queue_wait = at - request.intended - lag;
       workload_.choose(request);
       return start(connection, request);
     }
@@ -176,6 +148,7 @@ void Worker::stamp_sent() noexcept {
 
 void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
                       const Finding& finding) {
+  if (phase_ == Phase::over) return;  // it counts as unfinished
   const Nanos at = now();
   watching_since_ = 0;  // this tick was work
   const Request request = connection.request();
@@ -299,7 +272,6 @@ void Worker::remove_idle(Connection& connection) {
       connection.next_idle;
   (connection.next_idle != nullptr ? connection.next_idle->previous_idle : idle_last_) =
       connection.previous_idle;
-  // What was due by the last look has been taken from the schedule.
   if (--idle_ == 0) none_idle_since_ = looked_at_;
 }
 

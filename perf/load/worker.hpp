@@ -7,8 +7,10 @@
 // meanwhile are dealt with as ever.
 //
 // A request that is due goes to the connection that has been idle longest. If none is idle it
-// queues, and the next connection that becomes free takes it. The pacer doesn't watch the clock
-// then: what becomes due is taken from the schedule when a connection is free again.
+// queues, and the next connection that becomes free takes it. The queue has no memory: it is the
+// part of the schedule between the next request to send and the present. What a request is (its
+// operation, key, value) is drawn when it is sent. The pacer doesn't watch the clock while all
+// connections are busy.
 #pragma once
 
 #include <memory>
@@ -70,10 +72,6 @@ class Worker {
     explicit SentHook(Worker& of);
     Worker& worker;
   };
-  struct Due {
-    Nanos intended;
-    Nanos send_lag;
-  };
 
   // stages
   Task<bool> resolve_targets();
@@ -85,6 +83,8 @@ class Worker {
   Task<void> housekeep();
   Task<void> record_hiccups();
   void count_unfinished();
+  Task<void> count_queued();
+  bool count_unfinished(Nanos intended);
   void close_second();
   void sample_rate(Nanos now);
   void look_for_timeouts(Nanos now);
@@ -92,7 +92,8 @@ class Worker {
 
   // requests
   void pace() noexcept;
-  void take_due(Nanos now);
+  bool is_due(Nanos at) const { return schedule_->next() <= at && schedule_->next() < end_; }
+  uint64_t queued(Nanos at) const;
   void give_out(Nanos now);
   void start(Connection& connection, Request& request);
   void stamp_sent() noexcept;
@@ -124,15 +125,13 @@ class Worker {
   size_t once_connected_ = 0;
   size_t busy_ = 0;
   Nanos none_idle_since_ = 0;  // nanos_never while a connection is idle
-  Nanos looked_at_ = 0;        // the schedule is taken up to here
+  Nanos looked_at_ = 0;        // what was due by then is sent, or all connections were busy
   Nanos none_connected_since_ = 0;
   std::string connect_error_;
 
   Phase phase_ = Phase::start;
-  std::unique_ptr<Schedule> schedule_;
-  std::vector<Due> due_;  // a ring: waiting for a connection
-  size_t due_first_ = 0;
-  size_t due_count_ = 0;
+  std::unique_ptr<Schedule> schedule_;  // next(): the next request to send
+  Nanos counted_at_ = 0;                // what was unfinished then is
   Pacer pacer_{*this};
   SentHook sent_hook_{*this};
 

@@ -15,6 +15,7 @@ namespace {
 constexpr Nanos chores_interval = milliseconds(20);
 constexpr Nanos rate_interval = milliseconds(100);
 constexpr Nanos hiccup_interval = milliseconds(1);
+constexpr uint64_t count_slice = 1u << 20;
 constexpr Nanos start_delay = milliseconds(20);  // until all threads know when the run starts
 constexpr Nanos server_lost_after = seconds(1);
 constexpr Nanos fill_patience = seconds(10);
@@ -57,6 +58,7 @@ Task<void> Worker::run() {
   talking.request_stop();
   co_await chores.join();
   co_await talking.join();
+  co_await count_queued();
 }
 
 Task<bool> Worker::resolve_targets() {
@@ -163,33 +165,41 @@ Task<void> Worker::drain() {
   phase_ = Phase::drain;
   if (schedule_ == nullptr) co_return;  // stopped before it began
   if (!options_.closed) {
-    take_due(end_);
     give_out(now());
   }
   const Nanos until = now() + options_.drain;
-  while ((busy_ > 0 || due_count_ > 0) && now() < until && !shared_.is_stopped()) {
+  while ((busy_ > 0 || is_due(end_)) && now() < until && !shared_.is_stopped()) {
     static_cast<void>(co_await sleep_for(milliseconds(1)));
   }
   count_unfinished();
   if (second_.total() > 0) close_second();
 }
 
+bool Worker::count_unfinished(Nanos intended) {
+  if (intended < measure_from_) return false;
+  const Nanos age = std::max<Nanos>(0, counted_at_ - intended);
+  recorder_.incomplete.record(static_cast<uint64_t>(age));
+  recorder_.unfinished_oldest = std::max(recorder_.unfinished_oldest, age);
+  return true;
+}
+
 void Worker::count_unfinished() {
-  const Nanos at = now();
-  const auto count = [&](Nanos intended) {
-    if (intended < measure_from_) return false;
-    const Nanos age = std::max<Nanos>(0, at - intended);
-    recorder_.incomplete.record(static_cast<uint64_t>(age));
-    recorder_.unfinished_oldest = std::max(recorder_.unfinished_oldest, age);
-    return true;
-  };
+  counted_at_ = now();
   for (const auto& connection : connections_) {
-    if (connection->state() == Connection::State::busy && count(connection->request().intended)) {
+    if (connection->state() == Connection::State::busy &&
+        count_unfinished(connection->request().intended)) {
       ++recorder_.unfinished_sent;
     }
   }
-  for (size_t i = 0; i < due_count_; ++i) {
-    if (count(due_[(due_first_ + i) % due_.size()].intended)) ++recorder_.unfinished_queued;
+}
+
+// What was due and never sent. In slices, as it may be many millions and somebody may lose patience.
+Task<void> Worker::count_queued() {
+  if (counted_at_ == 0) co_return;
+  for (uint64_t i = 1; is_due(end_); ++i) {
+    if (count_unfinished(schedule_->next())) ++recorder_.unfinished_queued;
+    schedule_->advance();
+    if (i % count_slice == 0 && !co_await sleep_for(1)) co_return;
   }
 }
 
@@ -207,13 +217,18 @@ Task<void> Worker::housekeep() {
   }
 }
 
+uint64_t Worker::queued(Nanos at) const {
+  if (schedule_ == nullptr || phase_ == Phase::over) return 0;
+  return schedule_->due_by(std::min(at, end_ - 1));
+}
+
 void Worker::publish() {
   live_.answered.store(recorder_.answered, std::memory_order_relaxed);
   live_.errors.store(recorder_.errors.unanswered() + recorder_.errors.status +
                          recorder_.errors.wrong - recorder_.errors.not_found,
                      std::memory_order_relaxed);
   live_.in_flight.store(busy_, std::memory_order_relaxed);
-  live_.queued.store(due_count_, std::memory_order_relaxed);
+  live_.queued.store(queued(now()), std::memory_order_relaxed);
   live_.connected.store(connected_, std::memory_order_relaxed);
 }
 

@@ -93,6 +93,7 @@ TEST_CASE("a mistake is answered with what is accepted") {
   CHECK(contains(refused({}), "which server"));
   CHECK(contains(refused({url}), "--rate"));
   CHECK(contains(refused({"-R", "fast", url}), "10k"));
+  CHECK(contains(refused({"-R", "10000001", url}), "at most 10m"));
   CHECK(contains(refused({"--ratee", "5", url}), "Did you mean --rate?"));
   CHECK(contains(refused({"-R"}), "needs a value"));
   CHECK(contains(refused({"--closed=yes", url}), "takes no value"));

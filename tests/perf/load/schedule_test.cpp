@@ -108,6 +108,32 @@ TEST_CASE("the warm-up runs at the first rate, before the ramp") {
   CHECK(all.back() < seconds(12));
 }
 
+TEST_CASE("how many are due is known without going through them") {
+  for (const Profile& profile :
+       {constant(1000, seconds(10)),
+        Profile{.rate_from = 100, .rate_to = 2000, .warmup = seconds(1), .duration = seconds(9)}}) {
+    for (unsigned parts : {1u, 3u}) {
+      Schedule schedule(profile, seconds(7), parts - 1, parts);
+      const auto all = times(profile, seconds(7), parts - 1, parts);
+      for (size_t i = 0; i < all.size(); ++i) {
+        REQUIRE(schedule.next() == all[i]);
+        REQUIRE(schedule.due_by(all[i] - 1) == 0);
+        const Nanos at = seconds(7) + milliseconds(static_cast<int64_t>(i) % 10'000);
+        const auto due = std::upper_bound(all.begin(), all.end(), at) - all.begin();
+        const auto left =
+            static_cast<uint64_t>(std::max<int64_t>(0, due - static_cast<int64_t>(i)));
+        REQUIRE(schedule.due_by(at) == left);
+        schedule.advance();
+      }
+    }
+  }
+  Profile profile = constant(10'000, seconds(100));
+  profile.arrival = Arrival::poisson;
+  const auto expected = static_cast<double>(times(profile).size());
+  const Schedule schedule(profile, 0);
+  CHECK(std::abs(static_cast<double>(schedule.due_by(seconds(100))) - expected) < 5 * 1000);
+}
+
 TEST_CASE("a schedule without a rate has no requests") {
   CHECK(times({.rate_from = 0, .rate_to = 0, .duration = seconds(1)}).empty());
 }
