@@ -26,6 +26,7 @@ void Recorder::merge(const Recorder& other) {
   unfinished_queued += other.unfinished_queued;
   unfinished_oldest = std::max(unfinished_oldest, other.unfinished_oldest);
   errors.add(other.errors);
+  for (size_t i = 0; i < statuses.size(); ++i) statuses[i] += other.statuses[i];
   if (seconds.size() < other.seconds.size()) seconds.resize(other.seconds.size());
   for (size_t i = 0; i < other.seconds.size(); ++i) {
     const Second& from = other.seconds[i];

@@ -71,6 +71,7 @@ struct Recorder {
   uint64_t unfinished_queued = 0;  // due, not sent
   Nanos unfinished_oldest = 0;
   Errors errors;
+  std::array<uint64_t, 1000> statuses{};  // answers by their status
   std::vector<Second> seconds;
   std::vector<uint64_t> rate_samples;  // requests per second, every 100 ms
   std::vector<std::string> examples;   // of wrong answers
@@ -80,6 +81,8 @@ struct Recorder {
   Nanos last_answer = 0;
 
   void merge(const Recorder& other);
+  // 503: refused for lack of something, and not done.
+  uint64_t unavailable() const { return statuses[503]; }
 };
 
 constexpr size_t examples_max = 5;

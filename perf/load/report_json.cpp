@@ -92,7 +92,8 @@ void put_plan(Json& json, const Options& options) {
   json.close('}');
 }
 
-void put_errors(Json& json, const Errors& errors) {
+void put_errors(Json& json, const Recorder& recorder) {
+  const Errors& errors = recorder.errors;
   json.open("errors", '{');
   json.count("connect", errors.connect);
   json.count("read", errors.read);
@@ -100,8 +101,17 @@ void put_errors(Json& json, const Errors& errors) {
   json.count("timeout", errors.timeout);
   json.count("malformed", errors.malformed);
   json.count("status", errors.status);
+  json.count("unavailable", recorder.unavailable());
   json.count("not_found", errors.not_found);
   json.count("wrong", errors.wrong);
+  json.close('}');
+}
+
+void put_statuses(Json& json, const Recorder& recorder) {
+  json.open("statuses", '{');
+  for (size_t i = 0; i < recorder.statuses.size(); ++i) {
+    if (recorder.statuses[i] > 0) json.count(std::to_string(i), recorder.statuses[i]);
+  }
   json.close('}');
 }
 
@@ -112,7 +122,8 @@ void put_result(Json& json, const Options& options, const Outcome& outcome) {
   json.count("sent", recorder.sent);
   json.count("answered", recorder.answered);
   json.count("ok", recorder.answered - std::min(recorder.answered, recorder.errors.status));
-  put_errors(json, recorder.errors);
+  put_errors(json, recorder);
+  put_statuses(json, recorder);
   json.open("unfinished", '{');
   json.count("n", recorder.unfinished_sent + recorder.unfinished_queued);
   json.count("sent", recorder.unfinished_sent);

@@ -206,6 +206,18 @@ std::string table(const Options& options, const Recorder& recorder) {
   return text;
 }
 
+// "12 times 404 (12 to a GET), 3 times 503"
+std::string statuses_text(const Recorder& recorder) {
+  std::string text;
+  for (size_t i = 400; i < recorder.statuses.size(); ++i) {
+    if (recorder.statuses[i] == 0) continue;
+    text += fmt::format("{}{} times {}", text.empty() ? "" : ", ", recorder.statuses[i], i);
+    if (i == 404) text += fmt::format(" ({} to a GET)", recorder.errors.not_found);
+    if (i == 503) text += " (unavailable)";
+  }
+  return text;
+}
+
 std::string troubles(const Recorder& recorder) {
   std::string text;
   if (const uint64_t count = recorder.unfinished_sent + recorder.unfinished_queued; count > 0) {
@@ -224,10 +236,8 @@ std::string troubles(const Recorder& recorder) {
         errors.connect, errors.read, errors.write, errors.timeout, errors.malformed);
   }
   if (errors.status > 0) {
-    const std::string not_found =
-        errors.not_found == 0 ? "" : fmt::format(", {} of them 404 to a GET", errors.not_found);
-    text += fmt::format("  Answers of 4xx and 5xx: {}{}; their latencies are counted\n",
-                        errors.status, not_found);
+    text += fmt::format("  Answers of 4xx and 5xx: {}: {}; their latencies are counted\n",
+                        errors.status, statuses_text(recorder));
   }
   if (errors.wrong > 0) {
     text += fmt::format("  WRONG ANSWERS: {}\n", errors.wrong);

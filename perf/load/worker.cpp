@@ -159,6 +159,7 @@ void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
   } else {
     if (request.measured) {
       recorder_.bytes_read += bytes;
+      ++recorder_.statuses[std::min<size_t>(status, recorder_.statuses.size() - 1)];
       if (status > 399) ++recorder_.errors.status;
       if (status == 404 && request.operation == Operation::get) ++recorder_.errors.not_found;
       if (status > 399 && status != 404) ++second_errors_;

@@ -253,6 +253,28 @@ TEST_CASE("threads are merged, never averaged") {
   CHECK(contains(series, "{\"t\":0,\"answers\":100,\"errors\":2,\"p50\":null"));
 }
 
+TEST_CASE("errors are told by their status") {
+  Recorder one, other;
+  one.statuses[200] = 5;
+  one.statuses[404] = 2;
+  one.errors.not_found = 1;
+  one.errors.status = 2;
+  other.statuses[503] = 7;
+  other.errors.status = 7;
+  one.merge(other);
+  one.answered = 14;
+  Outcome outcome = finished(seconds(1));
+  outcome.recorder = std::move(one);
+  const Options options = options_of({"-R14", "-d1s"});
+  const Verdict verdict = judge(options, outcome);
+  const std::string json = json_text(options, outcome, verdict);
+  CHECK(contains(json, R"("status":9,"unavailable":7,"not_found":1,)"));
+  CHECK(contains(json, R"("statuses":{"200":5,"404":2,"503":7})"));
+  CHECK(contains(summary_text(options, outcome, verdict),
+                 "9: 2 times 404 (1 to a GET), 7 times 503 (unavailable)"));
+  CHECK(contains(wrk2_text(options, outcome), "  Non-2xx or 3xx responses: 9\n"));
+}
+
 TEST_CASE("text in the JSON is escaped") {
   Options options = options_of({"-R1"});
   options.note = "a \"b\" \\ \n";

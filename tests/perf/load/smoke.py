@@ -191,6 +191,9 @@ class LoadTest(unittest.TestCase):
         lost = errors["read"] + errors["write"] + errors["timeout"] + errors["malformed"]
         self.assertEqual(result["sent"], result["answered"] + lost + unfinished["sent"])
         self.assertEqual(result["answered"], result["latency_us"]["intended"]["n"])
+        self.assertEqual(result["answered"], sum(result["statuses"].values()))
+        self.assertEqual(errors["status"], sum(number for status, number
+                                               in result["statuses"].items() if status > "399"))
         self.assertEqual(result["answered"], sum(s["answers"] for s in result["series"]))
         if planned is not None:
             self.assertEqual(planned, result["sent"] + unfinished["queued"])
@@ -559,6 +562,10 @@ class Troubles(LoadTest):
             report, done = report_of("-R50", "-d1s", "--warmup", "0s", "--slo-errors=1", server.url)
             self.assertEqual(done.returncode, 3)
             self.assertEqual(report["result"]["errors"]["status"], report["result"]["answered"])
+            self.assertEqual(report["result"]["errors"]["unavailable"],
+                             report["result"]["answered"])
+            self.assertEqual(report["result"]["statuses"], {"503": report["result"]["answered"]})
+            self.check_sums(report)
             done = run("-d0", "--fill", "10", Scripted(lambda *_: response(405)).url)
             self.assertEqual(done.returncode, 1)
             self.assertIn("405", done.stderr)
