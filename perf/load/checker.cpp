@@ -59,44 +59,54 @@ void Checker::check_record() {
   previous_ = key;
 }
 
-std::string Checker::check_get(unsigned status) const {
+Finding Checker::check_get(unsigned status) const {
   if (status == 404) {
-    if (options_.all_keys_present()) return "not found, but it was stored";
+    if (options_.stays(request_.key)) return {.checked = true, .wrong = "not found, but stored"};
     if (!ledger_.may_be_absent(request_.key, request_.barrier)) {
-      return "not found, but it was stored and not deleted";
+      return {.checked = true, .wrong = "not found, but stored and not deleted"};
     }
-    return {};
+    return {};  // as nothing was known of the key, nothing was checked
   }
-  if (status != 200) return fmt::format("answered {}", status);
+  if (status != 200) return {.checked = true, .wrong = fmt::format("answered {}", status)};
+  return {.checked = true, .wrong = check_value_of_get()};
+}
+
+std::string Checker::check_value_of_get() const {
   if (!wrong_.empty()) return wrong_;
   const ValueCheck check = check_value(text_of(request_.key), bytes_);
   if (!check.right) return fmt::format("the value ({} bytes) fails its check", bytes_.size());
+  const ValueSizes& sizes = options_.values;
+  if (options_.stays(request_.key) &&
+      (bytes_.size() < sizes.smallest() || bytes_.size() > sizes.high)) {
+    return fmt::format("the value has {} bytes, as none that was stored", bytes_.size());
+  }
   if (!ledger_.may_be(request_.key, request_.barrier, check.sequence)) {
     return "an old value, although a newer one had been acknowledged";
   }
   return {};
 }
 
-std::string Checker::check_range(unsigned status) const {
-  if (status != 200) return fmt::format("answered {}", status);
-  if (!wrong_.empty()) return wrong_;
-  if (!bytes_.empty()) return "bytes that are not a chunked record";
-  if (options_.all_keys_present()) {
-    const uint64_t filled = std::max(options_.fill, options_.keys);
-    const uint64_t there = request_.key < filled ? filled - request_.key : 0;
-    if (const uint64_t expected = std::min(options_.range_records, there); records_ < expected) {
-      return fmt::format("{} records instead of {}", records_, expected);
-    }
+Finding Checker::check_range(unsigned status) const {
+  if (status != 200) return {.checked = true, .wrong = fmt::format("answered {}", status)};
+  if (!wrong_.empty()) return {.checked = true, .wrong = wrong_};
+  if (!bytes_.empty()) return {.checked = true, .wrong = "bytes that are not a chunked record"};
+  uint64_t expected = 0;
+  if (options_.stays(request_.key)) {
+    expected = std::min(options_.range_records, options_.stored() - request_.key);
   }
-  return {};
+  Finding finding{.checked = records_ + expected > 0, .wrong = {}};
+  if (records_ < expected) {
+    finding.wrong = fmt::format("{} records instead of {}", records_, expected);
+  }
+  return finding;
 }
 
 Finding Checker::finish(unsigned status) {
   Finding finding;
   if (request_.operation == Operation::get && (status < 400 || status == 404)) {
-    finding = {.checked = true, .wrong = check_get(status)};
+    finding = check_get(status);
   } else if (ranges_ && status < 400) {
-    finding = {.checked = true, .wrong = check_range(status)};
+    finding = check_range(status);
   }
   if (!finding.wrong.empty()) {
     finding.wrong = fmt::format("{} {}: {}", to_string(request_.operation), text_of(request_.key),

@@ -12,8 +12,8 @@
 namespace gyre::load {
 
 struct Finding {
-  bool checked = false;
-  std::string wrong;  // what is wrong, or empty
+  bool checked = false;  // there was something that could have been wrong
+  std::string wrong;     // what is wrong, or empty
 };
 
 class Checker {
@@ -27,8 +27,9 @@ class Checker {
 
  private:
   std::string text_of(uint64_t key) const;
-  std::string check_get(unsigned status) const;
-  std::string check_range(unsigned status) const;
+  Finding check_get(unsigned status) const;
+  std::string check_value_of_get() const;
+  Finding check_range(unsigned status) const;
   void check_record();
 
   const Options& options_;

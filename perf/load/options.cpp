@@ -282,6 +282,10 @@ constexpr Flag flags[] = {
      [](Options& o, std::string_view text) {
        return set_count(text, 1, keys_max / 10, o.fill, "a number from 1 to 1000000000");
      }},
+    {"--filled", 0, true,
+     [](Options& o, std::string_view text) {
+       return set_count(text, 1, keys_max / 10, o.filled, "a number from 1 to 1000000000");
+     }},
     {"--verify", 0, false,
      [](Options& o, std::string_view) -> Complaint {
        o.verify = true;
@@ -435,8 +439,11 @@ Result<void> check_whole(Options& options) {
   if (options.verify && options.values.smallest() < value_header_bytes) {
     return usage("--verify needs values of at least 16 bytes: they carry a check");
   }
-  if (options.verify && options.keys > 50'000'000) {
-    return usage("--verify remembers every key: give at most --keys 50000000");
+  if (options.verify && std::max(options.keys, options.stored()) > 50'000'000) {
+    return usage("--verify remembers every key: give at most 50000000 to --keys and --fill");
+  }
+  if (options.filled > 0 && !options.verify) {
+    return usage("--filled says what --verify may rely on: give --verify too, or --fill to store");
   }
   if (options.timeout <= 0) return usage("--timeout takes a time over 0");
   if (options.profile.warmup < 0) {

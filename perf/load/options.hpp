@@ -1,6 +1,7 @@
 // The command line of gyre-load, as plain values. Pure: nothing is looked up or opened here.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -57,6 +58,7 @@ struct Options {
   ValueSizes values;
   uint64_t range_records = 100;
   uint64_t fill = 0;
+  uint64_t filled = 0;  // by an earlier run
   bool verify = false;
   Nanos timeout = seconds(10);
   Nanos drain = seconds(2);
@@ -79,10 +81,9 @@ struct Options {
   }
   bool uses(Operation operation) const { return weights[static_cast<size_t>(operation)] > 0; }
   bool runs() const { return profile.duration > 0; }  // false: it only fills
-  // Every key of the set is there while the run goes on, if nobody else deletes any.
-  bool all_keys_present() const {
-    return fill >= keys && !uses(Operation::remove) && distribution != Distribution::latest;
-  }
+  // The keys below were stored before the run, and are there until it deletes them.
+  uint64_t stored() const { return std::max(fill, filled); }
+  bool stays(uint64_t key) const { return key < stored() && !uses(Operation::remove); }
 };
 
 // What has been asked for: a run, or text to print (help, version) before exiting with 0. A

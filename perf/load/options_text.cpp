@@ -35,6 +35,8 @@ Workload: a URL with a path asks for just that path; otherwise
       --value SIZE      bytes of a value: 100 (default), 64..1024 (uniform), exp:500 (mean)
       --range-records N records per range (default 100)
       --fill N          first store the keys 0..N-1, as fast as it goes
+      --filled N        for --verify: the keys 0..N-1 were stored by an earlier --fill with the same
+                        --key-prefix and --value, and nobody has deleted any
       --verify          check every value that comes back, and that no GET misses a write of this
                         run or shows one before it; a wrong answer is an error and exit code 3
       --seed N          of keys, sizes and Poisson gaps (default 1)

@@ -87,6 +87,7 @@ void put_plan(Json& json, const Options& options) {
   json.count("value_bytes_max", options.values.high);
   json.count("range_records", options.range_records);
   json.count("fill", options.fill);
+  json.count("filled", options.filled);
   json.boolean("verify", options.verify);
   json.count("seed", profile.seed);
   json.close('}');

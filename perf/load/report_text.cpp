@@ -249,6 +249,16 @@ std::string troubles(const Recorder& recorder) {
   return text;
 }
 
+// Of the warm-up too: a wrong answer is one whenever it comes.
+std::string verified_text(const Recorder& recorder) {
+  if (recorder.verified == 0) {
+    return "  NOTHING WAS VERIFIED: no answer held a value, or lacked one that is known to be "
+           "there\n";
+  }
+  return fmt::format("  VERIFIED: {} answers checked, {} WRONG\n", recorder.verified,
+                     recorder.errors.wrong == 0 ? "none" : std::to_string(recorder.errors.wrong));
+}
+
 }  // namespace
 
 std::string summary_text(const Options& options, const Outcome& outcome, const Verdict& verdict) {
@@ -262,11 +272,6 @@ std::string summary_text(const Options& options, const Outcome& outcome, const V
       "kept waiting by others; load average {:.2f} on {} CPUs\n",
       100 * recorder.cpu_share, 100 * recorder.busy_share_max, 100 * recorder.starved_share_max,
       outcome.machine.load_average, outcome.machine.cpus);
-  if (options.verify) {
-    text +=
-        fmt::format("  Verified: {} answers with values, {} wrong\n", recorder.verified,
-                    recorder.errors.wrong == 0 ? "none" : std::to_string(recorder.errors.wrong));
-  }
   for (const ObjectiveResult& objective : verdict.objectives) {
     const bool errors = objective.name == "errors";
     text += fmt::format("  Objective {} <= {:g} {}: {} ({:g}){}\n", objective.name,
@@ -276,6 +281,7 @@ std::string summary_text(const Options& options, const Outcome& outcome, const V
                         objective.supported ? "" : ", on fewer than 100 samples above it");
   }
   if (verdict.generator_limited) text += "  GENERATOR-LIMITED: " + verdict.generator_text + "\n";
+  if (options.verify) text += verified_text(recorder);
   if (verdict.unanswered) text += "  NOT A SINGLE REQUEST WAS ANSWERED\n";
   if (verdict.interrupted) text += "  INTERRUPTED: " + outcome.stop_text + "\n";
   return text;

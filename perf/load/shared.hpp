@@ -22,7 +22,9 @@ struct Shared {
   explicit Shared(const Options& of)
       : options(of), newest(of.keys - 1), live(new Live[of.threads]) {
     // Values of earlier runs count as older; the newest keys of all are not read yet.
-    if (of.verify) ledger.emplace(std::max(of.keys, of.fill) + of.connections, wall_us());
+    if (of.verify) {
+      ledger.emplace(std::max(of.keys, of.stored()) + of.connections, wall_us(), of.filled);
+    }
   }
 
   struct alignas(64) Live {

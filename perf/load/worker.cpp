@@ -18,6 +18,13 @@ constexpr Nanos watch_before = microseconds(150);
 // A tick of watching that takes longer was somebody else's time on this CPU.
 constexpr Nanos watch_tick_max = microseconds(5);
 
+// By the contract what 503 or 4xx answers was not done; what 500 answers may have been.
+Ledger::End end_of_write(unsigned status) {
+  if (status < 300) return Ledger::End::acknowledged;
+  const bool refused = status == 503 || status / 100 == 4;
+  return refused ? Ledger::End::refused : Ledger::End::unknown;
+}
+
 }  // namespace
 
 Worker::Pacer::Pacer(Worker& of)
@@ -153,7 +160,7 @@ void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
   watching_since_ = 0;  // this tick was work
   const Request request = connection.request();
   --busy_;
-  end_write(request, status < 300);
+  end_write(request, end_of_write(status));
   if (request.filling) {
     answered_fill(request, status);
   } else {
@@ -191,10 +198,10 @@ void Worker::record(const Request& request, Nanos sent_at, Nanos at) {
   second_.record(latency);
 }
 
-void Worker::end_write(const Request& request, bool acknowledged) {
+void Worker::end_write(const Request& request, Ledger::End end) {
   if (ledger_ == nullptr) return;
   if (request.operation != Operation::put && request.operation != Operation::remove) return;
-  ledger_->write_ended(request.key, request.sent, acknowledged);
+  ledger_->write_ended(request.key, request.sent, end);
 }
 
 void Worker::answered_fill(const Request& request, unsigned status) {
@@ -240,7 +247,7 @@ void Worker::disconnected(Connection& connection, bool was_busy, Loss loss) {
   if (!was_busy) return;
   --busy_;
   const Request& request = connection.request();
-  end_write(request, false);
+  end_write(request, Ledger::End::unknown);
   if (request.filling) {
     fill_again_.push_back(request.key);
     return;

@@ -100,7 +100,7 @@ class Worker {
   void became_idle(Connection& connection, Nanos now);
   bool give_fill(Connection& connection, bool again);
   void record(const Request& request, Nanos sent_at, Nanos now);
-  void end_write(const Request& request, bool acknowledged);
+  void end_write(const Request& request, Ledger::End end);
   void answered_fill(const Request& request, unsigned status);
   void push_idle(Connection& connection);
   void remove_idle(Connection& connection);

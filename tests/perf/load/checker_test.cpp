@@ -68,14 +68,28 @@ TEST_CASE_FIXTURE(Fixture, "a value of the key is right, of another key or damag
 
 TEST_CASE_FIXTURE(Fixture, "not found is wrong only where the key must be there") {
   CHECK(get(404, "").empty());
-  ledger.write_ended(4, ledger.write_sent(4, false), true);
+  CHECK(checked == 0);  // nothing is known of it
+  ledger.write_ended(4, ledger.write_sent(4, false), Ledger::End::acknowledged);
   request.barrier = ledger.barrier(4);
   CHECK(contains(get(404, ""), "not found"));
   CHECK(contains(get(200, value_of(4, 6)), "old value"));
   CHECK(get(200, value_of(4, 7)).empty());
   request.barrier = 0;
   options.fill = 10;
-  CHECK(contains(get(404, ""), "it was stored"));
+  CHECK(contains(get(404, ""), "not found, but stored"));
+  CHECK(checked == 4);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a key of an earlier run is there, with a value of these settings") {
+  options.filled = 5;
+  options.values.low = options.values.high = 40;
+  CHECK(contains(get(404, ""), "not found, but stored"));
+  CHECK(get(200, value_of(4)).empty());
+  options.values.high = options.values.low = 41;
+  CHECK(contains(get(200, value_of(4)), "40 bytes"));
+  request.key = 5;
+  CHECK(get(404, "").empty());
+  CHECK(get(200, value_of(5)).empty());
 }
 
 TEST_CASE_FIXTURE(Fixture, "a range is in order, inside its bounds, and of right records") {

@@ -102,6 +102,8 @@ TEST_CASE("a mistake is answered with what is accepted") {
   CHECK(contains(refused({"-R1", "-c1", "-t2", url}), "at least 2"));
   CHECK(contains(refused({"-R1", "--verify", "--value", "8", url}), "16 bytes"));
   CHECK(contains(refused({"-d0", "-R1", url}), "--fill"));
+  CHECK(contains(refused({"-R1", "--filled", "9", url}), "--verify"));
+  CHECK(contains(refused({"-R1", "--verify", "--fill", "60m", url}), "50000000"));
   CHECK(contains(refused({"-R1", "-H", "no colon", url}), "Name: value"));
   CHECK(contains(refused({"-R1", "--key-prefix", "a b", url}), "letters"));
   CHECK(contains(refused({"-R1", "-c", "0", url}), "1 to 60000"));

@@ -619,7 +619,23 @@ class WrongAnswers(LoadTest):
                 return response(201)
             return honest(server, method, key, body)
 
+        # What was not acknowledged is no excuse for what was.
+        def refuses_and_loses(server, method, key, body):
+            server.values["n"] = server.values.get("n", 0) + 1
+            if method == "PUT" and server.values["n"] % 2:
+                return response(503)
+            return response(201 if method == "PUT" else 404)
+
+        def fails_once_and_forgets(server, method, key, body):
+            known = server.values.setdefault("known", {})
+            known[key] = known.get(key, 0) + (method == "PUT")
+            if method == "PUT" and known[key] == 2:
+                return response(500)
+            return forgets(server, method, key, body)
+
         for answer, expected, *flags in (
+            (refuses_and_loses, "not found"),
+            (fails_once_and_forgets, "an old value"),
             (damaged, "fails its check"),
             (mixed_up, "fails its check"),
             (forgets, "an old value"),
@@ -644,6 +660,35 @@ class WrongAnswers(LoadTest):
 
         report, _ = self.wrong_with(undead, "--mix", "get=1,delete=1", "--fill", "10")
         self.assertGreater(report["result"]["errors"]["wrong"], 0)
+
+    def test_keys_of_an_earlier_run_are_known(self):
+        def loses(server, method, key, body):
+            lost = method == "GET" and key.endswith("5")
+            return response(404) if lost else honest(server, method, key, body)
+
+        for answer, value, wrong in ((honest, "100", ()), (loses, "100", "not found, but stored"),
+                                     (honest, "101", "100 bytes, as none")):
+            with self.subTest(wrong), Scripted(answer) as server:
+                done = run("-d0", "--fill", "10", server.url)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                report, done = report_of(
+                    "-R200", "-d1s", "-c2", "--keys", "20", "--verify", "--drain", "60s",
+                    "--filled", "10", "--value", value, server.url)
+                self.assertEqual(done.returncode, 3 if wrong else 0)
+                self.assertTrue(all(wrong in example
+                                    for example in report["result"]["wrong_examples"]))
+                # Of the other ten nothing is known, so that their 404 checks nothing.
+                self.assertEqual(report["result"]["verified"] < report["result"]["answered"], True)
+                self.assertGreater(report["result"]["verified"], 0)
+
+    def test_the_text_says_how_much_was_checked(self):
+        with Scripted(honest) as server:
+            for mix, expected in (("put", r"\n  NOTHING WAS VERIFIED"),
+                                  ("get", r"\n  VERIFIED: \d+ answers checked, none WRONG")):
+                done = run("-R100", "-d1s", "-c2", "--keys", "5", "--verify", "--mix", mix,
+                           server.url)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertRegex(done.stdout, expected)
 
     def test_a_range_with_a_hole_is_found(self):
         def holed(server, method, key, body):
