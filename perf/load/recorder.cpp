@@ -9,6 +9,8 @@ void Recorder::merge(const Recorder& other) {
   service.add(other.service);
   send_lag.add(other.send_lag);
   queue_wait.add(other.queue_wait);
+  failed.add(other.failed);
+  failed_service.add(other.failed_service);
   incomplete.add(other.incomplete);
   warmup.add(other.warmup);
   hiccups.add(other.hiccups);

@@ -1,12 +1,16 @@
 // What one thread has measured; merged over threads at the end. Times are nanoseconds.
 //
-// Of every request:  latency = send_lag + queue_wait + service
+// Of every good answer:  latency = send_lag + queue_wait + service
 //   latency     from the intended start to the end of the answer
 //   send_lag    what the generator added: it looked late, or took time to hand the request over
 //   queue_wait  the request was due, but all connections had one under way
 //   service     from the hand-over (just before the system call) to the end of the answer
+//
+// Good is what has a status below 400, and a 404 to a GET: the server looked, and nothing is there.
+// Other answers have histograms of their own: a server that refuses fast is not a fast server.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -45,7 +49,7 @@ struct Errors {
   uint64_t unanswered() const { return read + write + timeout + malformed; }
 };
 
-// A second of the series: the latencies of what was answered in it.
+// A second of the series: what was answered in it, and the latencies of its good answers.
 struct Second {
   uint64_t answers = 0;
   uint64_t errors = 0;
@@ -57,6 +61,8 @@ struct Recorder {
   Histogram service{largest_ns};
   Histogram send_lag{largest_ns};
   Histogram queue_wait{largest_ns};
+  Histogram failed{largest_ns};  // latency of answers that are not good
+  Histogram failed_service{largest_ns};
   std::array<std::unique_ptr<Histogram>, operation_count> by_operation;
   Histogram incomplete{largest_ns};  // ages of what was never answered: unfinished or broken
   Histogram warmup{largest_ns};
@@ -81,6 +87,7 @@ struct Recorder {
   Nanos last_answer = 0;
 
   void merge(const Recorder& other);
+  uint64_t good() const { return answered - std::min(answered, failed.total()); }
   // 503: refused for lack of something, and not done.
   uint64_t unavailable() const { return statuses[503]; }
 };

@@ -10,6 +10,7 @@ namespace gyre::load {
 
 // wrk2's text, to the space and the last digit for the same data. Its rows of percentiles are all
 // printed, as its readers expect them; summary_text says which of them too few samples support.
+// Latencies are those of all answers, also of errors; everywhere else those of good ones only.
 // On purpose it differs here:
 //   - wrk2 leaves its first 10 s out of the latencies but not out of the requests; the warm-up is in
 //     neither. "Thread calibration" shows its mean over all threads, and rates are sampled every

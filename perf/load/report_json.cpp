@@ -143,6 +143,7 @@ void put_result(Json& json, const Options& options, const Outcome& outcome) {
   put_histogram(json, "service", recorder.service);
   put_histogram(json, "send_lag", recorder.send_lag);
   put_histogram(json, "queue_wait", recorder.queue_wait);
+  put_histogram(json, "failed", recorder.failed);
   put_histogram(json, "incomplete", recorder.incomplete);
   json.open("by_operation", '{');
   for (size_t i = 0; i < operation_count; ++i) {

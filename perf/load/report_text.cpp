@@ -15,8 +15,9 @@ namespace {
 
 constexpr uint64_t day_us = 86'400'000'000;
 
-Histogram in_microseconds(const Histogram& nanoseconds) {
+Histogram in_microseconds(const Histogram& nanoseconds, const Histogram* others = nullptr) {
   Histogram histogram(day_us);
+  if (others != nullptr) histogram.add_scaled(*others, 1000);
   histogram.add_scaled(nanoseconds, 1000);
   return histogram;
 }
@@ -130,7 +131,7 @@ std::string wrk2_text(const Options& options, const Outcome& outcome) {
         fmt::format("  Thread calibration: mean lat.: {:.3f}ms, rate sampling interval: 100ms\n",
                     std::floor(recorder.warmup.mean() / 1e3) / 1e3);
   }
-  const Histogram us = in_microseconds(recorder.latency);
+  const Histogram us = in_microseconds(recorder.latency, &recorder.failed);
   text += fmt::format("  Thread Stats{:>6}{:>11}{:>8}{:>12}\n", "Avg", "Stdev", "Max", "+/- Stdev");
   text += stats_row("Latency",
                     {.mean = us.mean(),
@@ -141,7 +142,7 @@ std::string wrk2_text(const Options& options, const Outcome& outcome) {
   text += stats_row("Req/Sec", spread_of(recorder.rate_samples), format_metric);
   text += distribution(us, "Recorded Latency");
   if (options.uncorrected) {
-    text += "\n" + distribution(in_microseconds(recorder.service),
+    text += "\n" + distribution(in_microseconds(recorder.service, &recorder.failed_service),
                                 "Uncorrected Latency (measured without taking delayed starts into "
                                 "account)");
   }
@@ -201,7 +202,14 @@ std::string table(const Options& options, const Recorder& recorder) {
     text += row("queue wait", recorder.queue_wait);
     text += row("service", recorder.service);
   }
+  if (!recorder.failed.empty()) text += row("error answers", recorder.failed);
   text += row("hiccups", recorder.hiccups);
+  if (!recorder.failed.empty()) {
+    text +=
+        "  Note: the text above this table counts error answers as answers, as wrk2 does; the "
+        "table "
+        "has\n  them apart, and the latency of good answers only\n";
+  }
   text += "  -: fewer than 100 samples lie above; the same rows of the text above mean as little\n";
   return text;
 }
@@ -236,8 +244,8 @@ std::string troubles(const Recorder& recorder) {
         errors.connect, errors.read, errors.write, errors.timeout, errors.malformed);
   }
   if (errors.status > 0) {
-    text += fmt::format("  Answers of 4xx and 5xx: {}: {}; their latencies are counted\n",
-                        errors.status, statuses_text(recorder));
+    text +=
+        fmt::format("  Answers of 4xx and 5xx: {}: {}\n", errors.status, statuses_text(recorder));
   }
   if (errors.wrong > 0) {
     text += fmt::format("  WRONG ANSWERS: {}\n", errors.wrong);

@@ -18,6 +18,11 @@ constexpr Nanos watch_before = microseconds(150);
 // A tick of watching that takes longer was somebody else's time on this CPU.
 constexpr Nanos watch_tick_max = microseconds(5);
 
+// recorder.hpp
+bool is_good(const Request& request, unsigned status) {
+  return status < 400 || (status == 404 && request.operation == Operation::get);
+}
+
 // By the contract what 503 or 4xx answers was not done; what 500 answers may have been.
 Ledger::End end_of_write(unsigned status) {
   if (status < 300) return Ledger::End::acknowledged;
@@ -169,7 +174,7 @@ void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
       ++recorder_.statuses[std::min<size_t>(status, recorder_.statuses.size() - 1)];
       if (status > 399) ++recorder_.errors.status;
       if (status == 404 && request.operation == Operation::get) ++recorder_.errors.not_found;
-      if (status > 399 && status != 404) ++second_errors_;
+      if (!is_good(request, status)) ++second_errors_;
     }
     if (finding.checked) ++recorder_.verified;
     if (!finding.wrong.empty()) {
@@ -177,24 +182,30 @@ void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
       ++second_errors_;
       if (recorder_.examples.size() < examples_max) recorder_.examples.push_back(finding.wrong);
     }
-    record(request, connection.sent_at, at);
+    record(request, status, connection.sent_at, at);
   }
   if (connection.state() == Connection::State::idle) became_idle(connection, at);
 }
 
-void Worker::record(const Request& request, Nanos sent_at, Nanos at) {
+void Worker::record(const Request& request, unsigned status, Nanos sent_at, Nanos at) {
   const auto nanos = [](Nanos span) { return static_cast<uint64_t>(std::max<Nanos>(0, span)); };
   const uint64_t latency = nanos(at - request.intended);
   if (!request.measured) return recorder_.warmup.record(latency);
   ++recorder_.answered;
   recorder_.last_answer = at;
+  while (at >= second_ends_) close_second();
+  ++second_answers_;
+  if (!is_good(request, status)) {
+    recorder_.failed.record(latency);
+    recorder_.failed_service.record(nanos(at - sent_at));
+    return;
+  }
   recorder_.latency.record(latency);
   recorder_.service.record(nanos(at - sent_at));
   recorder_.queue_wait.record(nanos(request.queue_wait));
   recorder_.send_lag.record(nanos(sent_at - request.intended - request.queue_wait));
   const auto& own = recorder_.by_operation[static_cast<size_t>(request.operation)];
   if (own != nullptr) own->record(latency);
-  while (at >= second_ends_) close_second();
   second_.record(latency);
 }
 

@@ -99,7 +99,7 @@ class Worker {
   void stamp_sent() noexcept;
   void became_idle(Connection& connection, Nanos now);
   bool give_fill(Connection& connection, bool again);
-  void record(const Request& request, Nanos sent_at, Nanos now);
+  void record(const Request& request, unsigned status, Nanos sent_at, Nanos now);
   void end_write(const Request& request, Ledger::End end);
   void answered_fill(const Request& request, unsigned status);
   void push_idle(Connection& connection);
@@ -143,9 +143,10 @@ class Worker {
 
   Nanos measure_from_ = nanos_never;
   Nanos end_ = nanos_never;
-  Nanos waited_ = 0;          // spent watching the clock
-  Nanos watching_since_ = 0;  // the pacer had nothing to do in this tick
-  Histogram second_{largest_ns};
+  Nanos waited_ = 0;              // spent watching the clock
+  Nanos watching_since_ = 0;      // the pacer had nothing to do in this tick
+  Histogram second_{largest_ns};  // of good answers
+  uint64_t second_answers_ = 0;
   uint64_t second_errors_ = 0;
   Nanos second_ends_ = nanos_never;
   Nanos sample_at_ = 0;

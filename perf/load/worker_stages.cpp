@@ -172,7 +172,7 @@ Task<void> Worker::drain() {
     static_cast<void>(co_await sleep_for(milliseconds(1)));
   }
   count_unfinished();
-  if (second_.total() > 0) close_second();
+  if (second_answers_ > 0) close_second();
 }
 
 bool Worker::count_unfinished(Nanos intended) {
@@ -246,12 +246,13 @@ void Worker::sample_rate(Nanos at) {
 }
 
 void Worker::close_second() {
-  Second second{.answers = second_.total(), .errors = second_errors_, .latencies = {}};
+  Second second{.answers = second_answers_, .errors = second_errors_, .latencies = {}};
   second_.each(
       [&](uint64_t value, uint64_t count) { second.latencies.emplace_back(value, count); });
   glance_ = {second_.at_percentile(50), second_.at_percentile(99)};
   recorder_.seconds.push_back(std::move(second));
   second_.clear();
+  second_answers_ = 0;
   second_errors_ = 0;
   second_ends_ += seconds(1);
 }

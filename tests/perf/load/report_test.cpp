@@ -275,6 +275,32 @@ TEST_CASE("errors are told by their status") {
   CHECK(contains(wrk2_text(options, outcome), "  Non-2xx or 3xx responses: 9\n"));
 }
 
+TEST_CASE("a server that refuses fast doesn't look fast, but for wrk2's readers") {
+  const Options options = options_of({"-R1000", "-U"});
+  Outcome outcome = finished(seconds(1));
+  Recorder& recorder = outcome.recorder;
+  recorder.answered = 1000;
+  recorder.latency.record(8'000'000, 500);
+  recorder.service.record(8'000'000, 500);
+  recorder.failed.record(1'000'000, 500);
+  recorder.failed_service.record(1'000'000, 500);
+  const Verdict verdict = judge(options, outcome);
+  CHECK(recorder.good() == 500);
+  const std::string text = wrk2_text(options, outcome);
+  CHECK(contains(text, "- Recorded Latency)\n 50.000%    1.00ms\n 75.000%    8.00ms\n"));
+  CHECK(contains(text, "into account))\n 50.000%    1.00ms\n 75.000%    8.00ms\n"));
+  const std::string summary = summary_text(options, outcome, verdict);
+  CHECK(contains(summary, "  latency            8.00"));
+  CHECK(contains(summary, "  error answers      1.000"));
+  CHECK(contains(summary, "as wrk2 does"));
+  const std::string json = json_text(options, outcome, verdict);
+  CHECK(contains(json, R"("intended":{"n":500,"min":8000.000)"));
+  CHECK(contains(json, R"("failed":{"n":500,"min":1000.000)"));
+  CHECK(contains(hgrm_text(outcome), "Max     =        8.00"));
+  recorder.failed.clear();
+  CHECK_FALSE(contains(summary_text(options, outcome, verdict), "as wrk2 does"));
+}
+
 TEST_CASE("text in the JSON is escaped") {
   Options options = options_of({"-R1"});
   options.note = "a \"b\" \\ \n";

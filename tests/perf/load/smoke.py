@@ -190,7 +190,9 @@ class LoadTest(unittest.TestCase):
         errors, unfinished = result["errors"], result["unfinished"]
         lost = errors["read"] + errors["write"] + errors["timeout"] + errors["malformed"]
         self.assertEqual(result["sent"], result["answered"] + lost + unfinished["sent"])
-        self.assertEqual(result["answered"], result["latency_us"]["intended"]["n"])
+        failed = result["latency_us"]["failed"]["n"]
+        self.assertEqual(result["answered"], result["latency_us"]["intended"]["n"] + failed)
+        self.assertEqual(failed, errors["status"] - errors["not_found"])
         self.assertEqual(result["answered"], sum(result["statuses"].values()))
         self.assertEqual(errors["status"], sum(number for status, number
                                                in result["statuses"].items() if status > "399"))
@@ -556,6 +558,28 @@ class Troubles(LoadTest):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.check_sums(report)
             self.assertEqual(report["result"]["errors"]["wrong"], 0)
+
+    def test_answers_and_refusals_have_latencies_of_their_own(self):
+        def refuses_fast(server, method, key, body):
+            if method == "PUT":
+                return response(503)
+            if key.endswith("0"):
+                return response(404)  # an answer to a GET
+            time.sleep(0.02)
+            return response(200)
+
+        with Scripted(refuses_fast) as server:
+            report, done = report_of("-R20", "-d3s", "--warmup", "0s", "-c2", "--mix",
+                                     "get=1,put=3", "--drain", "60s", server.url)
+            self.check_sums(report, 60)
+            result = report["result"]
+            self.assertEqual(result["latency_us"]["failed"]["n"], result["statuses"]["503"])
+            self.assertGreater(result["latency_us"]["intended"]["max"], 20e3)
+            self.assertEqual(result["latency_us"]["by_operation"]["put"]["n"], 0)
+            for second in result["series"]:
+                self.assertTrue(second["max"] == 0 or second["answers"] > second["errors"], second)
+            self.assertEqual(sum(second["errors"] for second in result["series"]),
+                             result["statuses"]["503"])
 
     def test_errors_of_the_server_are_counted(self):
         with Scripted(lambda *_: response(503)) as server:
