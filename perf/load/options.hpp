@@ -19,9 +19,9 @@ namespace gyre::load {
 
 enum ExitCode : int {
   exit_ok = 0,
-  exit_failed = 1,    // the run could not start, was not completed, or nothing was answered
+  exit_failed = 1,    // the run could not start, was not completed, or no answer was good
   exit_usage = 2,     // the command line makes no sense
-  exit_breach = 3,    // completed, but an objective was missed or an answer was wrong
+  exit_breach = 3,    // completed, but an objective was missed or not supported, or an answer wrong
   exit_sigint = 130,  // interrupted; the report is about the part that ran
   exit_sigterm = 143,
 };
@@ -72,7 +72,7 @@ struct Options {
   bool uncorrected = false;  // also wrk2's second histogram
   bool quiet = false;
   std::vector<Objective> objectives;
-  double errors_percent_max = -1;  // below 0: not an objective
+  double errors_percent_max = -1;  // below 0: none, if there is another objective
 
   uint64_t weight_sum() const {
     uint64_t sum = 0;

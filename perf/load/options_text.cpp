@@ -54,10 +54,12 @@ Output: wrk2's text, then what wrk2 doesn't tell
 
 Objectives, for scripts
       --slo-p99=TIME    also p50, p75, p90, p95, p99.9, p99.99, max; 5ms, 800us
-      --slo-errors=P    at most P percent of the requests without a good answer
+      --slo-errors=P    at most P percent of the requests without a good answer (default 0, if there
+                        is any objective)
 
-Exit codes: 0 done; 1 could not start or complete, or nothing was answered; 2 bad command line; 3 an
-objective was missed or an answer was wrong; 130 and 143 interrupted, with a report of what ran.
+Exit codes: 0 done; 1 could not start or complete, or no answer was good; 2 bad command line; 3 an
+objective was missed or the run too short to tell (100 samples must lie above a percentile), or an
+answer was wrong; 130 and 143 interrupted, with a report of what ran.
 
 Examples
   gyre-load -R 10000 -d 30s --mix put http://127.0.0.1:8080

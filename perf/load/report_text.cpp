@@ -257,6 +257,19 @@ std::string troubles(const Recorder& recorder) {
   return text;
 }
 
+std::string objective_text(const ObjectiveResult& objective) {
+  const bool errors = objective.name == "errors";
+  const double scale = errors ? 1 : 1e3;
+  std::string text = fmt::format("  Objective {} <= {:g} {}: ", objective.name,
+                                 objective.limit / scale, errors ? "%" : "ms");
+  if (!objective.supported) {
+    return text + fmt::format("NOT SUPPORTED by {} samples; it needs {}, so run longer\n",
+                              objective.samples, objective.samples_needed);
+  }
+  return text +
+         fmt::format("{} ({:g})\n", objective.met ? "met" : "MISSED", objective.value / scale);
+}
+
 // Of the warm-up too: a wrong answer is one whenever it comes.
 std::string verified_text(const Recorder& recorder) {
   if (recorder.verified == 0) {
@@ -281,16 +294,14 @@ std::string summary_text(const Options& options, const Outcome& outcome, const V
       100 * recorder.cpu_share, 100 * recorder.busy_share_max, 100 * recorder.starved_share_max,
       outcome.machine.load_average, outcome.machine.cpus);
   for (const ObjectiveResult& objective : verdict.objectives) {
-    const bool errors = objective.name == "errors";
-    text += fmt::format("  Objective {} <= {:g} {}: {} ({:g}){}\n", objective.name,
-                        errors ? objective.limit : objective.limit / 1e3, errors ? "%" : "ms",
-                        objective.met ? "met" : "MISSED",
-                        errors ? objective.value : objective.value / 1e3,
-                        objective.supported ? "" : ", on fewer than 100 samples above it");
+    text += objective_text(objective);
   }
   if (verdict.generator_limited) text += "  GENERATOR-LIMITED: " + verdict.generator_text + "\n";
   if (options.verify) text += verified_text(recorder);
-  if (verdict.unanswered) text += "  NOT A SINGLE REQUEST WAS ANSWERED\n";
+  if (verdict.unanswered) {
+    text += recorder.answered == 0 ? "  NOT A SINGLE REQUEST WAS ANSWERED\n"
+                                   : "  NOT A SINGLE ANSWER WAS GOOD\n";
+  }
   if (verdict.interrupted) text += "  INTERRUPTED: " + outcome.stop_text + "\n";
   return text;
 }

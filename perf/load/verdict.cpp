@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace gyre::load {
 
@@ -42,7 +43,8 @@ double errors_percent(const Recorder& recorder) {
   return whole == 0 ? 0 : 100 * static_cast<double>(bad) / static_cast<double>(whole);
 }
 
-// What was never answered would have taken at least its age.
+// What was never answered would have taken at least its age. Answers that are not good have no
+// latency here, so that whoever asks for a latency asks for no errors, if not for a share of them.
 void judge_objectives(const Options& options, const Recorder& recorder, Verdict& verdict) {
   Histogram all(largest_ns);
   all.add(recorder.latency);
@@ -54,17 +56,20 @@ void judge_objectives(const Options& options, const Recorder& recorder, Verdict&
     const uint64_t value =
         objective.percentile == 100 ? all.max() : all.at_percentile(objective.percentile);
     result.value = static_cast<double>(value) / 1e3;
-    result.met = !all.empty() && result.value <= result.limit;
+    result.samples = all.total();
+    result.samples_needed = samples_needed(objective.percentile);
     result.supported = is_supported(all.total(), objective.percentile);
+    result.met = result.supported && result.value <= result.limit;
     verdict.objectives.push_back(result);
   }
-  if (options.errors_percent_max >= 0) {
+  if (options.errors_percent_max >= 0 || !options.objectives.empty()) {
+    const double limit = std::max(0.0, options.errors_percent_max);
     const double percent = errors_percent(recorder);
     verdict.objectives.push_back({.name = "errors",
-                                  .limit = options.errors_percent_max,
+                                  .limit = limit,
                                   .value = percent,
-                                  .met = percent <= options.errors_percent_max,
-                                  .supported = true});
+                                  .supported = true,
+                                  .met = percent <= limit});
   }
   for (const ObjectiveResult& result : verdict.objectives) verdict.breached |= !result.met;
 }
@@ -76,11 +81,16 @@ bool is_supported(uint64_t samples, double percentile) {
   return static_cast<double>(samples) * (100 - percentile) / 100 >= samples_above_min - 1e-6;
 }
 
+uint64_t samples_needed(double percentile) {
+  if (percentile >= 100) return 1;
+  return static_cast<uint64_t>(std::ceil(samples_above_min * 100 / (100 - percentile) - 1e-6));
+}
+
 Verdict judge(const Options& options, const Outcome& outcome) {
   Verdict verdict;
   const Recorder& recorder = outcome.recorder;
   verdict.interrupted = outcome.stopped != Stop::none;
-  verdict.unanswered = recorder.answered == 0 && recorder.sent + recorder.unfinished_queued > 0;
+  verdict.unanswered = recorder.good() == 0 && recorder.sent + recorder.unfinished_queued > 0;
   if (outcome.loaded) {
     judge_generator(options, recorder, verdict);
     judge_objectives(options, recorder, verdict);

@@ -13,19 +13,22 @@ namespace gyre::load {
 // tenth of itself from run to run, 95 times of 100 by a fifth).
 constexpr double samples_above_min = 100;
 bool is_supported(uint64_t samples, double percentile);
+uint64_t samples_needed(double percentile);
 
 struct ObjectiveResult {
   std::string name;  // "p99", "max", "errors"
   double limit = 0;  // microseconds, or percent
   double value = 0;
-  bool met = false;
-  bool supported = false;
+  bool supported = false;  // enough samples lie above it
+  bool met = false;        // only if supported
+  uint64_t samples = 0;
+  uint64_t samples_needed = 0;
 };
 
 struct Verdict {
   bool generator_limited = false;
   std::string generator_text;  // why
-  bool unanswered = false;     // requests were due, and none was answered
+  bool unanswered = false;     // requests were due, and none had a good answer
   bool interrupted = false;
   std::vector<ObjectiveResult> objectives;
   bool breached = false;

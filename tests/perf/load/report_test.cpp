@@ -183,8 +183,47 @@ TEST_CASE("objectives count what was never answered with its age") {
   outcome.recorder.incomplete.record(3'000'000'000, 200);
   const Verdict verdict = judge(options, outcome);
   CHECK(verdict.exit_code == exit_breach);
-  REQUIRE(verdict.objectives.size() == 1);
+  REQUIRE(verdict.objectives.size() == 2);
   CHECK(verdict.objectives[0].supported);
+  CHECK_FALSE(verdict.objectives[0].met);
+}
+
+TEST_CASE("an objective that too few samples support is not met, and the text says so") {
+  const Options options = options_of({"-R1000", "--slo-p99.9=5ms"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.latency.record(1'000'000, 99'999);
+  const Verdict verdict = judge(options, outcome);
+  CHECK(verdict.exit_code == exit_breach);
+  CHECK_FALSE(verdict.objectives[0].met);
+  CHECK(contains(summary_text(options, outcome, verdict),
+                 "Objective p99.9 <= 5 ms: NOT SUPPORTED by 99999 samples; it needs 100000, so"));
+  outcome.recorder.latency.record(1'000'000);
+  CHECK(judge(options, outcome).exit_code == exit_ok);
+  CHECK(contains(summary_text(options, outcome, judge(options, outcome)),
+                 "Objective p99.9 <= 5 ms: met"));
+}
+
+TEST_CASE("who asks for a latency asks for no errors, unless told otherwise") {
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.sent = outcome.recorder.answered = 1000;
+  outcome.recorder.latency.record(1'000'000, 999);
+  outcome.recorder.failed.record(1000);
+  outcome.recorder.errors.status = 1;
+  CHECK(judge(options_of({"-R1000"}), outcome).exit_code == exit_ok);
+  CHECK(judge(options_of({"-R1000", "--slo-p50=1s"}), outcome).exit_code == exit_breach);
+  CHECK(judge(options_of({"-R1000", "--slo-p50=1s", "--slo-errors=0.1"}), outcome).exit_code ==
+        exit_ok);
+  CHECK(judge(options_of({"-R1000", "--slo-p50=1s", "--slo-errors=0.05"}), outcome).exit_code ==
+        exit_breach);
+}
+
+TEST_CASE("a run without a good answer did not succeed") {
+  const Options options = options_of({"-R1000"});
+  Outcome outcome = finished(seconds(10));
+  outcome.recorder.sent = outcome.recorder.answered = 1000;
+  outcome.recorder.failed.record(1000, 1000);
+  CHECK(judge(options, outcome).exit_code == exit_failed);
+  CHECK(contains(summary_text(options, outcome, judge(options, outcome)), "NOT A SINGLE ANSWER"));
 }
 
 TEST_CASE("an objective without a single answer is missed") {

@@ -331,6 +331,9 @@ class Endings(LoadTest):
             missed = run("-R200", "-d1s", "--slo-p50=1ns", server.url + "/x")
             self.assertEqual(missed.returncode, 3)
             self.assertIn("MISSED", missed.stdout)
+            short = run("-R200", "-d1s", "--slo-p99.9=1h", server.url + "/x")
+            self.assertEqual(short.returncode, 3)
+            self.assertIn("NOT SUPPORTED", short.stdout)
 
     def test_bad_flags(self):
         for arguments, expected in (
