@@ -171,6 +171,9 @@ void put_verdict(Json& json, const Outcome& outcome, const Verdict& verdict) {
   json.open("verdict", '{');
   json.boolean("generator_limited", verdict.generator_limited);
   json.string("generator", verdict.generator_text);
+  json.open("generator_limited_at", '[');
+  for (const std::string& name : verdict.generator_limited_at) json.string("", name);
+  json.close(']');
   json.boolean("interrupted", verdict.interrupted);
   json.string("why", outcome.stop_text);
   json.open("slo", '[');

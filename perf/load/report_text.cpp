@@ -297,6 +297,10 @@ std::string summary_text(const Options& options, const Outcome& outcome, const V
     text += objective_text(objective);
   }
   if (verdict.generator_limited) text += "  GENERATOR-LIMITED: " + verdict.generator_text + "\n";
+  if (const auto& at = verdict.generator_limited_at; !at.empty() && at.back() != "p99") {
+    text += fmt::format("  Send lag is over a tenth of the latency at {}: not the server's alone\n",
+                        fmt::join(at, ", "));
+  }
   if (options.verify) text += verified_text(recorder);
   if (verdict.unanswered) {
     text += recorder.answered == 0 ? "  NOT A SINGLE REQUEST WAS ANSWERED\n"

@@ -4,20 +4,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace gyre::load {
 
 namespace {
 
-constexpr double lag_share_max = 0.1;    // of the latency at p99
+constexpr double lag_share_max = 0.1;    // of the latency at a percentile
 constexpr double busy_share_max = 0.85;  // of a thread's time, own work and others on its CPU
+
+bool is_late_at(const Recorder& recorder, double percentile) {
+  return static_cast<double>(recorder.send_lag.at_percentile(percentile)) >
+         lag_share_max * static_cast<double>(recorder.latency.at_percentile(percentile));
+}
 
 void judge_generator(const Options& options, const Recorder& recorder, Verdict& verdict) {
   if (options.closed || recorder.latency.empty()) return;
   const auto latency = static_cast<double>(recorder.latency.at_percentile(99));
   const auto lag = static_cast<double>(recorder.send_lag.at_percentile(99));
   const auto wait = static_cast<double>(recorder.queue_wait.at_percentile(99));
-  if (lag > lag_share_max * latency) {
+  if (is_late_at(recorder, 99)) {
     verdict.generator_limited = true;
     verdict.generator_text = fmt::format(
         "send lag p99 ({:.3f} ms) is over a tenth of latency p99 ({:.3f} ms): this machine or this "
@@ -32,6 +38,13 @@ void judge_generator(const Options& options, const Recorder& recorder, Verdict& 
         "requests queued: its limit, perhaps not the server's, was measured. Give it CPUs of its "
         "own, more --threads, or a lower --rate",
         100 * recorder.busy_share_max, 100 * recorder.starved_share_max);
+  }
+  if (verdict.generator_limited) verdict.generator_limited_at.push_back("p99");
+  static constexpr std::pair<const char*, double> beyond[] = {{"p999", 99.9}, {"p9999", 99.99}};
+  for (const auto& [name, percentile] : beyond) {
+    if (is_supported(recorder.latency.total(), percentile) && is_late_at(recorder, percentile)) {
+      verdict.generator_limited_at.push_back(name);
+    }
   }
 }
 

@@ -26,9 +26,11 @@ struct ObjectiveResult {
 };
 
 struct Verdict {
-  bool generator_limited = false;
-  std::string generator_text;  // why
-  bool unanswered = false;     // requests were due, and none had a good answer
+  bool generator_limited = false;  // at p99
+  std::string generator_text;      // why
+  // Percentiles ("p99", "p999" …) that the generator had a part in.
+  std::vector<std::string> generator_limited_at;
+  bool unanswered = false;  // requests were due, and none had a good answer
   bool interrupted = false;
   std::vector<ObjectiveResult> objectives;
   bool breached = false;

@@ -161,6 +161,32 @@ TEST_CASE("a late generator stamps the run") {
   CHECK(judge(options, outcome).generator_limited);
 }
 
+TEST_CASE(
+    "a generator that is late beyond p99 stamps these percentiles, where they are supported") {
+  const Options options = options_of({"-R1000"});
+  const auto stamped = [&](uint64_t samples, uint64_t late) {
+    Outcome outcome = finished(seconds(10));
+    outcome.recorder.latency.record(1'000'000, samples - late);
+    outcome.recorder.latency.record(10'000'000, late);
+    outcome.recorder.send_lag.record(1'000, samples - late);
+    outcome.recorder.send_lag.record(9'000'000, late);
+    const Verdict verdict = judge(options, outcome);
+    CHECK(contains(json_text(options, outcome, verdict), "\"generator_limited_at\":["));
+    CHECK(contains(summary_text(options, outcome, verdict), "latency at p999:") ==
+          (verdict.generator_limited_at == std::vector<std::string>{"p999"}));
+    CHECK(verdict.generator_limited ==
+          (!verdict.generator_limited_at.empty() && verdict.generator_limited_at[0] == "p99"));
+    return verdict.generator_limited_at;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(stamped(99'000, 500) == Names{});
+  CHECK(stamped(100'000, 50) == Names{});
+  CHECK(stamped(100'000, 500) == Names{"p999"});
+  CHECK(stamped(1'000'000, 500) == Names{"p9999"});
+  CHECK(stamped(1'000'000, 5000) == Names{"p999", "p9999"});
+  CHECK(stamped(1'000'000, 20'000) == Names{"p99", "p999", "p9999"});
+}
+
 TEST_CASE("requests that queue stamp the run only if the generator had no time left") {
   const Options options = options_of({"-R1000"});
   Outcome outcome = finished(seconds(10));
