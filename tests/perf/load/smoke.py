@@ -155,6 +155,15 @@ class Scripted:
             connection.close()
 
 
+def drain_terminal(descriptor):
+    try:
+        while os.read(descriptor, 4096):
+            pass
+    except OSError:  # the end of a terminal
+        pass
+    os.close(descriptor)
+
+
 def response(status, body=b""):
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
@@ -439,6 +448,30 @@ class Troubles(LoadTest):
             self.check_sums(report, 800)
             # What was due while nobody was there waited, and that is its latency.
             self.assertGreater(report["result"]["latency_us"]["intended"]["max"], 1e6)
+
+    def test_a_generator_that_stood_still_says_so(self):
+        """Whoever reads the report must see that the delay was not the server's."""
+        with floor() as server, tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "json")
+            ours, theirs = pty.openpty()
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+            process = subprocess.Popen(
+                [LOAD, "-R1000", "-d3s", "--warmup", "0s", "--drain", "60s", "--json", path,
+                 server.url + "/x"], stdout=subprocess.DEVNULL, stderr=theirs)
+            os.close(theirs)
+            while b" of 3 s" not in os.read(ours, 4096):  # its progress line: it is under way
+                pass
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGCONT)
+            threading.Thread(target=drain_terminal, args=(ours,), daemon=True).start()
+            self.assertEqual(process.wait(timeout=PATIENCE_S), 0)
+            with open(path, encoding="utf-8") as file:
+                report = json.load(file)
+            self.check_sums(report, 3000)
+            self.assertTrue(report["verdict"]["generator_limited"])
+            self.assertIn("p99", report["verdict"]["generator_limited_at"])
+            self.assertGreater(report["result"]["latency_us"]["send_lag"]["max"], 190e3)
 
     def test_a_silent_server_leaves_unfinished_requests_with_their_ages(self):
         with Scripted(lambda *_: None) as server:
