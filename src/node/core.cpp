@@ -493,11 +493,14 @@ http::Exchange* Core::entity_write(http::Connection& connection, const http::Req
   if (is_put && parameters.ttl_ms) {
     expire_at_ms = Reactor::current().wall_ms() + *parameters.ttl_ms;
   }
+  const uint64_t key_hash = hash64(key);
   const uint32_t shard_number = node_.shard_for(key);
-  auto* exchange = new WriteExchange(connection, *this, shard_number, node_.owner_of(shard_number),
+  const unsigned owner = node_.owner_of(shard_number);
+  if (owner == index_) shards_[shard_number]->write_expected(key_hash);
+  auto* exchange = new WriteExchange(connection, *this, shard_number, owner,
                                      is_put ? Kind::value : Kind::tombstone, key, expire_at_ms,
                                      head.chunked, head.content_length);
-  exchange->key_hash = hash64(key);
+  exchange->key_hash = key_hash;
   return exchange;
 }
 

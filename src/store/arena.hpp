@@ -33,6 +33,11 @@ class Arena {
     return result;
   }
 
+  // The memory of a small allocation to come.
+  void prefetch_next() const {
+    for (size_t at = 0; at < 256 && at < left_bytes_; at += 64) __builtin_prefetch(next_ + at, 1);
+  }
+
   size_t allocated_bytes() const { return allocated_bytes_; }
   size_t used_bytes() const { return used_bytes_; }
 

@@ -12,8 +12,8 @@
 // as it is encoded, and a frame is written when it is worth a write or a moment old, because one
 // costs as much CPU as several requests. So a killed process may lose that moment, too.
 //
-// With group, a frame whose records waited for the one before waits one tick more, for what the
-// answers to that one bring.
+// With group, a frame whose records waited for the one before waits for what the answers to that
+// one bring: as long as every tick brings more records, and not for long.
 //
 // Records that fit no frame go in by fragments, using what the small ones leave of each frame.
 //
@@ -191,6 +191,7 @@ class LogWriter {
   void record_ended(LogWrite& write);
   void commit() noexcept;
   bool gathers_on() noexcept;
+  bool gathers_on_after_frame() noexcept;
   void submit_frame(size_t size_bytes) noexcept;
   void finish_in_flight() noexcept;
   void give_up(Error error) noexcept;
@@ -249,6 +250,8 @@ class LogWriter {
   bool failed_ = false;
   bool promise_wanted_ = false;
   bool gathered_ = false;  // the open frame is not to wait for more
+  Nanos gather_end_ = 0;   // group: until then it waits while ticks bring records; 0: it doesn't
+  size_t gather_bytes_seen_ = 0;
   CommitHook hook_{*this};
   Written written_{*this};
   IdleTimer idle_timer_{*this};

@@ -156,6 +156,13 @@ class Memtable {
   const Node* add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
                   std::string_view key, ValueBuffer&& value);
 
+  // An add of a key of this hash is about to come, or to come at once: lets its cache misses begin.
+  void prefetch_slot(uint64_t hash) const { index_.prefetch_slot(hash); }
+  void prefetch_entry(uint64_t hash) const {
+    index_.prefetch_node(hash);
+    arena_.prefetch_next();
+  }
+
   // Of the entries of `key` with seq <= visible_seq the one with the greatest version, or nullptr.
   const Node* get(std::string_view key, uint64_t visible_seq) const {
     return get(key, hash64(key), visible_seq);

@@ -103,6 +103,7 @@ Errc Shard::write(StoreWrite& write) {
     context_.clock.observe(write.record.version.hlc);
   }
   ++stats_.writes;
+  active_->table.prefetch_entry(hash64(write.record.key));  // meanwhile the log takes it
   if (log_->try_append(write)) return Errc::ok;
   // No room in the open frame: the bytes must live until there is.
   if (write.key_storage.empty()) {

@@ -134,6 +134,8 @@ class Shard final : private LogClient {
   // Errc::read_only or Errc::overloaded (done does not follow, the charge stays the caller's). What
   // done says beside Errc::ok: LogClient::completed.
   Errc write(StoreWrite& write);
+  // A write of a key with this hash64 is about to come: a hint, which saves it a cache miss.
+  void write_expected(uint64_t key_hash) const { active_->table.prefetch_slot(key_hash); }
   // As a coroutine, for tests, tools and embedding. Waits for memory.
   Task<Result<Version>> put(std::string key, ValueBuffer value, uint64_t expire_at_ms = 0);
   Task<Result<Version>> remove(std::string key);

@@ -5,6 +5,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <span>
+
 #include "shard_rig.hpp"
 
 namespace gyre::test {
@@ -138,11 +140,13 @@ TEST_CASE("everything of a tick shares a frame, what does not fit the next ones"
   rig.live(group_commit(rig.disk()));
 }
 
-// A client that asks again when it is answered.
-Task<void> ask_again(Notes& notes, LogWriter& log, NotedWrite& next) {
+// Clients that ask again after an answer, one in each of the next ticks.
+Task<void> ask_again(Notes& notes, LogWriter& log, std::span<NotedWrite> next) {
   static_cast<void>(co_await notes.first_completion.wait());
-  CHECK(co_await sleep_for(1));  // in the tick after the answer
-  submit(log, next, "next", "v");
+  for (NotedWrite& write : next) {
+    CHECK(co_await sleep_for(1));  // in the tick after
+    submit(log, write, "next", "v");
+  }
 }
 
 Task<void> answers_bring_more(sim::Disk& disk) {
@@ -151,7 +155,7 @@ Task<void> answers_bring_more(sim::Disk& disk) {
   CO_OK(co_await open_log(log));
   NotedWrite first;
   NotedWrite waiting;
-  NotedWrite next;
+  NotedWrite next[5];
   Scope scope(co_await current_stop(), "client");
   scope.spawn(ask_again(notes, log, next));
   submit(log, first, "first", "v");
@@ -159,7 +163,7 @@ Task<void> answers_bring_more(sim::Disk& disk) {
   CHECK(log.stats().frames == 1);
   submit(log, waiting, "waiting", "v");
   co_await sleep_for(milliseconds(30));
-  CHECK(next.completed);
+  for (const NotedWrite& write : next) CHECK(write.completed);
   CHECK(waiting.completed);
   CHECK(log.stats().frames == 2);
   // Nobody follows: no frame waits for anything.
@@ -177,6 +181,31 @@ Task<void> answers_bring_more(sim::Disk& disk) {
 TEST_CASE("a frame that waited for another takes what the answers to that one bring") {
   ShardRig rig(9, {.write = {microseconds(60), microseconds(100)}});
   rig.live(answers_bring_more(rig.disk()));
+}
+
+Task<void> answers_bring_ever_more(sim::Disk& disk) {
+  Notes notes(disk);
+  LogWriter log(log_options(), notes);
+  CO_OK(co_await open_log(log));
+  NotedWrite first;
+  NotedWrite waiting;
+  std::vector<NotedWrite> next(500);  // ticks of 1 to 10 us
+  Scope scope(co_await current_stop(), "client");
+  scope.spawn(ask_again(notes, log, next));
+  submit(log, first, "first", "v");
+  co_await sleep_for(microseconds(10));
+  submit(log, waiting, "waiting", "v");
+  while (!waiting.completed && !next.back().logged) co_await sleep_for(microseconds(50));
+  CHECK(waiting.completed);
+  CHECK(!next.back().logged);
+  co_await scope.join();
+  CO_OK(co_await log.close());
+  CHECK(notes.completions == next.size() + 2);
+}
+
+TEST_CASE("a frame does not wait for ever while more comes") {
+  ShardRig rig(10, {.write = {microseconds(60), microseconds(100)}});
+  rig.live(answers_bring_ever_more(rig.disk()));
 }
 
 Task<void> large_and_small(sim::Disk& disk) {
