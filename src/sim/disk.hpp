@@ -59,6 +59,7 @@ struct DiskOptions {
   Latency sync{microseconds(100), milliseconds(4)};
   Latency name{microseconds(10), microseconds(500)};  // open, rename, list_dir, ...
   Latency stall{milliseconds(50), milliseconds(800)};
+  uint64_t bytes_per_second = 0;  // of reads and writes together, one after another; 0: no limit
 };
 
 // Makes the `nth` operation from now on that matches fail with `error` (a positive errno).
@@ -95,6 +96,7 @@ class Disk {
   std::unique_ptr<Disk> clone(Prng prng) const;
 
   DiskOptions options;
+  Nanos busy_until = 0;  // world time; with options.bytes_per_second
 
   // Carries out one operation; the result is that of the system call. `opened` receives the
   // inode of `open` and `lock_file` and is then held until `close`.

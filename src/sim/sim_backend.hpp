@@ -99,6 +99,7 @@ class SimBackend final : public Backend {
   // --- files: one effect at a random time after submission
   void submit_file_op(uint32_t slot);
   Nanos file_latency(const Op& op);
+  Nanos transfer_end(const Op& op);
   void file_effect(uint32_t slot);
   bool fill_request(Slot& slot, DiskRequest& request, int32_t& error);
   void take_bytes_at_submit(Slot& slot);

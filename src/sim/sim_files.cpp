@@ -39,13 +39,24 @@ Nanos SimBackend::file_latency(const Op& op) {
   return result;
 }
 
+// When the disk has moved the bytes of the operation, and of those that came before it.
+Nanos SimBackend::transfer_end(const Op& op) {
+  Disk& disk = node_.disk();
+  const bool transfers = op.code == OpCode::read || op.code == OpCode::write;
+  if (disk.options.bytes_per_second == 0 || !transfers) return local_time();
+  const double seconds_each = 1.0 / static_cast<double>(disk.options.bytes_per_second);
+  disk.busy_until = std::max(disk.busy_until, local_time()) +
+                    static_cast<Nanos>(static_cast<double>(op.len) * seconds_each * 1e9);
+  return disk.busy_until;
+}
+
 void SimBackend::submit_file_op(uint32_t index) {
   Slot& slot = slots_[index];
   const Op& op = *slot.op;
   if (op.code == OpCode::write) take_bytes_at_submit(slot);
   // Noise until it completes, so that using it earlier shows.
   if (op.code == OpCode::read && op.len != 0) std::memset(op.data, 0xdb, op.len);
-  later(local_time() + file_latency(op), index, &SimBackend::file_effect);
+  later(transfer_end(op) + file_latency(op), index, &SimBackend::file_effect);
 }
 
 // A device may fetch the bytes as late as when it completes: changing them in flight shows.
