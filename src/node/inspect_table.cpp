@@ -93,7 +93,7 @@ Task<Result<void>> TableInspection::run(std::string tail) {
   Result<std::optional<std::string>> properties = co_await block(footer_.properties, "properties");
   if (!properties) co_return fail(properties.error());
   if (*properties) {
-    Result<TableProperties> decoded = TableProperties::decode(**properties);
+    Result<TableProperties> decoded = TableProperties::decode(**properties, footer_.format_version);
     if (decoded) {
       said_ = std::move(*decoded);
       print_properties();

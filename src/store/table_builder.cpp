@@ -100,6 +100,7 @@ void TableBuilder::account(const Entry& entry, uint64_t value_bytes) {
     all.expire_at_ms_min = all.expiring_count == 0
                                ? entry.expire_at_ms
                                : std::min(all.expire_at_ms_min, entry.expire_at_ms);
+    all.expire_at_ms_max = std::max(all.expire_at_ms_max, entry.expire_at_ms);
     ++all.expiring_count;
   }
 }

@@ -178,7 +178,7 @@ Task<Result<void>> TableFile::read_metadata() {
 
   const Result<std::string> encoded = decoded(footer.properties);
   if (!encoded) co_return fail(encoded.error());
-  Result<TableProperties> properties = TableProperties::decode(*encoded);
+  Result<TableProperties> properties = TableProperties::decode(*encoded, footer.format_version);
   if (!properties) co_return fail(in_file(properties.error(), footer.properties.offset));
   properties_ = std::move(*properties);
   const Result<void> checked = check_properties();

@@ -104,7 +104,7 @@ void append_footer(std::string& out, const TableFooter& footer) {
   append_footer_handle(out, footer.top_index);
   append_footer_handle(out, footer.properties);
   append_fixed(out, footer.file_number);
-  append_fixed(out, table_format_version);
+  append_fixed(out, footer.format_version);
   append_fixed(out, checksum_type_xxh3);
   append_fixed(out, static_cast<uint8_t>(footer.top_index.codec));
   append_fixed(out, static_cast<uint8_t>(footer.properties.codec));
@@ -133,7 +133,7 @@ Result<TableFooter> parse_footer(std::string_view tail, uint64_t table_bytes,
   footer.top_index = take_footer_handle(in);
   footer.properties = take_footer_handle(in);
   footer.file_number = in.fixed<uint64_t>();
-  const auto format_version = in.fixed<uint32_t>();
+  footer.format_version = in.fixed<uint32_t>();
   const auto checksum_type = in.fixed<uint8_t>();
   const auto top_index_codec = in.fixed<uint8_t>();
   const auto properties_codec = in.fixed<uint8_t>();
@@ -142,9 +142,10 @@ Result<TableFooter> parse_footer(std::string_view tail, uint64_t table_bytes,
   if (in.fixed<uint64_t>() != hash64(tail.substr(0, footer_checked_bytes), footer.file_number)) {
     return bad("checksum mismatch");
   }
-  if (format_version != table_format_version) {
-    return fail(Errc::unsupported, fmt::format("table format version {}, this program knows {}",
-                                               format_version, table_format_version));
+  if (footer.format_version == 0 || footer.format_version > table_format_version) {
+    return fail(Errc::unsupported,
+                fmt::format("table format version {}, this program knows 1 to {}",
+                            footer.format_version, table_format_version));
   }
   if (footer.file_number != file_number) {
     return bad(fmt::format("belongs to file {}, not {}", footer.file_number, file_number));
@@ -189,10 +190,11 @@ std::string TableProperties::encode() const {
         uint64_t{options.bloom_bits_per_key}, static_cast<uint64_t>(options.codec)}) {
     append_varint(out, number);
   }
+  append_varint(out, expire_at_ms_max);
   return out;
 }
 
-Result<TableProperties> TableProperties::decode(std::string_view bytes) {
+Result<TableProperties> TableProperties::decode(std::string_view bytes, uint32_t format_version) {
   Decoder in(bytes);
   TableProperties out;
   bool in_range = true;
@@ -224,13 +226,15 @@ Result<TableProperties> TableProperties::decode(std::string_view bytes) {
   small(out.options.chunk_bytes);
   small(out.options.bloom_bits_per_key);
   const uint64_t codec = in.varint();
+  out.expire_at_ms_max = format_version == 1 ? out.expire_at_ms_min : in.varint();
   if (!in.ok() || in.remaining() != 0 || !in_range || codec > 0xff ||
       !is_known_codec(static_cast<uint8_t>(codec))) {
     return fail(Errc::corrupt, fmt::format("malformed table properties ({} bytes)", bytes.size()));
   }
   out.options.codec = static_cast<Codec>(codec);
-  if (out.smallest_key > out.largest_key || out.version_min > out.version_max ||
-      out.tombstone_count > out.entry_count || out.large_count > out.entry_count) {
+  if (out.expire_at_ms_max < out.expire_at_ms_min || out.smallest_key > out.largest_key ||
+      out.version_min > out.version_max || out.tombstone_count > out.entry_count ||
+      out.large_count > out.entry_count) {
     return fail(Errc::corrupt, "table properties contradict themselves");
   }
   return out;

@@ -35,7 +35,8 @@
 
 namespace gyre {
 
-inline constexpr uint32_t table_format_version = 1;
+// 2 knows the last expiry; readers take a table of version 1 for one that ends at its first.
+inline constexpr uint32_t table_format_version = 2;
 inline constexpr size_t table_footer_bytes = 88;
 
 enum class Codec : uint8_t { none = 0, lz4 = 1 };
@@ -79,6 +80,7 @@ Result<void> decode_block(std::string_view stored, const BlockHandle& handle, ch
 
 struct TableFooter {
   uint64_t file_number = 0;
+  uint32_t format_version = table_format_version;
   BlockHandle top_index;
   BlockHandle properties;
 };
@@ -107,6 +109,7 @@ struct TableProperties {
   Version version_max;
   uint64_t tombstone_hlc_min = no_tombstone_hlc;
   uint64_t expire_at_ms_min = 0;  // 0: nothing here expires
+  uint64_t expire_at_ms_max = 0;
   uint64_t expiring_count = 0;
   uint64_t log_sequence_max = 0;  // the last log record that is contained
   uint64_t created_ms = 0;        // wall clock
@@ -116,7 +119,8 @@ struct TableProperties {
     return a.encode() == b.encode();
   }
   std::string encode() const;
-  static Result<TableProperties> decode(std::string_view bytes);
+  static Result<TableProperties> decode(std::string_view bytes,
+                                        uint32_t format_version = table_format_version);
 };
 
 // --- large values --------------------------------------------------------------------------------

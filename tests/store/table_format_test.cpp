@@ -126,6 +126,7 @@ TEST_CASE("properties survive their round trip, cut ones are refused") {
   properties.version_max = {~uint64_t{0}, 6};
   properties.tombstone_hlc_min = 77;
   properties.expire_at_ms_min = 88;
+  properties.expire_at_ms_max = 880;
   properties.expiring_count = 9;
   properties.log_sequence_max = 99;
   properties.created_ms = test_created_ms;
@@ -160,8 +161,31 @@ TEST_CASE("a large value's handle must lie before the block that names it") {
   CHECK_FALSE(LargeHandle::decode(LargeHandle{0, ~uint64_t{0}, 1, 0}.encode(), ~uint64_t{0}));
 }
 
-TEST_CASE("a footer's bytes are what format version 1 says") {
-  CHECK(hash64(encoded(some_footer())) == 18416580359477499548u);  // golden
+TEST_CASE("a footer's bytes are what format versions 1 and 2 say") {
+  TableFooter footer = some_footer();
+  CHECK(hash64(encoded(footer)) == 13328702059127317499u);  // golden
+  footer.format_version = 1;
+  CHECK(hash64(encoded(footer)) == 18416580359477499548u);  // golden
+  const auto parsed = parse_footer(encoded(footer), 180 + 88, 7);
+  REQUIRE(parsed);
+  CHECK(parsed->format_version == 1);
+}
+
+TEST_CASE("properties of version 1 have no last expiry: the first stands for it") {
+  TableProperties properties;
+  properties.entry_count = 5;
+  properties.smallest_key = "a";
+  properties.largest_key = "b";
+  properties.expire_at_ms_min = properties.expire_at_ms_max = 77;
+  properties.expiring_count = 2;
+  std::string bytes = properties.encode();
+  bytes.pop_back();  // one byte: 77
+  CHECK_FALSE(TableProperties::decode(bytes));
+  const auto decoded = TableProperties::decode(bytes, 1);
+  REQUIRE(decoded);
+  CHECK(decoded->expire_at_ms_max == 77);
+  properties.expire_at_ms_max = 76;
+  CHECK_FALSE(TableProperties::decode(properties.encode()));
 }
 
 }  // namespace gyre
