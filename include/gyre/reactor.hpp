@@ -7,7 +7,7 @@
 //   4. run background work (flush, compaction, scrub) for a short slice that ends in a yield of
 //      the CPU, after what foreground work made has left; and only if no foreground work is ready,
 //      or no background work had a turn for `background_wait_max`: a core that is never idle must
-//      still flush its memtables (for `background_wait_urgent` if somebody says that foreground
+//      still flush its memtables (for less if somebody holds a BackgroundShare: that foreground
 //      work will soon wait for it). Such overdue work gets a longer slice
 //   5. tick hooks: coalesced sends, the group commit, messages to other cores
 //   6. one enter: submit everything, and sleep until the next timer if nothing is ready
@@ -86,7 +86,6 @@ struct ReactorOptions {
   Nanos background_slice = microseconds(50);
   Nanos background_slice_overdue = microseconds(250);
   Nanos background_wait_max = milliseconds(10);
-  Nanos background_wait_urgent = microseconds(500);
   Nanos stall_report = milliseconds(10);  // work that held the core longer is named in the log
 };
 
@@ -159,9 +158,6 @@ class Reactor {
   // Background work is running at this moment.
   bool in_background() const { return in_background_; }
 
-  // While anybody calls it urgent, background work gets about a third of a busy core.
-  void background_urgent(bool urgent) { background_urgent_ += urgent ? 1 : -1; }
-
   // Messages leave after the running piece of work: a few pieces later, or at the end of the tick.
   // Delivery order per pair is kept.
   void send(unsigned core, Message& message);
@@ -182,6 +178,7 @@ class Reactor {
   int64_t descriptors_open = 0;
 
  private:
+  friend class BackgroundShare;
   friend class Scope;
   friend struct PromiseBase;
   friend std::coroutine_handle<> detail::finish_root(PromiseBase&) noexcept;
@@ -193,6 +190,7 @@ class Reactor {
   void run_one(Runnable& item);
   void run_foreground();
   bool run_background();
+  Nanos background_patience() const;
   void fire_timers();
   void run_hooks();
   void check_stall(const char* part);
@@ -222,7 +220,7 @@ class Reactor {
   bool in_background_ = false;
   bool background_overdue_ = false;
   Nanos background_waits_since_ = 0;
-  int background_urgent_ = 0;
+  unsigned background_permille_ = 0;  // the sum of all BackgroundShares
   static constexpr unsigned stall_logs_per_second_max = 3;
   Nanos stall_log_refill_ = 0;
   unsigned stall_log_left_ = 0;
@@ -231,6 +229,29 @@ class Reactor {
   bool main_ended_ = false;
   std::unique_ptr<ReceiveParking> receive_parking_;
   ReactorStats stats_;
+};
+
+// A claim of background work on a core that is never idle, in thousandths of its time; it is held
+// as long as the object lives, and claims add up. What nobody claims is one slice in
+// `background_wait_max`, about 2 %; more than `permille_max` in all is never given.
+class BackgroundShare {
+ public:
+  static constexpr unsigned permille_max = 750;
+
+  explicit BackgroundShare(Reactor& reactor) : reactor_(reactor) {}
+  ~BackgroundShare() { set(0); }
+  BackgroundShare(const BackgroundShare&) = delete;
+  BackgroundShare& operator=(const BackgroundShare&) = delete;
+
+  void set(unsigned permille) {
+    reactor_.background_permille_ += permille - permille_;
+    permille_ = permille;
+  }
+  unsigned permille() const { return permille_; }
+
+ private:
+  Reactor& reactor_;
+  unsigned permille_ = 0;
 };
 
 }  // namespace gyre

@@ -106,8 +106,11 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
   uint32_t mine = 0;
   for (uint32_t shard = 0; shard < count; ++shard) mine += node_.owner_of(shard) == index_;
   const MemoryPlan& plan = config.memory_plan;
+  const uint64_t my_shards = std::max<uint32_t>(mine, 1);
+  const uint64_t credit_bytes = plan.flush_credit_bytes_per_shard * my_shards;
   write_memory_ =
-      std::make_unique<Semaphore>(plan.memtable_bytes_per_shard * std::max<uint32_t>(mine, 1));
+      std::make_unique<Semaphore>(plan.memtable_bytes_per_shard * my_shards - credit_bytes);
+  flush_credit_ = std::make_unique<Semaphore>(credit_bytes);
   transit_memory_ = std::make_unique<Semaphore>(plan.transit_bytes_per_core);
   pipelined_memory_ = std::make_unique<Semaphore>(plan.transit_bytes_per_core / 2);
   // Each may hold a value that is not streamed.
@@ -122,14 +125,16 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
     options.identity = directory.shard_identity(shard);
     options.log_salt = directory.log_salt(shard);
     options.durability = config.durability;
-    // One active and up to two immutable memtables share the reservation.
+    // One active and up to two immutable memtables share the reservation, a fourth part is for what
+    // a flush has given back.
     options.memtable_bytes_max =
-        std::clamp<uint64_t>(plan.memtable_bytes_per_shard / 3, 1u << 20, 64u << 20);
+        std::clamp<uint64_t>(plan.memtable_bytes_per_shard / 4, 1u << 20, 64u << 20);
     options.cache_bytes = plan.cache_bytes_per_shard;
     options.compaction.base_bytes_min =
         std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
-    Result<std::unique_ptr<Shard>> opened =
-        co_await Shard::open(std::move(options), {.write_memory = *write_memory_, .clock = clock_});
+    Result<std::unique_ptr<Shard>> opened = co_await Shard::open(
+        std::move(options),
+        {.write_memory = *write_memory_, .clock = clock_, .flush_credit = flush_credit_.get()});
     if (!opened) co_return fail(opened.error());
     shards_[shard] = std::move(*opened);
   }

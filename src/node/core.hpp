@@ -127,6 +127,7 @@ class Core final : public ConnectionSink, public http::Handler {
   NodeState state_ = NodeState::recovering;
   std::vector<std::unique_ptr<Shard>> shards_;  // by number; empty where another core owns it
   std::unique_ptr<Semaphore> write_memory_;
+  std::unique_ptr<Semaphore> flush_credit_;
   std::unique_ptr<Semaphore> transit_memory_;
   std::unique_ptr<Semaphore> pipelined_memory_;
   // Reads that can't be answered on the spot copy values: only so many at a time, the rest queue.

@@ -452,7 +452,7 @@ void WriteExchange::ended(Errc result) {
       break;
     default:
       status_ = 503;
-      failure_ = "the store can't take more writes now; try again";
+      failure_ = core_.node().core(owner_).shard(shard_).refusal_reason();
       break;
   }
   go_back();

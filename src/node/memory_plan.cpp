@@ -88,6 +88,8 @@ Result<MemoryPlan> plan_memory(const MemoryDemand& demand) {
   plan.reserved_bytes = fixed_bytes(demand);
   plan.transit_bytes_per_core = demand.value_bytes_max + left / 4 / demand.cores;
   plan.memtable_bytes_per_shard = memtable_bytes_least(demand) + left / 4 / demand.shards;
+  plan.flush_credit_bytes_per_shard =
+      std::min(plan.memtable_bytes_per_shard / 4, left / 4 / demand.shards);
   plan.cache_bytes_per_shard = left / 2 / demand.shards;
   return plan;
 }

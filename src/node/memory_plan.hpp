@@ -33,10 +33,11 @@ struct MemoryDemand {
 };
 
 struct MemoryPlan {
-  uint64_t reserved_bytes = 0;            // process, cores, connections, shards
-  uint64_t transit_bytes_per_core = 0;    // request bodies and responses together
-  uint64_t memtable_bytes_per_shard = 0;  // active and immutable together
-  uint64_t cache_bytes_per_shard = 0;     // blocks, indexes and filters
+  uint64_t reserved_bytes = 0;                // process, cores, connections, shards
+  uint64_t transit_bytes_per_core = 0;        // request bodies and responses together
+  uint64_t memtable_bytes_per_shard = 0;      // active and immutable together
+  uint64_t flush_credit_bytes_per_shard = 0;  // of these, for what is flushed but still read
+  uint64_t cache_bytes_per_shard = 0;         // blocks, indexes and filters
 };
 
 namespace memory_reservation {

@@ -188,6 +188,9 @@ void Reactor::check_stall(const char* part) {
 
 void Reactor::run_foreground() {
   slice_end_ = last_check_ + options_.foreground_slice;
+  if (!background_.empty()) {
+    slice_end_ = std::min(slice_end_, background_waits_since_ + background_patience());
+  }
   in_background_ = false;
   for (unsigned pieces = 1; !foreground_.empty(); ++pieces) {
     run_one(foreground_.pop());
@@ -198,6 +201,15 @@ void Reactor::run_foreground() {
   }
 }
 
+// How long foreground work may go on without a background slice: as long as the slice takes up its
+// share.
+Nanos Reactor::background_patience() const {
+  const unsigned permille = std::min(background_permille_, BackgroundShare::permille_max);
+  if (permille == 0) return options_.background_wait_max;
+  return std::min(options_.background_wait_max,
+                  options_.background_slice_overdue * (1000 - permille) / permille);
+}
+
 // The completion of a synced write passes through kernel threads on the CPU that takes the disk's
 // interrupt, which may be any core's. A core that is busy in user space starves them: measured, a
 // commit beside background work on every core took 4 ms at the median, with slices of 50 us that
@@ -205,9 +217,7 @@ void Reactor::run_foreground() {
 // short, whether or not this core has a log write in flight.
 bool Reactor::run_background() {
   if (background_.empty()) return false;
-  const Nanos patience =
-      background_urgent_ > 0 ? options_.background_wait_urgent : options_.background_wait_max;
-  background_overdue_ = last_check_ - background_waits_since_ >= patience;
+  background_overdue_ = last_check_ - background_waits_since_ >= background_patience();
   if (!foreground_.empty() && !background_overdue_) return false;
   // Answers and commits that the foreground made must not wait for the slice.
   run_hooks();

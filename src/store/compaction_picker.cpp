@@ -31,32 +31,76 @@ uint64_t bytes_of(const std::vector<TableRef>& tables) {
 CompactionJob job_for(const TableLevels& levels, unsigned level, unsigned output_level,
                       std::vector<TableRef> inputs) {
   CompactionJob job{.level = level, .output_level = output_level, .inputs = std::move(inputs)};
-  std::string smallest = job.inputs.front()->record().smallest_key;
-  std::string largest = job.inputs.front()->record().largest_key;
-  for (const TableRef& table : job.inputs) {
-    smallest = std::min(smallest, table->record().smallest_key);
-    largest = std::max(largest, table->record().largest_key);
+  job.smallest_key = job.inputs.front()->record().smallest_key;
+  job.largest_key = job.inputs.front()->record().largest_key;
+  const auto widen = [&](const TableRef& table) {
+    job.smallest_key = std::min(job.smallest_key, table->record().smallest_key);
+    job.largest_key = std::max(job.largest_key, table->record().largest_key);
+  };
+  for (const TableRef& table : job.inputs) widen(table);
+  if (output_level != level) {
+    job.overlapping = overlapping(levels, output_level, job.smallest_key, job.largest_key);
+    for (const TableRef& table : job.overlapping) widen(table);
+    job.trivial_move = job.inputs.size() == 1 && job.overlapping.empty();
   }
-  job.overlapping = overlapping(levels, output_level, smallest, largest);
-  job.trivial_move = job.inputs.size() == 1 && job.overlapping.empty();
   return job;
 }
 
-// The table whose move costs least per byte moved.
-TableRef least_overlap(const TableLevels& levels, unsigned level) {
-  TableRef best;
+std::optional<CompactionJob> unless_conflict(CompactionJob job, const CompactionJob* running) {
+  if (running != nullptr && conflict(job, *running)) return std::nullopt;
+  return job;
+}
+
+// How many tables of a level a pick looks at.
+constexpr size_t window_tables_max = 256;
+
+// The job of the table whose move costs least per byte moved, among a window of the level.
+std::optional<CompactionJob> least_overlap(const TableLevels& levels, unsigned level,
+                                           const CompactionJob* running, uint64_t round) {
+  const TableLevels::Level& tables = levels.level(level);
+  const size_t window = std::min(tables.size(), window_tables_max);
+  const size_t first = tables.size() <= window ? 0 : round * (window / 4) % tables.size();
+  std::optional<CompactionJob> best;
   double best_cost = std::numeric_limits<double>::infinity();
-  for (const TableRef& table : levels.level(level)) {
-    const TableRecord& record = table->record();
-    const uint64_t touched =
-        bytes_of(overlapping(levels, level + 1, record.smallest_key, record.largest_key));
-    const double cost = static_cast<double>(touched) / static_cast<double>(record.size_bytes);
-    if (cost < best_cost) {
-      best_cost = cost;
-      best = table;
-    }
+  for (size_t i = 0; i < window; ++i) {
+    const TableRef& table = tables[(first + i) % tables.size()];
+    CompactionJob job = job_for(levels, level, level + 1, {table});
+    const double cost = static_cast<double>(bytes_of(job.overlapping)) /
+                        static_cast<double>(table->record().size_bytes);
+    if (cost >= best_cost || (running != nullptr && conflict(job, *running))) continue;
+    best_cost = cost;
+    best = std::move(job);
   }
   return best;
+}
+
+double score_of(const TableLevels& levels, const LevelTargets& targets, unsigned level) {
+  const uint64_t bytes = levels.level_bytes(level);
+  if (bytes == 0) return 0;
+  if (targets.bytes[level] == 0) return 1.5;  // it should be empty
+  return static_cast<double>(bytes) / static_cast<double>(targets.bytes[level]);
+}
+
+double level0_score(const TableLevels& levels, const CompactionOptions& options) {
+  return static_cast<double>(levels.level(0).size()) / static_cast<double>(options.l0_trigger);
+}
+
+// A table of level 0 that overlaps no other one, nor the base level: filling in key order makes
+// such.
+std::optional<CompactionJob> lone_table(const TableLevels& levels, unsigned base_level,
+                                        const CompactionJob* running) {
+  const TableLevels::Level& tables = levels.level(0);
+  for (const TableRef& table : tables) {
+    const TableRecord& record = table->record();
+    const auto meets = [&](const TableRef& other) {
+      return other->file_number() != record.file_number &&
+             other->overlaps(record.smallest_key, record.largest_key);
+    };
+    if (std::any_of(tables.begin(), tables.end(), meets)) continue;
+    CompactionJob job = job_for(levels, 0, base_level, {table});
+    if (job.trivial_move && (running == nullptr || !conflict(job, *running))) return job;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -92,50 +136,167 @@ LevelTargets level_targets(const TableLevels& levels, const CompactionOptions& o
   return targets;
 }
 
+uint64_t CompactionJob::input_bytes() const {
+  return bytes_of(inputs) + bytes_of(overlapping);
+}
+
+bool conflict(const CompactionJob& a, const CompactionJob& b) {
+  const auto uses = [](const CompactionJob& job, const TableRef& table) {
+    const auto same = [&](const TableRef& other) {
+      return other->file_number() == table->file_number();
+    };
+    return std::any_of(job.inputs.begin(), job.inputs.end(), same) ||
+           std::any_of(job.overlapping.begin(), job.overlapping.end(), same);
+  };
+  const auto used_by_b = [&](const TableRef& table) { return uses(b, table); };
+  if (a.output_level == b.output_level && a.smallest_key <= b.largest_key &&
+      b.smallest_key <= a.largest_key) {
+    return true;
+  }
+  return std::any_of(a.inputs.begin(), a.inputs.end(), used_by_b) ||
+         std::any_of(a.overlapping.begin(), a.overlapping.end(), used_by_b);
+}
+
+CompactionNeed compaction_need(const TableLevels& levels, const CompactionOptions& options) {
+  const LevelTargets targets = level_targets(levels, options);
+  CompactionNeed need{.level0_score = level0_score(levels, options)};
+  uint64_t arriving = 0;
+  if (need.level0_score >= 1) {
+    arriving = levels.level_bytes(0);
+    need.debt_bytes = arriving + levels.level_bytes(targets.base_level);
+  }
+  for (unsigned level = targets.base_level; level + 1 < level_count; ++level) {
+    const uint64_t bytes = levels.level_bytes(level);
+    need.deeper_score = std::max(need.deeper_score, score_of(levels, targets, level));
+    const uint64_t after = bytes + arriving;
+    arriving = after > targets.bytes[level] ? after - targets.bytes[level] : 0;
+    const double overlap = std::min(static_cast<double>(options.fanout + 1),
+                                    static_cast<double>(levels.level_bytes(level + 1)) /
+                                        static_cast<double>(std::max<uint64_t>(after, 1)));
+    need.debt_bytes += static_cast<uint64_t>(static_cast<double>(arriving) * (1 + overlap));
+  }
+  return need;
+}
+
+std::optional<CompactionJob> pick_level0(const TableLevels& levels,
+                                         const CompactionOptions& options,
+                                         const CompactionJob* running) {
+  if (level0_score(levels, options) < 1) return std::nullopt;
+  const unsigned base_level = level_targets(levels, options).base_level;
+  if (auto job = lone_table(levels, base_level, running)) return job;
+  const TableLevels::Level& tables = levels.level(0);
+  return unless_conflict(job_for(levels, 0, base_level, {tables.begin(), tables.end()}), running);
+}
+
+std::optional<CompactionJob> pick_deeper(const TableLevels& levels,
+                                         const CompactionOptions& options,
+                                         const CompactionJob* running, uint64_t round) {
+  const LevelTargets targets = level_targets(levels, options);
+  std::array<unsigned, level_count> order{};
+  size_t count = 0;
+  for (unsigned level = targets.base_level; level + 1 < level_count; ++level) {
+    if (score_of(levels, targets, level) > 1) order[count++] = level;
+  }
+  std::sort(order.begin(), order.begin() + count, [&](unsigned a, unsigned b) {
+    const double score_a = score_of(levels, targets, a);
+    const double score_b = score_of(levels, targets, b);
+    return score_a != score_b ? score_a > score_b : a < b;
+  });
+  for (size_t i = 0; i < count; ++i) {
+    if (auto job = least_overlap(levels, order[i], running, round)) return job;
+  }
+  return std::nullopt;
+}
+
 std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
                                              const CompactionOptions& options) {
-  const LevelTargets targets = level_targets(levels, options);
-  unsigned worst = 0;
-  double worst_score =
-      static_cast<double>(levels.level(0).size()) / static_cast<double>(options.l0_trigger);
-  for (unsigned level = targets.base_level; level + 1 < level_count; ++level) {
-    if (levels.level_bytes(level) == 0) continue;
-    const double score = targets.bytes[level] == 0
-                             ? 1.5  // a level that should be empty
-                             : static_cast<double>(levels.level_bytes(level)) /
-                                   static_cast<double>(targets.bytes[level]);
-    if (score > worst_score) {
-      worst_score = score;
-      worst = level;
-    }
+  const CompactionNeed need = compaction_need(levels, options);
+  if (need.level0_score >= 1 && need.level0_score >= need.deeper_score) {
+    return pick_level0(levels, options);
   }
-  if (worst_score < 1.0 || (worst != 0 && worst_score <= 1.0)) return std::nullopt;
-  if (worst == 0) {
-    const TableLevels::Level& tables = levels.level(0);
-    return job_for(levels, 0, targets.base_level, {tables.begin(), tables.end()});
-  }
-  return job_for(levels, worst, worst + 1, {least_overlap(levels, worst)});
+  if (auto job = pick_deeper(levels, options)) return job;
+  return pick_level0(levels, options);
 }
 
 std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
-                                                  uint64_t file_number_end) {
+                                                  uint64_t file_number_end,
+                                                  const CompactionJob* running) {
   constexpr unsigned bottom = level_count - 1;
   const auto is_old = [&](const TableRef& table) {
     return table->record().file_number < file_number_end;
   };
   std::vector<TableRef> newest;
   std::copy_if(levels.level(0).begin(), levels.level(0).end(), std::back_inserter(newest), is_old);
-  if (!newest.empty()) return job_for(levels, 0, bottom, std::move(newest));
+  if (!newest.empty()) {
+    return unless_conflict(job_for(levels, 0, bottom, std::move(newest)), running);
+  }
   for (unsigned level = 1; level < bottom; ++level) {
     const TableLevels::Level& tables = levels.level(level);
     const auto found = std::find_if(tables.begin(), tables.end(), is_old);
-    if (found != tables.end()) return job_for(levels, level, bottom, {*found});
+    if (found == tables.end()) continue;
+    return unless_conflict(job_for(levels, level, bottom, {*found}), running);
   }
   for (const TableRef& table : levels.level(bottom)) {
     const TableRecord& record = table->record();
     const bool may_shrink = record.tombstone_count != 0 || record.expire_at_ms_min != 0;
     if (!is_old(table) || !may_shrink) continue;
-    return CompactionJob{.level = bottom, .output_level = bottom, .inputs = {table}};
+    if (auto job = unless_conflict(job_for(levels, bottom, bottom, {table}), running)) return job;
+  }
+  return std::nullopt;
+}
+
+double dead_share(const TableFile& table, uint64_t now_ms) {
+  const TableProperties& properties = table.properties();
+  if (properties.entry_count == 0) return 0;
+  double dead = static_cast<double>(properties.tombstone_count);
+  const uint64_t first = properties.expire_at_ms_min;
+  const uint64_t last = properties.expire_at_ms_max;
+  if (properties.expiring_count != 0 && first <= now_ms) {
+    const double passed =
+        now_ms >= last ? 1
+                       : static_cast<double>(now_ms - first) / static_cast<double>(last - first);
+    dead += static_cast<double>(properties.expiring_count) * passed;
+  }
+  return dead / static_cast<double>(properties.entry_count);
+}
+
+std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
+                                          const CompactionOptions& options, uint64_t now_ms,
+                                          const CompactionJob* running, uint64_t round,
+                                          size_t tables_max) {
+  constexpr double dead_share_min = 0.5;
+  constexpr unsigned bottom = level_count - 1;
+  const auto is_due = [&](const TableRef& table) {
+    return table->record().created_ms + options.reclaim_age_ms <= now_ms &&
+           dead_share(*table, now_ms) >= dead_share_min;
+  };
+  const TableLevels::Level& level0 = levels.level(0);
+  if (std::any_of(level0.begin(), level0.end(), is_due)) {
+    const unsigned base_level = level_targets(levels, options).base_level;
+    CompactionJob job = job_for(levels, 0, base_level, {level0.begin(), level0.end()});
+    job.trivial_move = false;
+    if (running == nullptr || !conflict(job, *running)) return job;
+  }
+  size_t table_count = 0;
+  for (unsigned level = 1; level < level_count; ++level) table_count += levels.level(level).size();
+  if (table_count == 0) return std::nullopt;
+  uint64_t at = table_count <= tables_max ? 0 : round * tables_max % table_count;
+  for (size_t looked = 0; looked < std::min(table_count, tables_max); ++looked, ++at) {
+    uint64_t index = at % table_count;
+    unsigned level = 1;
+    while (index >= levels.level(level).size()) index -= levels.level(level++).size();
+    const TableRef& table = levels.level(level)[index];
+    if (!is_due(table)) continue;
+    // Into the next level that holds anything, else into itself.
+    CompactionJob job = job_for(levels, level, level, {table});
+    for (unsigned below = level + 1; below <= bottom; ++below) {
+      if (levels.level_bytes(below) == 0) continue;
+      job = job_for(levels, level, below, {table});
+      break;
+    }
+    // Moving it would make nothing smaller.
+    if (job.trivial_move) job = job_for(levels, level, level, {table});
+    if (running == nullptr || !conflict(job, *running)) return job;
   }
   return std::nullopt;
 }

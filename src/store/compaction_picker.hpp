@@ -1,20 +1,24 @@
-// Which tables to merge next. A pure function of the table set: the scheduler that decides when
-// and how fast stands elsewhere, and can be replaced without touching the merge.
+// Which tables to merge next. Pure functions of the table set: when and how fast is decided
+// elsewhere (shard_merge.cpp, write_controller.hpp).
 //
 // Leveled: level 0 holds flushed memtables that overlap; every deeper level is one sorted run,
 // `fanout` times the size of the one above. A level's score is its size over its target (level 0:
-// tables over the trigger); the highest score above 1 is worked on. Below level 0 a job takes the
-// one table that overlaps least with the next level (source: TigerBeetle's manifest, RocksDB's
+// tables over the trigger); a score above 1 is to be worked on. Below level 0 a job takes the one
+// table that overlaps least with the next level (source: TigerBeetle's manifest, RocksDB's
 // kMinOverlappingRatio), so that no job is large.
 //
 // Level targets are computed upwards from the deepest level in use, so that the deepest holds
 // nearly everything and space amplification stays near 1 + 1/fanout (source: RocksDB's dynamic
 // level sizes).
+//
+// Two jobs may run at a time, one out of level 0 and one below, if they don't conflict: they share
+// no table, and what they make does not overlap in one level.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/limits.hpp"
@@ -24,10 +28,12 @@ namespace gyre {
 
 struct CompactionOptions {
   unsigned l0_trigger = 4;
-  unsigned l0_stop = 24;  // writes wait while level 0 has this many tables
+  unsigned l0_stop = 24;  // no write is taken while level 0 has this many tables
   unsigned fanout = 8;
   uint64_t base_bytes_min = 16u << 20;  // the smallest level below 0
   uint64_t table_bytes_target = 16u << 20;
+  // A table as old as this is written anew for what in it is dead alone.
+  uint64_t reclaim_age_ms = 60'000;
 };
 
 struct CompactionJob {
@@ -36,7 +42,13 @@ struct CompactionJob {
   std::vector<TableRef> inputs;
   std::vector<TableRef> overlapping;  // of output_level
   bool trivial_move = false;          // one input, nothing overlaps: only the manifest changes
+  std::string smallest_key;           // of all that is merged
+  std::string largest_key;
+
+  uint64_t input_bytes() const;
 };
+
+bool conflict(const CompactionJob& a, const CompactionJob& b);
 
 // Target sizes of levels 1..; levels above the base level are 0 and stay empty.
 struct LevelTargets {
@@ -45,7 +57,32 @@ struct LevelTargets {
 };
 LevelTargets level_targets(const TableLevels& levels, const CompactionOptions& options);
 
-// Nothing if no level is over its target.
+// How much is to be done. A score of 1 is the target.
+struct CompactionNeed {
+  double level0_score = 0;
+  double deeper_score = 0;  // the highest below level 0
+  // Estimate of the bytes that have to be read until every level is within its target: each level's
+  // excess, which the next one takes over, with what it overlaps there (source: RocksDB's
+  // EstimateCompactionBytesNeeded).
+  uint64_t debt_bytes = 0;
+};
+CompactionNeed compaction_need(const TableLevels& levels, const CompactionOptions& options);
+
+// Out of level 0, if it has reached its trigger: a table that overlaps nothing moves, else all are
+// merged. Nothing if that conflicts with `running`, unless that is nullptr.
+std::optional<CompactionJob> pick_level0(const TableLevels& levels,
+                                         const CompactionOptions& options,
+                                         const CompactionJob* running = nullptr);
+
+// Below level 0: out of the level with the highest score above 1 that has a table whose job does not
+// conflict with `running`. `round` moves the window of tables looked at (a pick costs the same in a
+// level of any size).
+std::optional<CompactionJob> pick_deeper(const TableLevels& levels,
+                                         const CompactionOptions& options,
+                                         const CompactionJob* running = nullptr,
+                                         uint64_t round = 0);
+
+// Whichever of the two is further over its target.
 std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
                                              const CompactionOptions& options);
 
@@ -53,6 +90,19 @@ std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
 // to the deepest level, and those there that hold tombstones or expiries are written anew, so that
 // what may go goes. Nothing if it is done; each job removes or moves such tables, so it ends.
 std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
-                                                  uint64_t file_number_end);
+                                                  uint64_t file_number_end,
+                                                  const CompactionJob* running = nullptr);
+
+// What share of a table's entries is dead at `now_ms`, as far as it knows by itself: tombstones, and
+// expired values, whose expiries are taken to be spread evenly over the table's span.
+double dead_share(const TableFile& table, uint64_t now_ms);
+
+// The lowest-priority work: a table of which at least half is dead is merged into the next level,
+// the deepest into itself (and one of level 0 with all of level 0). `tables_max` are looked at, from
+// `round` on.
+std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
+                                          const CompactionOptions& options, uint64_t now_ms,
+                                          const CompactionJob* running = nullptr,
+                                          uint64_t round = 0, size_t tables_max = 256);
 
 }  // namespace gyre

@@ -27,6 +27,7 @@ constexpr size_t gather_bytes = 64u << 10;
 constexpr Nanos gather_after_frame_time_max = microseconds(200);
 constexpr size_t recyclable_segments_max = 8;
 constexpr size_t zero_fill_bytes = 256u << 10;
+constexpr Nanos space_pause = seconds(1);  // on a full disk
 
 }  // namespace
 
@@ -163,10 +164,26 @@ Task<void> LogWriter::prepare_segments() {
       if (!co_await spare_wanted_.wait()) co_return;
     }
     if (failed_) co_return;
-    if (Result<void> made = co_await make_spare(); !made) {
+    Result<void> made = co_await make_spare();
+    if (!made && made.error().code == Errc::no_space) {
+      // Nothing is lost: what is under way has the rest of the segment, and waits if that is not
+      // enough. Whoever owns the log asks waits_for_space() before it takes more.
+      if (!space_error_) {
+        Reactor::current().log(
+            "warn", fmt::format("event=log_without_space reason=\"{}\"", made.error().message()));
+      }
+      space_error_ = made.error();
+      segment_bytes_next_ = options_.segment_bytes_min;
+      client_.log_waits_for_space();
+      Reactor::current().at_tick_end(hook_);
+      if (!co_await sleep_for(space_pause)) co_return;
+      continue;
+    }
+    if (!made) {
       give_up(made.error());
       co_return;
     }
+    space_error_.reset();
     Reactor::current().at_tick_end(hook_);
   }
 }
@@ -322,6 +339,7 @@ void LogWriter::commit() noexcept {
   if (segment_offset_ + size > segment_.size_bytes && !use_spare_segment()) {
     ++stats_.waits_for_segment;
     promise_wanted_ = promise;
+    if (ending_ && space_error_) return give_up(*space_error_);
     spare_wanted_.set();
     return;  // prepare_segments brings us back
   }
@@ -477,6 +495,7 @@ Task<void> LogWriter::sync_periodically() {
 Task<Result<void>> LogWriter::close() {
   Reactor& reactor = Reactor::current();
   // What is queued goes out first, then the promise.
+  ending_ = true;
   while (!failed_ && (writing_ || !builder_.empty() || !queue_.empty() || !large_.empty())) {
     idle_.reset();
     gathered_ = true;

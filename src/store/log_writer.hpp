@@ -31,6 +31,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,8 @@ class LogClient {
   virtual void completed(LogWrite& write, Errc status) noexcept = 0;
   // The log has ended; `completed` follows for every write.
   virtual void log_failed(const Error& error) noexcept = 0;
+  // The disk has no room for the next segment (LogWriter::waits_for_space).
+  virtual void log_waits_for_space() noexcept {}
 };
 
 struct LogWriterOptions {
@@ -156,6 +159,9 @@ class LogWriter {
   uint64_t synced_position() const { return synced_position_; }
   uint64_t position() const { return position_; }
   bool failed() const { return failed_; }
+  // The disk has no room for the next segment: what is taken from now on may have to wait until it
+  // has. Looked for again and again.
+  bool waits_for_space() const { return space_error_.has_value(); }
   const LogStats& stats() const { return stats_; }
   // Bytes of the files.
   uint64_t disk_bytes() const;
@@ -246,8 +252,10 @@ class LogWriter {
   unsigned no_progress_ = 0;
   int32_t op_result_ = 0;
   bool writing_ = false;
-  bool closing_ = false;
+  bool ending_ = false;   // close() was called
+  bool closing_ = false;  // … and what was queued is written
   bool failed_ = false;
+  std::optional<Error> space_error_;
   bool promise_wanted_ = false;
   bool gathered_ = false;  // the open frame is not to wait for more
   Nanos gather_end_ = 0;   // group: until then it waits while ticks bring records; 0: it doesn't

@@ -14,13 +14,35 @@
 
 namespace gyre {
 
+namespace {
+
+constexpr Nanos pressure_interval = milliseconds(1);
+
+WriteControllerOptions controller_options(const ShardOptions& shard) {
+  const double trigger = shard.compaction.l0_trigger;
+  const double stop = std::max(shard.compaction.l0_stop, 1u);
+  return {.level0_soft = std::min({2 * trigger, (trigger + stop) / 2, stop - 0.5}),
+          .level0_hard = stop,
+          .level0_run_bytes = static_cast<double>(shard.memtable_bytes_max)};
+}
+
+}  // namespace
+
+Shard::DelayTimer::DelayTimer(Shard& of)
+    : Timer([](Timer& self) noexcept {
+        static_cast<DelayTimer&>(self).shard.release_delayed(Reactor::current().now());
+      }),
+      shard(of) {}
+
 Shard::Shard(ShardOptions options, ShardContext context)
     : options_(std::move(options)),
       context_(context),
       cache_(std::make_unique<BlockCache>(options_.cache_bytes)),
       host_(std::make_unique<TableHost>(options_.directory, *cache_, &Shard::table_dropped, this)),
       levels_(std::make_shared<TableLevels>()),
-      active_(std::make_shared<Mem>(context_.write_memory)),
+      active_(std::make_shared<Mem>(context_)),
+      controller_(controller_options(options_)),
+      background_share_(Reactor::current()),
       scope_(nullptr, "shard") {
   if (options_.log_bytes_max == 0) options_.log_bytes_max = limits::log_bytes_before_flush_max;
 }
@@ -34,7 +56,7 @@ Task<Result<std::unique_ptr<Shard>>> Shard::open(ShardOptions options, ShardCont
   Result<void> opened = co_await shard->recover();
   if (!opened) {
     shard->closing_ = true;
-    shard->update_urgency();
+    shard->background_share_.set(0);
     shard->scope_.request_stop();
     co_await shard->scope_.join();
     if (shard->log_) static_cast<void>(co_await shard->log_->close());
@@ -42,20 +64,25 @@ Task<Result<std::unique_ptr<Shard>>> Shard::open(ShardOptions options, ShardCont
     co_await shard->drop_tables();
     co_return fail(opened.error());
   }
+  shard->update_pressure();
   shard->scope_.spawn_background(shard->flush_loop());
-  shard->scope_.spawn_background(shard->compaction_loop());
+  shard->scope_.spawn_background(shard->merge_loop(shard->level0_lane_));
+  shard->scope_.spawn_background(shard->merge_loop(shard->deeper_lane_));
   co_return shard;
 }
 
 Task<Result<void>> Shard::close(bool flush) {
   Result<void> result{};
   if (flush && !read_only_) result = co_await this->flush();
-  if (read_only_) result = {};  // its reason is in the log, and so is everything acknowledged
+  // The reason is in the log, and so is everything acknowledged.
+  if (read_only_ || (!result && result.error().code == Errc::no_space)) result = {};
   closing_ = true;
-  update_urgency();
+  release_delayed(nanos_never);
+  background_share_.set(0);
   scope_.request_stop();
   flush_wanted_.set();
   compaction_wanted_.set();
+  merge_may_go_on_.set();
   visible_moved_.set();
   stop_memory_waits();
   co_await scope_.join();
@@ -93,19 +120,33 @@ size_t Shard::memtable_bytes() const {
 Errc Shard::write(StoreWrite& write) {
   if (read_only_) return Errc::read_only;
   if (closing_) return Errc::closed;
-  if (levels_->level(0).size() >= options_.compaction.l0_stop) {
+  if (log_->waits_for_space()) {
     ++stats_.writes_refused;
     return Errc::overloaded;
   }
-  if (!write.record.version) {
-    write.record.version = context_.clock.next(Reactor::current().wall_us());
-  } else {
-    context_.clock.observe(write.record.version.hlc);
+  const Nanos now = Reactor::current().now();
+  if (now - pressure_updated_ >= pressure_interval) update_pressure();
+  const std::optional<Nanos> wait = controller_.admit(write.size_bytes(), now);
+  if (!wait) {
+    ++stats_.writes_refused;
+    return Errc::overloaded;
   }
   ++stats_.writes;
-  active_->table.prefetch_entry(hash64(write.record.key));  // meanwhile the log takes it
-  if (log_->try_append(write)) return Errc::ok;
-  // No room in the open frame: the bytes must live until there is.
+  if (*wait == 0 && delayed_.empty()) {
+    append(write);
+    return Errc::ok;
+  }
+  keep_bytes(write);
+  write.due = now + *wait;
+  ++stats_.writes_delayed;
+  stats_.write_delay_total += *wait;
+  if (delayed_.empty()) Reactor::current().arm(delay_timer_, write.due);
+  delayed_.push(write);
+  return Errc::ok;
+}
+
+// A write that waits outlives the buffers it came in.
+void Shard::keep_bytes(StoreWrite& write) {
   if (write.key_storage.empty()) {
     write.key_storage.assign(write.record.key);
     write.record.key = write.key_storage;
@@ -115,8 +156,41 @@ Errc Shard::write(StoreWrite& write) {
     write.record.value = {};
     write.record.value_buffer = &write.buffer;
   }
+}
+
+void Shard::append(StoreWrite& write) {
+  if (!write.record.version) {
+    write.record.version = context_.clock.next(Reactor::current().wall_us());
+  } else {
+    context_.clock.observe(write.record.version.hlc);
+  }
+  active_->table.prefetch_entry(hash64(write.record.key));  // meanwhile the log takes it
+  if (log_->try_append(write)) return;
+  // No room in the open frame: the bytes must live until there is.
+  keep_bytes(write);
   log_->enqueue(write);
-  return Errc::ok;
+}
+
+// Those that are due, and those that would be before the next tick.
+void Shard::release_delayed(Nanos now) {
+  constexpr Nanos slack = microseconds(100);
+  const Nanos end = now < nanos_never - slack ? now + slack : now;
+  while (!delayed_.empty()) {
+    auto& write = static_cast<StoreWrite&>(*delayed_.head);
+    if (write.due > end) break;
+    delayed_.pop();
+    if (read_only_) {
+      completed(write, Errc::read_only);
+    } else {
+      append(write);
+    }
+  }
+  Reactor& reactor = Reactor::current();
+  if (delayed_.empty()) {
+    reactor.disarm(delay_timer_);
+  } else {
+    reactor.arm(delay_timer_, static_cast<StoreWrite&>(*delayed_.head).due);
+  }
 }
 
 void Shard::logged(LogWrite& log_write) noexcept {
@@ -153,7 +227,7 @@ void Shard::log_failed(const Error& error) noexcept {
 void Shard::become_read_only(const Error& error) {
   if (read_only_) return;
   read_only_ = true;
-  update_urgency();
+  background_share_.set(0);
   read_only_reason_ = error.message();
   Reactor::current().log(
       "error",
@@ -163,7 +237,9 @@ void Shard::become_read_only(const Error& error) {
   flushed_.set();
   visible_moved_.set();
   compacted_.set();
+  merge_may_go_on_.set();
   stop_memory_waits();
+  release_delayed(nanos_never);
 }
 
 // What a call answers that the end of the shard interrupted.
@@ -188,25 +264,39 @@ void Shard::rotate_if_full() {
 void Shard::rotate() {
   if (active_->table.empty()) return;
   immutable_.push_back(std::move(active_));
-  active_ = std::make_shared<Mem>(context_.write_memory, immutable_.back()->table.rank_prefix());
+  active_ = std::make_shared<Mem>(context_, immutable_.back()->table.rank_prefix());
   active_->log_start = log_->position_floor();
   flush_wanted_.set();
-  update_urgency();
+  update_pressure();
 }
 
-// Writes will soon wait for the flush: it must not wait for an idle moment of a busy core.
-void Shard::update_urgency() {
+// What is behind, as the controller wants to know it: what running work has done counts as done.
+void Shard::update_pressure() {
+  pressure_updated_ = Reactor::current().now();
   const Semaphore& memory = context_.write_memory;
-  const bool urgent = !immutable_.empty() && !closing_ && !read_only_ &&
-                      (immutable_.size() > 1 || memory.available() < memory.capacity() / 2);
-  if (urgent == flush_urgent_) return;
-  flush_urgent_ = urgent;
-  Reactor::current().background_urgent(urgent);
+  double unflushed = static_cast<double>(memory.capacity() - memory.available());
+  if (flushing_) {
+    unflushed -= static_cast<double>(immutable_.front()->charged_bytes - flush_left_bytes_);
+  }
+  double runs = static_cast<double>(levels_->level(0).size());
+  double debt = static_cast<double>(need_.debt_bytes);
+  for (const MergeLane* lane : {&level0_lane_, &deeper_lane_}) {
+    if (lane->job == nullptr) continue;
+    const double done = 1 - lane->part_left();
+    if (lane->job->level == 0) runs -= done * static_cast<double>(lane->job->inputs.size());
+    debt -= done * static_cast<double>(lane->job->input_bytes());
+  }
+  controller_.update({.memory_used = unflushed / static_cast<double>(memory.capacity()),
+                      .level0_runs = runs,
+                      .debt = debt / debt_soft_bytes_},
+                     pressure_updated_);
+  const bool idle = closing_ || read_only_;
+  background_share_.set(idle ? 0 : controller_.background_permille());
 }
 
 void Shard::memory_wanted() {
   if (immutable_.empty() && !read_only_ && !closing_) rotate();
-  update_urgency();
+  update_pressure();
 }
 
 namespace {
@@ -256,10 +346,35 @@ Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t ex
   write.record.key = write.key_storage;
   write.buffer = std::move(value);
   write.record.value_buffer = &write.buffer;
-  const Errc status = co_await write;
+  co_return co_await submit(write);
+}
+
+// Waits where the shard is behind, as it waited for memory.
+Task<Result<Version>> Shard::submit(StoreWrite& store_write) {
+  auto& write = static_cast<AwaitWrite&>(store_write);
+  constexpr Nanos patience = seconds(10);
+  const Nanos end = Reactor::current().after(patience);
+  Errc status = co_await write;
+  while (status == Errc::overloaded && Reactor::current().now() < end) {
+    if (!co_await sleep_for(WriteController::delay_max)) status = Errc::cancelled;
+    if (status == Errc::overloaded) status = co_await write;
+  }
   if (write.charged_bytes != 0) context_.write_memory.release(write.charged_bytes);
-  if (status != Errc::ok) co_return fail(status, read_only_reason_);
-  co_return write.record.version;
+  if (status == Errc::ok) co_return write.record.version;
+  co_return fail(status,
+                 status == Errc::overloaded ? std::string(refusal_reason()) : read_only_reason_);
+}
+
+std::string_view Shard::refusal_reason() const {
+  const auto is_full = [](const std::optional<Error>& error) {
+    return error && error->code == Errc::no_space;
+  };
+  if (log_->waits_for_space() || is_full(flush_error_) || is_full(level0_lane_.error) ||
+      is_full(deeper_lane_.error)) {
+    return "the disk is full: writes are taken again when there is room";
+  }
+  if (level0_lane_.error) return "merging tables fails, the node's log says why";
+  return "flushing and merging are behind; try again";
 }
 
 Task<Result<Version>> Shard::remove(std::string key) {
@@ -274,10 +389,7 @@ Task<Result<Version>> Shard::remove(std::string key) {
   write.record.kind = Kind::tombstone;
   write.key_storage = std::move(key);
   write.record.key = write.key_storage;
-  const Errc status = co_await write;
-  if (write.charged_bytes != 0) context_.write_memory.release(write.charged_bytes);
-  if (status != Errc::ok) co_return fail(status, read_only_reason_);
-  co_return write.record.version;
+  co_return co_await submit(write);
 }
 
 // --- reading ------------------------------------------------------------------------------------
@@ -459,11 +571,27 @@ Task<Result<void>> Shard::flush() {
     }
     flushed_.reset();
     if (!co_await flushed_.wait()) co_return fail(Errc::cancelled);
+    if (flush_error_ && !read_only_ && !closing_) co_return fail(*flush_error_);
   }
   co_return Result<void>{};
 }
 
+namespace {
+
+constexpr Nanos retry_pause_min = seconds(1);  // after a failure; doubles
+constexpr Nanos full_disk_pause_max = seconds(8);
+constexpr Nanos merge_pause_max = seconds(60);
+constexpr Nanos reclaim_interval = seconds(10);
+
+Task<Result<void>> wait_for(Event& event) {
+  if (!co_await event.wait()) co_return fail(Errc::cancelled);
+  co_return Result<void>{};
+}
+
+}  // namespace
+
 Task<void> Shard::flush_loop() {
+  Nanos pause = retry_pause_min;
   for (;;) {
     while (immutable_.empty()) {
       if (closing_) co_return;
@@ -471,44 +599,94 @@ Task<void> Shard::flush_loop() {
       if (!co_await flush_wanted_.wait()) co_return;
     }
     if (closing_ || read_only_) co_return;
-    if (Result<void> done = co_await flush_oldest(); !done) {
-      if (done.error().code == Errc::cancelled) co_return;
+    const Result<void> done = co_await flush_oldest();
+    flushing_ = false;
+    merge_may_go_on_.set();
+    if (done) {
+      pause = retry_pause_min;
+      flush_error_.reset();
+      flushed_.set();
+      rotate_if_full();
+      update_pressure();
+      compaction_wanted_.set();
+      continue;
+    }
+    if (done.error().code == Errc::cancelled) co_return;
+    if (done.error().code != Errc::no_space || manifest_->poisoned()) {
       become_read_only(done.error());
       co_return;
     }
+    // Everything is in the log and in memory. Merges, deletions and people make room; until then
+    // the memory for writes fills up, and writes are refused.
+    ++stats_.flushes_without_space;
+    flush_error_ = done.error();
     flushed_.set();
-    rotate_if_full();
-    update_urgency();
-    compaction_wanted_.set();
+    Reactor::current().log(
+        "warn", fmt::format("shard={} event=flush_without_space reason=\"{}\" again_in_s={}",
+                            options_.identity.index, done.error().message(), pause / seconds(1)));
+    if (!co_await sleep_for(pause)) co_return;
+    pause = std::min(2 * pause, full_disk_pause_max);
   }
 }
 
-namespace {
-
-constexpr Nanos compaction_pause_min = seconds(1);  // after a failure; doubles
-constexpr Nanos compaction_pause_max = seconds(60);
-
-}  // namespace
-
-std::optional<CompactionJob> Shard::next_compaction() const {
-  if (auto job = pick_compaction(*levels_, options_.compaction)) return job;
-  return pick_full_compaction(*levels_, full_compaction_end_);
+bool Shard::compaction_due() const {
+  if (need_.level0_score >= 1 || need_.deeper_score > 1) return true;
+  return pick_full_compaction(*levels_, full_compaction_end_).has_value();
 }
 
-Task<void> Shard::compaction_loop() {
-  Nanos pause = compaction_pause_min;
+// A level over its target makes every merge into it dearer, and level 0 is merged the cheaper the
+// more it has: below it is more urgent as long as it is further over its target than level 0 is over
+// where writes are slowed down.
+bool Shard::deeper_goes_first() const {
+  const double runs_soft = controller_.options().level0_soft;
+  return need_.deeper_score > 1 &&
+         need_.deeper_score > static_cast<double>(levels_->level(0).size()) / runs_soft;
+}
+
+std::optional<CompactionJob> Shard::next_job(const MergeLane& lane) {
+  const CompactionJob* const running = (lane.level0 ? deeper_lane_ : level0_lane_).job;
+  // Both may want the tables of the base level: whoever's turn it is takes them first.
+  const bool deeper_first = deeper_goes_first();
+  if (lane.level0) {
+    if (deeper_first && running == nullptr && !deeper_lane_.error) return std::nullopt;
+    return pick_level0(*levels_, options_.compaction, running);
+  }
+  const bool level0_waits = need_.level0_score >= 1 && running == nullptr && !level0_lane_.error;
+  if (level0_waits && !deeper_first) return std::nullopt;
+  ++merge_round_;
+  if (auto job = pick_deeper(*levels_, options_.compaction, running, merge_round_)) return job;
+  if (auto job = pick_full_compaction(*levels_, full_compaction_end_, running)) return job;
+  std::optional<CompactionJob> job = pick_reclaim(
+      *levels_, options_.compaction, Reactor::current().wall_ms(), running, merge_round_);
+  stats_.reclaims += job ? 1 : 0;
+  return job;
+}
+
+Task<void> Shard::merge_loop(MergeLane& lane) {
+  Nanos pause = retry_pause_min;
   for (;;) {
     if (closing_ || read_only_) co_return;
-    std::optional<CompactionJob> job = next_compaction();
+    std::optional<CompactionJob> job = next_job(lane);
     if (!job) {
       compaction_wanted_.reset();
-      if (!co_await compaction_wanted_.wait()) co_return;
+      if (lane.level0) {
+        if (!co_await compaction_wanted_.wait()) co_return;
+        continue;
+      }
+      // What expires announces itself to nobody.
+      const Result<void> wanted =
+          co_await with_timeout<void>(reclaim_interval, wait_for(compaction_wanted_));
+      if (!wanted && wanted.error().code != Errc::timed_out) co_return;
       continue;
     }
-    const Result<void> done = co_await run_compaction(std::move(*job));
+    compaction_wanted_.set();  // the other lane may look for one beside it
+    const Result<void> done = co_await run_compaction(std::move(*job), lane);
+    update_pressure();
+    merge_may_go_on_.set();
     if (done) {
-      compaction_error_.reset();
-      pause = compaction_pause_min;
+      lane.error.reset();
+      pause = retry_pause_min;
+      compaction_wanted_.set();  // the other lane may have waited for these tables
       compacted_.set();
       continue;
     }
@@ -518,13 +696,14 @@ Task<void> Shard::compaction_loop() {
     // A table that can't be read, a full disk: nothing is lost, and writes go on as long as level 0
     // has room. It is tried again, ever less often.
     ++stats_.compactions_failed;
-    compaction_error_ = done.error();
+    lane.error = done.error();
     Reactor::current().log(
         "warn", fmt::format("shard={} event=compaction_failed reason=\"{}\" again_in_s={}",
                             options_.identity.index, done.error().message(), pause / seconds(1)));
     compacted_.set();
     if (!co_await sleep_for(pause)) co_return;
-    pause = std::min(2 * pause, compaction_pause_max);
+    pause = std::min(2 * pause,
+                     lane.error->code == Errc::no_space ? full_disk_pause_max : merge_pause_max);
   }
 }
 
@@ -534,14 +713,16 @@ Task<Result<void>> Shard::wait_for_compaction() {
   compaction_wanted_.set();
   if (!co_await compacted_.wait()) co_return fail(Errc::cancelled);
   if (read_only_ || closing_) co_return fail(ended_error());
-  if (compaction_error_) co_return fail(*compaction_error_);
+  for (const MergeLane* lane : {&level0_lane_, &deeper_lane_}) {
+    if (lane->error) co_return fail(*lane->error);
+  }
   co_return Result<void>{};
 }
 
 Task<Result<void>> Shard::settle() {
   const Call call(*this);
   Result<void> done{};
-  while (done && next_compaction()) done = co_await wait_for_compaction();
+  while (done && compaction_due()) done = co_await wait_for_compaction();
   co_return done;
 }
 

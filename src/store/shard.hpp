@@ -10,9 +10,15 @@
 //   - tables change in one step that does not suspend: readers hold the set they started with,
 //     and a table's file goes when the last of them has ended
 //   - memory of memtables is reserved by the writer before (ShardContext::write_memory) and given
-//     back when the memtable was flushed
+//     back while the memtable is flushed, the rest at its end
 //   - any error of log, flush or manifest makes the shard read-only; reads go on. A compaction that
-//     fails before the manifest is tried again: it has lost nothing
+//     fails before the manifest is tried again, and so is a flush that finds the disk full: neither
+//     has lost anything
+//
+// Work in the background, most urgent first: flush, merges out of level 0, merges below. One of
+// each may be under way; whoever is less urgent stands still between two blocks, unless the more
+// urgent one waits for its tables. Writes that it can't keep up with wait or are refused
+// (write_controller.hpp).
 #pragma once
 
 #include <cstdint>
@@ -40,6 +46,7 @@
 #include "store/memtable.hpp"
 #include "store/table_file.hpp"
 #include "store/table_levels.hpp"
+#include "store/write_controller.hpp"
 
 namespace gyre {
 
@@ -61,6 +68,12 @@ struct ShardOptions {
 struct ShardContext {
   Semaphore& write_memory;  // bytes of values on their way and in memtables
   HybridClock& clock;
+  // Memory beyond that, for memtables whose bytes were given back while they were flushed: they
+  // live until nobody reads them. Without it they are given back when the memtable dies.
+  Semaphore* flush_credit = nullptr;
+  // Tombstones and expired values with a later stamp stay, though nothing older is left here: not
+  // every replica is known to have them (D11). Without it there is no other replica.
+  const uint64_t* purge_hlc_max = nullptr;
 };
 
 // One write. Intrusive; lives until `done` was called. Fill `record.kind`, `.key`, `.value` (or
@@ -71,11 +84,16 @@ struct StoreWrite : LogWrite {
 
   Done done = nullptr;
   ValueBuffer buffer;
-  size_t charged_bytes = 0;  // acquired from write_memory; the shard gives it back after the flush
-  std::string key_storage;   // filled when the write has to wait for room in the log
+  size_t charged_bytes = 0;  // acquired from write_memory; the shard gives it back
+  std::string key_storage;   // filled when the write has to wait
+  Nanos due = 0;             // when a write that waits its turn goes into the log
 
   static size_t charge_for(size_t key_bytes, size_t value_bytes) {
     return Memtable::entry_bytes_max(key_bytes, value_bytes);
+  }
+  size_t size_bytes() const {
+    return record.key.size() +
+           (record.value_buffer != nullptr ? record.value_buffer->size() : record.value.size());
   }
 };
 
@@ -103,12 +121,18 @@ enum class ReadOutcome : uint8_t {
 struct ShardStats {
   uint64_t writes = 0;
   uint64_t writes_refused = 0;
+  uint64_t writes_delayed = 0;  // because flushing or merging was behind
+  Nanos write_delay_total = 0;
   uint64_t reads_memory = 0;
   uint64_t reads_waited = 0;
   uint64_t flushes = 0;
   uint64_t flushed_bytes = 0;
+  uint64_t flushes_without_space = 0;  // tried again later
   uint64_t compactions = 0;
   uint64_t compactions_failed = 0;  // tried again later
+  uint64_t trivial_moves = 0;       // of the compactions
+  uint64_t reclaims = 0;            // … that only made room of what was dead
+  uint64_t merges_paused = 0;       // for something more urgent
   uint64_t compacted_bytes_read = 0;
   uint64_t compacted_bytes_written = 0;
   uint64_t records_recovered = 0;
@@ -136,7 +160,8 @@ class Shard final : private LogClient {
   Errc write(StoreWrite& write);
   // A write of a key with this hash64 is about to come: a hint, which saves it a cache miss.
   void write_expected(uint64_t key_hash) const { active_->table.prefetch_slot(key_hash); }
-  // As a coroutine, for tests, tools and embedding. Waits for memory.
+  // As a coroutine, for tests, tools and embedding. Waits for memory, and for up to 10 s where write
+  // would answer Errc::overloaded.
   Task<Result<Version>> put(std::string key, ValueBuffer value, uint64_t expire_at_ms = 0);
   Task<Result<Version>> remove(std::string key);
 
@@ -151,14 +176,16 @@ class Shard final : private LogClient {
   // Starts a flush even though the memtable is not full (memory is needed elsewhere).
   void memory_wanted();
   Task<Result<void>> flush();
-  // Runs compactions until nothing is left to do, or one fails (which is then tried again in the
-  // background).
+  // Runs compactions until no level is over its target, or one fails (which is then tried again in
+  // the background).
   Task<Result<void>> settle();
   // Flushes and merges everything into the deepest level: afterwards no table holds a tombstone, an
   // expired value or an overwritten one that was there at the call, unless something newer than the
   // call needs it. May be called any number of times at once.
   Task<Result<void>> compact();
 
+  // Why write() answered Errc::overloaded.
+  std::string_view refusal_reason() const;
   bool read_only() const { return read_only_; }
   const std::string& read_only_reason() const { return read_only_reason_; }
   const ShardOptions& options() const { return options_; }
@@ -168,6 +195,8 @@ class Shard final : private LogClient {
   const TableLevels& levels() const { return *levels_; }
   uint64_t visible_seq() const { return visible_seq_; }
   size_t memtable_bytes() const;
+  const WriteController& write_controller() const { return controller_; }
+  const CompactionNeed& compaction_need() const { return need_; }
   const TableHost& tables() const { return *host_; }
   uint64_t log_disk_bytes() const { return log_->disk_bytes(); }
 
@@ -177,15 +206,40 @@ class Shard final : private LogClient {
   // A memtable with what the flush must know. Readers share it; its memory is given back to the
   // budget when the last of them has let go.
   struct Mem {
-    explicit Mem(Semaphore& memory, std::string_view expected_prefix = {})
-        : budget(memory), table(expected_prefix) {}
-    ~Mem() { budget.release(charged_bytes); }
+    explicit Mem(const ShardContext& context, std::string_view expected_prefix = {})
+        : budget(context.write_memory), credit(context.flush_credit), table(expected_prefix) {}
+    ~Mem() {
+      budget.release(charged_bytes);
+      if (credit_bytes != 0) credit->release(credit_bytes);
+    }
+    // So that what is left to flush is what stays charged, as far as the credit goes.
+    void give_back(size_t keep_bytes);
     Semaphore& budget;
+    Semaphore* credit;
     Memtable table;
     size_t charged_bytes = 0;
-    uint64_t log_start = 0;  // no record of this memtable begins before this log position
+    size_t credit_bytes = 0;  // no longer charged, still in memory
+    uint64_t log_start = 0;   // no record of this memtable begins before this log position
   };
   using MemRef = std::shared_ptr<Mem>;
+
+  // A merge that may run beside one of the other lane.
+  struct MergeLane {
+    bool level0 = false;
+    const CompactionJob* job = nullptr;  // under way
+    uint64_t entries_total = 0;
+    uint64_t entries_done = 0;
+    std::optional<Error> error;
+    double part_left() const {
+      if (job == nullptr || entries_total == 0) return job == nullptr ? 0 : 1;
+      return 1 - static_cast<double>(entries_done) / static_cast<double>(entries_total);
+    }
+  };
+
+  struct DelayTimer : Timer {
+    explicit DelayTimer(Shard& of);
+    Shard& shard;
+  };
 
   // One call under way: close waits for its end.
   class Call {
@@ -220,23 +274,35 @@ class Shard final : private LogClient {
   void committed(uint64_t seq) noexcept override;
   void completed(LogWrite& write, Errc status) noexcept override;
   void log_failed(const Error& error) noexcept override;
+  void log_waits_for_space() noexcept override { visible_moved_.set(); }
 
   void become_read_only(const Error& error);
   void rotate_if_full();
-  void update_urgency();
+  Task<Result<Version>> submit(StoreWrite& write);  // an AwaitWrite
+  void append(StoreWrite& write);
+  static void keep_bytes(StoreWrite& write);
+  void release_delayed(Nanos now);
+  void update_pressure();
   void rotate();
   const Memtable::Node* find_in_memory(std::string_view key, uint64_t hash, MemRef* holder) const;
 
   // background
   Task<void> flush_loop();
   Task<Result<void>> flush_oldest();
-  std::optional<CompactionJob> next_compaction() const;
-  Task<void> compaction_loop();
+  bool compaction_due() const;
+  std::optional<CompactionJob> next_job(const MergeLane& lane);
+  bool deeper_goes_first() const;
+  Task<void> merge_loop(MergeLane& lane);
   Task<Result<void>> wait_for_compaction();
-  Task<Result<void>> run_compaction(CompactionJob job);
-  Task<Result<void>> merge_tables(const CompactionJob& job, std::vector<TableRecord>& outputs);
+  Task<Result<void>> run_compaction(CompactionJob job, MergeLane& lane);
+  Task<Result<void>> merge_tables(const CompactionJob& job, MergeLane& lane,
+                                  std::vector<TableRecord>& outputs);
+  bool must_stand_still(const MergeLane& lane) const;
+  Task<void> stand_still(const MergeLane& lane);
   Task<Result<void>> sync_table_names();
   Task<Result<void>> install(VersionEdit edit, std::vector<TableRef> moved);
+  void set_levels(std::shared_ptr<const TableLevels> levels);
+  bool delays_older(std::string_view key, Version version) const;
   bool older_data_elsewhere(const CompactionJob& job, std::string_view key, Version version) const;
   static void table_dropped(void* self, DroppedTable table) noexcept;
   Task<void> remove_file(std::string path);
@@ -253,14 +319,25 @@ class Shard final : private LogClient {
   std::deque<MemRef> immutable_;  // oldest first
   uint64_t visible_seq_ = 0;
   LogEnd log_end_;  // where the log ended that was found at open
-  bool flush_urgent_ = false;
+  WriteController controller_;
+  BackgroundShare background_share_;
+  CompactionNeed need_;         // of levels_
+  double debt_soft_bytes_ = 0;  // where debt begins to slow writes
+  Nanos pressure_updated_ = 0;
+  LogWriteQueue delayed_;
+  DelayTimer delay_timer_{*this};
+  bool flushing_ = false;        // a memtable is being written
+  size_t flush_left_bytes_ = 0;  // of it, as charged
   bool read_only_ = false;
   bool closing_ = false;
   std::string read_only_reason_;
   ShardStats stats_;
   uint64_t calls_ = 0;
   std::vector<StopSource*> memory_waits_;
-  std::optional<Error> compaction_error_;  // of the last one, if it failed
+  std::optional<Error> flush_error_;  // of the last one, if the disk was full
+  MergeLane level0_lane_{.level0 = true};
+  MergeLane deeper_lane_;
+  uint64_t merge_round_ = 0;
   uint64_t full_compaction_end_ = 0;  // tables with a smaller file number are to be merged fully
 
   Event no_calls_;
@@ -269,6 +346,7 @@ class Shard final : private LogClient {
   Event visible_moved_;
   Event compaction_wanted_;
   Event compacted_;  // a job has ended
+  Event merge_may_go_on_;
   Scope scope_;
 };
 

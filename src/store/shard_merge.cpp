@@ -47,14 +47,27 @@ bool is_small(const SourceCursor& cursor, const TableOptions& options) {
 
 // --- flush --------------------------------------------------------------------------------------
 
+void Shard::Mem::give_back(size_t keep_bytes) {
+  if (credit == nullptr || charged_bytes <= keep_bytes) return;
+  const size_t bytes = std::min<size_t>(charged_bytes - keep_bytes, credit->available());
+  if (bytes == 0 || !credit->try_acquire(bytes)) return;
+  credit_bytes += bytes;
+  charged_bytes -= bytes;
+  budget.release(bytes);
+}
+
 Task<Result<void>> Shard::flush_oldest() {
   const MemRef mem = immutable_.front();
   // Only what is durable may reach a table.
   while (visible_seq_ < mem->table.seq_last()) {
     if (read_only_) co_return fail(Errc::read_only, read_only_reason_);
+    if (log_->waits_for_space()) co_return fail(Errc::no_space, "the log waits for room");
     visible_moved_.reset();
     if (!co_await visible_moved_.wait()) co_return fail(Errc::cancelled);
   }
+  flushing_ = true;
+  const size_t charged_bytes = mem->charged_bytes;
+  flush_left_bytes_ = charged_bytes;
   const uint64_t number = manifest_->take_file_number();
   Result<std::unique_ptr<TableWriter>> writer = co_await TableWriter::create(
       options_.directory, number,
@@ -71,7 +84,14 @@ Task<Result<void>> Shard::flush_oldest() {
     }
     if (!done) break;
     cursor.next();
-    if (++count % entries_between_yields == 0) co_await maybe_yield();
+    if (++count % entries_between_yields == 0) {
+      const size_t entries = mem->table.count();
+      flush_left_bytes_ =
+          std::min<size_t>(mem->charged_bytes,
+                           charged_bytes / entries * (entries - std::min<size_t>(count, entries)));
+      mem->give_back(flush_left_bytes_);
+      co_await maybe_yield();
+    }
   }
   Result<TableRecord> record = fail(Errc::cancelled);
   if (done) {
@@ -95,6 +115,7 @@ Task<Result<void>> Shard::flush_oldest() {
   if (Result<void> installed = co_await install(std::move(edit), {}); !installed) {
     co_return installed;
   }
+  flushing_ = false;
   immutable_.pop_front();
   if (log_) log_->release_before(log_start);
   ++stats_.flushes;
@@ -136,17 +157,30 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
     }
   }
   for (size_t i = 0; i < added.size(); ++i) added[i]->set_level(edit.added[i].level);
-  levels_ = levels_->with(edit, added);
+  set_levels(levels_->with(edit, added));
   co_return Result<void>{};
+}
+
+void Shard::set_levels(std::shared_ptr<const TableLevels> levels) {
+  levels_ = std::move(levels);
+  need_ = gyre::compaction_need(*levels_, options_.compaction);
+  // What merging as many runs as slow writes down would cost all the way down, if every level was
+  // within its target.
+  const LevelTargets targets = level_targets(*levels_, options_.compaction);
+  const unsigned levels_below = limits::table_level_count - 1 - targets.base_level;
+  debt_soft_bytes_ = controller_.options().level0_soft *
+                     static_cast<double>(options_.memtable_bytes_max) *
+                     (2 + levels_below * (1 + options_.compaction.fanout));
 }
 
 // --- compaction ---------------------------------------------------------------------------------
 
-// Whether something that the job does not merge may hold an entry of `key` that is older than
-// `version`: then a tombstone must stay to hide it.
+// Whether something that the job does not merge, or another replica, may hold an entry of `key` that
+// is older than `version`: then a tombstone must stay to hide it.
 bool Shard::older_data_elsewhere(const CompactionJob& job, std::string_view key,
                                  Version version) const {
   if (store_test_faults.drop_tombstones_early) return false;
+  if (context_.purge_hlc_max != nullptr && version.hlc > *context_.purge_hlc_max) return true;
   const auto in_job = [&](const TableRef& table) {
     const auto is_it = [&](const TableRef& other) {
       return other->file_number() == table->file_number();
@@ -168,10 +202,33 @@ bool Shard::older_data_elsewhere(const CompactionJob& job, std::string_view key,
     return !mem->table.empty() && mem->table.version_min() <= version;
   };
   return in_memtable(active_) || std::any_of(immutable_.begin(), immutable_.end(), in_memtable) ||
-         log_->awaits_older(key, version);
+         delays_older(key, version) || log_->awaits_older(key, version);
 }
 
-Task<Result<void>> Shard::merge_tables(const CompactionJob& job,
+bool Shard::delays_older(std::string_view key, Version version) const {
+  for (const LogWrite* write = delayed_.head; write != nullptr; write = write->next) {
+    if (write->record.version && write->record.version < version && write->record.key == key)
+      return true;
+  }
+  return false;
+}
+
+// Flush before level 0 before what lies deeper.
+bool Shard::must_stand_still(const MergeLane& lane) const {
+  if (closing_ || read_only_) return false;
+  if (flushing_) return true;
+  return !lane.level0 && level0_lane_.job != nullptr && !deeper_goes_first();
+}
+
+Task<void> Shard::stand_still(const MergeLane& lane) {
+  ++stats_.merges_paused;
+  while (must_stand_still(lane)) {
+    merge_may_go_on_.reset();
+    if (!co_await merge_may_go_on_.wait()) co_return;
+  }
+}
+
+Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane,
                                        std::vector<TableRecord>& outputs) {
   std::vector<std::unique_ptr<SourceCursor>> cursors;
   const TableCursorOptions cursor_options = TableCursorOptions::for_compaction();
@@ -187,6 +244,7 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job,
     for (const TableRef& table : *tables) {
       log_sequence_max = std::max(log_sequence_max, table->record().log_sequence_max);
       input_bytes += table->size_bytes();
+      lane.entries_total += table->record().entry_count;
     }
   }
   stats_.compacted_bytes_read += input_bytes;
@@ -206,6 +264,7 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job,
     while (done) {
       SourceCursor* loser = heap.shadowed();
       if (loser == nullptr) break;
+      ++lane.entries_done;
       if (!loser->next()) done = co_await loser->load_next();
       if (done) heap.advanced(*loser);
     }
@@ -250,8 +309,10 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job,
     if (!done) break;
     if (!winner.next()) done = co_await winner.load_next();
     if (done) heap.advanced(winner);
+    ++lane.entries_done;
     if (++count % entries_between_yields == 0) {
       co_await maybe_yield();
+      if (must_stand_still(lane)) co_await stand_still(lane);
       if (closing_ || read_only_) done = fail(Errc::cancelled);
     }
   }
@@ -268,7 +329,16 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job,
   co_return done;
 }
 
-Task<Result<void>> Shard::run_compaction(CompactionJob job) {
+Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
+  struct Running {
+    Running(MergeLane& of, const CompactionJob& job) : lane(of) { lane.job = &job; }
+    ~Running() {
+      lane.job = nullptr;
+      lane.entries_total = lane.entries_done = 0;
+    }
+    MergeLane& lane;
+  };
+  const Running running(lane, job);
   VersionEdit edit;
   edit.hlc_max = context_.clock.last();
   for (const TableRef& table : job.inputs) {
@@ -276,6 +346,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job) {
   }
   ++stats_.compactions;
   if (job.trivial_move) {
+    ++stats_.trivial_moves;
     TableRecord record = job.inputs.front()->record();
     record.level = static_cast<uint8_t>(job.output_level);
     edit.added.push_back(std::move(record));
@@ -285,7 +356,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job) {
     edit.removed.push_back({static_cast<uint8_t>(job.output_level), table->file_number()});
   }
   std::vector<TableRecord> outputs;
-  Result<void> done = co_await merge_tables(job, outputs);
+  Result<void> done = co_await merge_tables(job, lane, outputs);
   if (done) {
     done = co_await sync_table_names();
     if (!done) become_read_only(done.error());  // a failed sync is not tried again

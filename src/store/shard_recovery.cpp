@@ -64,7 +64,7 @@ Task<Result<void>> Shard::open_tables() {
       tables.push_back(*table);
     }
   }
-  levels_ = TableLevels().with(all, tables);
+  set_levels(TableLevels().with(all, tables));
   // Tables that no edit names were being written when the process ended.
   Result<std::vector<DirEntry>> entries = co_await list_directory(options_.directory);
   if (!entries) co_return fail(entries.error());
@@ -162,8 +162,7 @@ Task<Result<void>> Shard::replay_records(LogReader& reader, std::vector<File>& f
         if (active_->table.used_bytes() >= options_.memtable_bytes_max) {
           visible_seq_ = active_->table.seq_last();
           immutable_.push_back(std::move(active_));
-          active_ =
-              std::make_shared<Mem>(context_.write_memory, immutable_.back()->table.rank_prefix());
+          active_ = std::make_shared<Mem>(context_, immutable_.back()->table.rank_prefix());
           active_->log_start = immutable_.front()->log_start;
           if (Result<void> done = co_await flush_oldest(); !done) co_return done;
         }

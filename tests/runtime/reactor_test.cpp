@@ -158,6 +158,54 @@ TEST_CASE("background work that waited for long gets a slice although the core i
   CHECK(stage.backend.clock - start >= milliseconds(40));
 }
 
+// How much of a core that is never idle background work gets, in thousandths.
+unsigned share_of_background(unsigned permille_a, unsigned permille_b) {
+  struct Body {
+    static Task<void> busy(Stage& stage, Nanos& foreground, const bool& end) {
+      while (!end) {
+        stage.backend.clock += microseconds(20);
+        foreground += microseconds(20);
+        co_await yield();
+      }
+    }
+    static Task<void> grind(Stage& stage, Nanos& background, bool& end) {
+      while (background < milliseconds(50)) {
+        stage.backend.clock += microseconds(10);
+        background += microseconds(10);
+        co_await maybe_yield();
+      }
+      end = true;
+    }
+    static Task<void> run(Stage& stage, Nanos& foreground, Nanos& background, unsigned permille_a,
+                          unsigned permille_b) {
+      BackgroundShare a(stage.reactor);
+      BackgroundShare b(stage.reactor);
+      a.set(1000);  // what counts is what was set last
+      a.set(permille_a);
+      b.set(permille_b);
+      bool end = false;
+      Scope scope;
+      scope.spawn(busy(stage, foreground, end));
+      scope.spawn_background(grind(stage, background, end));
+      co_await scope.join();
+    }
+  };
+  Stage stage;
+  Nanos foreground = 0;
+  Nanos background = 0;
+  stage.start(Body::run(stage, foreground, background, permille_a, permille_b));
+  stage.finish();
+  return static_cast<unsigned>(1000 * background / (background + foreground));
+}
+
+TEST_CASE("background work gets the share of a busy core that was claimed for it, and no more") {
+  CHECK(share_of_background(0, 0) < 30);
+  CHECK(share_of_background(100, 0) == doctest::Approx(100).epsilon(0.15));
+  CHECK(share_of_background(200, 130) == doctest::Approx(330).epsilon(0.15));
+  CHECK(share_of_background(600, 0) == doctest::Approx(600).epsilon(0.15));
+  CHECK(share_of_background(900, 900) == doctest::Approx(750).epsilon(0.15));
+}
+
 TEST_CASE("every background slice is short and ends in a yield of the CPU") {
   Stage stage;
   int done = 0;

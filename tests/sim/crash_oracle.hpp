@@ -123,8 +123,13 @@ inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, st
                         std::optional<std::string> value, uint64_t expire_at_ms = 0) {
   const size_t index = oracle.begin(key, value, expire_at_ms);
   const size_t charge = StoreWrite::charge_for(key.size(), value ? value->size() : 0);
+  const Nanos patience_end = Reactor::current().now() + seconds(10);
   while (!memory.try_acquire(charge)) {
     if (shard.read_only()) co_return Errc::read_only;
+    if (Reactor::current().now() > patience_end) {
+      oracle.end(index, 0, {}, false);
+      co_return Errc::overloaded;
+    }
     shard.memory_wanted();
     static_cast<void>(co_await sleep_for(milliseconds(1)));
   }

@@ -1,0 +1,71 @@
+#include "store/write_controller.hpp"
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+
+namespace gyre {
+
+void WriteController::update(const WritePressureSignals& signals, Nanos now) {
+  // Up to 1 below the soft limit, from there to 2 at the hard one.
+  const auto urgency = [](double value, double soft, double hard) {
+    if (value <= soft) return std::max(value, 0.0) / soft;
+    return 1 + std::min((value - soft) / std::max(hard - soft, 1e-9), 1.0);
+  };
+  const double merging =
+      std::max(urgency(signals.level0_runs, options_.level0_soft, options_.level0_hard),
+               urgency(signals.debt, options_.debt_soft, options_.debt_hard));
+  pressure_ = std::max(merging - 1, 0.0);
+  urgency_ = std::max(merging, urgency(signals.memory_used, options_.memory_soft, 1));
+  if (now <= updated_) return;
+  const double passed_s = static_cast<double>(now - updated_) / 1e9;
+  const double rate = static_cast<double>(taken_bytes_) / passed_s;
+  const auto blend = [&](double& average, double window_s) {
+    average += (rate - average) * passed_s / (passed_s + window_s);
+  };
+  const double range_bytes =
+      (options_.level0_hard - options_.level0_soft) * options_.level0_run_bytes;
+  const double window_s = std::clamp(range_bytes / std::max(recent_rate_bytes_, 1.0),
+                                     rate_window_s_min, rate_window_s_max);
+  blend(recent_rate_bytes_, window_s);
+  blend(burst_rate_bytes_, window_s / 10);
+  taken_bytes_ = 0;
+  updated_ = now;
+}
+
+double WriteController::rate_bytes() const {
+  if (pressure_ <= 0) return 0;
+  return std::max({recent_rate_bytes_, burst_rate_bytes_, bytes_per_second_min}) * (1 - pressure_) /
+         pressure_;
+}
+
+std::optional<Nanos> WriteController::admit(size_t bytes, Nanos now) {
+  if (pressure_ <= 0) {
+    taken_bytes_ += bytes;
+    return 0;
+  }
+  if (pressure_ >= 1) return std::nullopt;
+  free_at_ = std::max(free_at_, now - burst);
+  const Nanos wait = std::max<Nanos>(0, free_at_ - now);
+  if (wait > delay_max) return std::nullopt;
+  const double rate = rate_bytes();
+  GYRE_ASSERT(rate > 0);
+  // A write that alone takes longer than this is paid for at most so long: those behind it are
+  // refused meanwhile, not for minutes.
+  const double cost = std::min(static_cast<double>(bytes) * 1e9 / rate, 1e9);
+  free_at_ += static_cast<Nanos>(cost);
+  taken_bytes_ += bytes;
+  return wait;
+}
+
+unsigned WriteController::background_permille() const {
+  const auto between = [](double at, unsigned from, unsigned to) {
+    return from + static_cast<unsigned>(std::clamp(at, 0.0, 1.0) * (to - from));
+  };
+  if (urgency_ > 1) {
+    return between(urgency_ - 1, background_permille_soft, background_permille_hard);
+  }
+  return between(2 * urgency_ - 1, background_permille_least, background_permille_soft);
+}
+
+}  // namespace gyre
