@@ -14,4 +14,6 @@ enum class Durability : uint8_t {
   none,  // as interval, but never synced: the kernel writes when it likes
 };
 
+enum class ScanDirection : uint8_t { forward, reverse };
+
 }  // namespace gyre

@@ -124,8 +124,12 @@ Result<BlockView> BlockView::open(std::string_view raw) {
   return view;
 }
 
+uint32_t BlockView::restart_offset(uint32_t index) const {
+  return get_fixed<uint32_t>(end() + size_t{index} * 4);
+}
+
 bool BlockView::restart_record(uint32_t index, BlockRecord& out) const {
-  const auto offset = get_fixed<uint32_t>(end() + size_t{index} * 4);
+  const uint32_t offset = restart_offset(index);
   return offset < entries_bytes_ && decode_record(begin() + offset, end(), out) && out.shared == 0;
 }
 
@@ -154,7 +158,7 @@ Error BlockView::corruption(const char* what, const char* at) const {
 Result<bool> BlockView::find(std::string_view key, Entry& out) const {
   uint32_t restart = 0;
   if (!restart_before(key, restart)) return fail(corruption("malformed restart", begin()));
-  const char* at = begin() + get_fixed<uint32_t>(end() + size_t{restart} * 4);
+  const char* at = begin() + restart_offset(restart);
   if (at >= end()) return fail(corruption("restart outside the block", begin()));
   size_t matched = 0;
   bool first = true;
@@ -194,16 +198,11 @@ void BlockCursor::seek_to_first() {
 void BlockCursor::seek(std::string_view key) {
   GYRE_ASSERT(block_.restart_count_ != 0);
   uint32_t restart = 0;
-  if (!block_.restart_before(key, restart)) {
-    at_ = block_.begin();
-    valid_ = false;
-    failed_ = true;
-    return;
-  }
+  if (!block_.restart_before(key, restart)) return fail_at(block_.begin());
   key_.clear();
   failed_ = false;
   // Inside the block even when the restart table is not: read_at compares with end().
-  const auto offset = get_fixed<uint32_t>(block_.end() + size_t{restart} * 4);
+  const uint32_t offset = block_.restart_offset(restart);
   read_at(block_.begin() + std::min(offset, block_.entries_bytes_));
   while (valid_ && entry_.key < key) next();
 }
@@ -224,9 +223,84 @@ void BlockCursor::read_at(const char* at) {
   }
   key_.resize(record.shared);
   key_.append(record.delta);
+  take(at, record);
+}
+
+// `record` lies at `at`, its key is in key_.
+void BlockCursor::take(const char* at, const BlockRecord& record) {
+  at_ = at;
   entry_ = {key_, record.kind, record.version, record.expire_at_ms, record.value};
   next_ = record.next;
   valid_ = true;
+}
+
+void BlockCursor::fail_at(const char* at) {
+  at_ = at;
+  valid_ = false;
+  failed_ = true;
+}
+
+void BlockCursor::seek_to_last() {
+  GYRE_ASSERT(block_.restart_count_ != 0);
+  failed_ = false;
+  read_stretch(block_.restart_count_ - 1, nullptr);
+}
+
+void BlockCursor::seek_before(std::string_view key) {
+  GYRE_ASSERT(block_.restart_count_ != 0);
+  uint32_t restart = 0;
+  if (!block_.restart_before(key, restart)) return fail_at(block_.begin());
+  failed_ = false;
+  read_stretch(restart, &key);
+  if (!valid_ && !failed_ && restart != 0) read_stretch(restart - 1, nullptr);
+}
+
+void BlockCursor::prev() {
+  GYRE_ASSERT(valid_);
+  if (!steps_.empty()) return step_back();
+  valid_ = false;
+  if (restart_ != 0) read_stretch(restart_ - 1, nullptr);
+}
+
+void BlockCursor::read_stretch(uint32_t restart, const std::string_view* bound) {
+  restart_ = restart;
+  steps_.clear();
+  tails_.clear();
+  key_.clear();
+  const uint32_t begin = block_.restart_offset(restart);
+  const uint32_t end = restart + 1 == block_.restart_count_ ? block_.entries_bytes_
+                                                            : block_.restart_offset(restart + 1);
+  if (begin >= end || end > block_.entries_bytes_) return fail_at(block_.begin());
+  const char* const stretch_end = block_.begin() + end;
+  read_at(block_.begin() + begin);
+  if (valid_ && next_ > stretch_end) return fail_at(at_);
+  while (valid_ && next_ != stretch_end && (bound == nullptr || entry_.key < *bound)) {
+    BlockRecord record;
+    if (!decode_record(next_, stretch_end, record) || record.shared > key_.size()) {
+      return fail_at(next_);
+    }
+    const auto shared = static_cast<uint32_t>(record.shared);
+    steps_.push_back({at_, shared, static_cast<uint32_t>(key_.size()) - shared});
+    tails_.append(key_, shared);
+    key_.resize(shared);
+    key_.append(record.delta);
+    take(next_, record);
+  }
+  if (!valid_ || bound == nullptr || entry_.key < *bound) return;
+  valid_ = !steps_.empty();
+  if (valid_) step_back();
+}
+
+void BlockCursor::step_back() {
+  const StepBack step = steps_.back();
+  steps_.pop_back();
+  key_.resize(step.shared);
+  key_.append(tails_, tails_.size() - step.tail_bytes);
+  tails_.resize(tails_.size() - step.tail_bytes);
+  BlockRecord record;
+  const bool decoded = decode_record(step.at, block_.end(), record);
+  GYRE_ASSERT(decoded);  // it was on the way forwards
+  take(step.at, record);
 }
 
 Error BlockCursor::error() const {

@@ -84,6 +84,7 @@ class BlockView {
   friend class BlockCursor;
   const char* begin() const { return raw_.data(); }
   const char* end() const { return raw_.data() + entries_bytes_; }
+  uint32_t restart_offset(uint32_t index) const;
   // The record at restart `index`; false if it is malformed.
   bool restart_record(uint32_t index, BlockRecord& out) const;
   // Index of the last restart whose key is <= `key`, or 0; false if a restart is malformed.
@@ -95,8 +96,12 @@ class BlockView {
   uint32_t restart_count_ = 0;
 };
 
-// Walks a block in key order. The reassembled key lives in the cursor, the value in the block.
-// A malformed entry ends the walk: valid() is false and failed() says so.
+// Walks a block in key order, or against it. The reassembled key lives in the cursor, the value in
+// the block. A malformed entry ends the walk: valid() is false and failed() says so.
+//
+// Going back, a stretch between two restarts is read forwards once, and of each key the bytes are
+// kept that the next one cuts off: what is kept is never more than the stretch, and each step back
+// puts one such tail on again.
 class BlockCursor {
  public:
   BlockCursor() = default;
@@ -110,6 +115,12 @@ class BlockCursor {
   void seek(std::string_view key);
   void next();
 
+  // The same from behind; a walk goes one way until the next seek. To the last entry, to the last
+  // one whose key is < `key`.
+  void seek_to_last();
+  void seek_before(std::string_view key);
+  void prev();
+
   bool valid() const { return valid_; }
   bool failed() const { return failed_; }
   // What failed and at which byte of the block. Only when failed().
@@ -118,9 +129,25 @@ class BlockCursor {
   std::string_view key() const { return entry_.key; }
   // Valid until the cursor moves.
   const Entry& entry() const { return entry_; }
+  size_t memory_bytes() const {
+    return key_.capacity() + tails_.capacity() + steps_.capacity() * sizeof(StepBack);
+  }
 
  private:
+  // The way back from an entry of the stretch to the one before it.
+  struct StepBack {
+    const char* at;
+    uint32_t shared;      // of the key that is left
+    uint32_t tail_bytes;  // of the key before, at the end of tails_
+  };
+
   void read_at(const char* at);
+  void take(const char* at, const BlockRecord& record);
+  // Stands on the last entry of a stretch, or on its last one before `bound`; not valid if it has
+  // none.
+  void read_stretch(uint32_t restart, const std::string_view* bound);
+  void step_back();
+  void fail_at(const char* at);
 
   BlockView block_;
   const char* at_ = nullptr;    // the entry's first byte
@@ -129,6 +156,9 @@ class BlockCursor {
   Entry entry_;
   bool valid_ = false;
   bool failed_ = false;
+  uint32_t restart_ = 0;  // of the stretch that a walk back is in
+  std::vector<StepBack> steps_;
+  std::string tails_;
 };
 
 }  // namespace gyre

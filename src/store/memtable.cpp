@@ -368,12 +368,19 @@ size_t Memtable::entry_bytes_max(size_t key_bytes, size_t value_bytes) {
   return node + sizeof(LargeValue) + value_bytes + pieces * ValueBuffer::piece_overhead_bytes;
 }
 
-void Memtable::Iterator::seek_to_last() {
-  const Node* node = table_->list().head_;
-  for (unsigned level = table_->height_; level-- > 0;) {
-    while (const Node* next = node->next(level)) node = next;
+// For each level the last node of the list.
+void Memtable::path_to_end(Node** path) const {
+  Node* node = head_;
+  for (unsigned level = height_; level-- > 0;) {
+    while (Node* next = node->next(level)) node = next;
+    path[level] = node;
   }
-  node_ = node == table_->head_ ? nullptr : node;
+}
+
+void Memtable::Iterator::seek_to_last() {
+  Node* path[height_max];
+  table_->list().path_to_end(path);
+  node_ = path[0] == table_->head_ ? nullptr : path[0];
 }
 
 // There are no links back: looks again, for the entry of the key that came after this one, or for
@@ -389,6 +396,31 @@ void Memtable::Iterator::prev() {
   Node* path[height_max];
   table_->list().search(target->key(), path);
   node_ = path[0] == table_->head_ ? nullptr : path[0];
+}
+
+// The last keys before `bound`: from the node two levels up, 16 keys before it on average.
+void Memtable::ReverseIterator::refill(const std::string_view* bound) {
+  const Memtable& list = table_->list();
+  Node* path[height_max];
+  if (bound != nullptr) {
+    list.search(*bound, path);
+  } else {
+    list.path_to_end(path);
+  }
+  start_ = count_ = 0;
+  const Node* const last = path[0];
+  if (last == list.head_) return;
+  const Node* node = path[std::min(2u, list.height_ - 1)];
+  if (node == list.head_) node = node->next(0);
+  for (;; node = node->next(0)) {
+    batch_[(start_ + count_) % batch_max] = node;
+    if (count_ < batch_max) {
+      ++count_;
+    } else {
+      start_ = (start_ + 1) % batch_max;
+    }
+    if (node == last) return;
+  }
 }
 
 }  // namespace gyre

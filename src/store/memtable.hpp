@@ -148,6 +148,41 @@ class Memtable {
     const Node* node_ = nullptr;
   };
 
+  // Walks the keys from behind: stands on the newest entry of each. There are no links back, so a
+  // search finds a batch of keys at a time, and walks over them forwards. Stays valid while entries
+  // are added; new keys between those of a batch are passed over, so it is for readers who could
+  // not see them anyway.
+  class ReverseIterator {
+   public:
+    explicit ReverseIterator(const Memtable& table) : table_(&table) {}
+    bool valid() const { return count_ != 0; }
+    const Node& node() const { return *first()->newest(); }
+    // To the last key, the last one before `key`.
+    void seek_to_last() { refill(nullptr); }
+    void seek_before(std::string_view key) { refill(&key); }
+    void next_key() {
+      if (count_ > 1) {
+        --count_;
+        return;
+      }
+      const std::string_view key = first()->key();
+      refill(&key);
+    }
+    const Node* winner(uint64_t visible_seq) const {
+      return Memtable::winner(first()->newest(), visible_seq);
+    }
+
+   private:
+    static constexpr size_t batch_max = 32;
+    const Node* first() const { return batch_[(start_ + count_ - 1) % batch_max]; }
+    void refill(const std::string_view* bound);
+
+    const Memtable* table_;
+    const Node* batch_[batch_max];  // a ring of first entries, in key order
+    size_t start_ = 0;
+    size_t count_ = 0;
+  };
+
   // `expected_prefix`: what most keys will begin with, usually the rank_prefix() of the memtable
   // before. Any keys may come; those with the prefix are found faster.
   explicit Memtable(std::string_view expected_prefix = {});
@@ -216,6 +251,7 @@ class Memtable {
   // The first entry of the first key at or after `key`; with `path`, for each level the last node
   // before it.
   Node* search(std::string_view key, Node** path) const;
+  void path_to_end(Node** path) const;
   static const Node* winner(const Node* newest, uint64_t visible_seq);
   Node* add_key(std::string_view key, size_t payload_bytes);
   // This, with every key in the list.

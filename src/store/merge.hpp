@@ -14,7 +14,8 @@
 //     heap.advanced(winner);
 //   }
 //
-// Losers move before the winner, so the winner's key stays where it is and nothing is copied.
+// Losers move before the winner, so the winner's key stays where it is and nothing is copied. With
+// ScanDirection::reverse cursors go back, and the greatest key comes first.
 //
 // Cursor: bool valid() const; std::string_view key() const; const Entry& entry() const. Cursors
 // must not move in memory, nor be advanced without telling the heap. Of entries that are equal
@@ -26,6 +27,8 @@
 #include <utility>
 #include <vector>
 
+#include <gyre/store_options.hpp>
+
 #include "base/assert.hpp"
 #include "store/entry.hpp"
 
@@ -34,6 +37,9 @@ namespace gyre {
 template <class Cursor>
 class MergeHeap {
  public:
+  explicit MergeHeap(ScanDirection direction = ScanDirection::forward)
+      : back_(direction == ScanDirection::reverse) {}
+
   void reserve(size_t cursor_count) { slots_.reserve(cursor_count); }
   void clear() { slots_.clear(); }
 
@@ -48,7 +54,7 @@ class MergeHeap {
   bool empty() const { return slots_.empty(); }
   size_t size() const { return slots_.size(); }
 
-  // The smallest key; among cursors on that key, the one whose entry wins.
+  // The first key; among cursors on that key, the one whose entry wins.
   Cursor& top() const {
     GYRE_ASSERT(!slots_.empty());
     return *slots_[0].cursor;
@@ -63,12 +69,12 @@ class MergeHeap {
     return nullptr;
   }
 
-  // After `cursor` was moved forward, perhaps off its end.
+  // After `cursor` was moved on, perhaps off its end.
   void advanced(Cursor& cursor) {
     size_t at = 0;
     while (at < slots_.size() && slots_[at].cursor != &cursor) ++at;
     GYRE_ASSERT(at < slots_.size());
-    if (cursor.valid()) {  // keys only grow
+    if (cursor.valid()) {  // keys go one way
       sift_down(at);
       return;
     }
@@ -85,9 +91,9 @@ class MergeHeap {
     uint32_t rank;
   };
 
-  static bool before(const Slot& a, const Slot& b) {
+  bool before(const Slot& a, const Slot& b) const {
     const int order = a.cursor->key().compare(b.cursor->key());
-    if (order != 0) return order < 0;
+    if (order != 0) return (order < 0) != back_;
     if (wins(a.cursor->entry(), b.cursor->entry())) return true;
     if (wins(b.cursor->entry(), a.cursor->entry())) return false;
     return a.rank < b.rank;
@@ -116,6 +122,7 @@ class MergeHeap {
 
   std::vector<Slot> slots_;
   uint32_t next_rank_ = 0;
+  bool back_;
 };
 
 }  // namespace gyre

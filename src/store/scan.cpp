@@ -1,5 +1,9 @@
 #include "store/scan.hpp"
 
+#include <utility>
+
+#include <gyre/time.hpp>
+
 #include "base/assert.hpp"
 
 namespace gyre {
@@ -7,37 +11,61 @@ namespace gyre {
 namespace {
 
 // Windows of a scan are small: there may be many scans, each with a cursor per level.
-TableCursorOptions scan_cursor_options(const std::string& end) {
+TableCursorOptions scan_cursor_options(const ScanRange& range) {
   TableCursorOptions options = TableCursorOptions::for_scan();
   options.read_ahead_bytes_max = 128u << 10;
-  if (!end.empty()) options.read_ahead_until = end;
+  const std::string& bound = range.direction == ScanDirection::forward ? range.end : range.start;
+  if (!bound.empty()) options.read_ahead_until = bound;
   return options;
 }
 
 }  // namespace
 
+ScanRange ScanRange::of_prefix(std::string prefix, ScanDirection direction) {
+  ScanRange range{.start = std::move(prefix), .end = {}, .direction = direction};
+  // Behind the prefix comes what its last byte that can grow has grown to; without one, nothing.
+  range.end = range.start;
+  while (!range.end.empty() && range.end.back() == '\xff') range.end.pop_back();
+  if (!range.end.empty()) range.end.back() = static_cast<char>(range.end.back() + 1);
+  return range;
+}
+
+Scan::Scan(ScanRange range, uint64_t now_ms)
+    : range_(std::move(range)), now_ms_(now_ms), heap_(range_.direction) {}
+
 Scan::~Scan() = default;
 
 Task<Result<std::unique_ptr<Scan>>> Shard::scan(std::string start, std::string end,
                                                 uint64_t now_ms) {
+  return scan(ScanRange{.start = std::move(start), .end = std::move(end)}, now_ms);
+}
+
+Task<Result<std::unique_ptr<Scan>>> Shard::scan(ScanRange range, uint64_t now_ms) {
   const Call call(*this);
-  std::unique_ptr<Scan> scan(new Scan);
-  scan->end_ = end;
-  scan->now_ms_ = now_ms;
-  scan->levels_ = levels_;
+  std::unique_ptr<Scan> scan(new Scan(std::move(range), now_ms));
   // Everything is pinned before the first wait: the view is that of this moment.
-  const auto add_memtable = [&](const MemRef& mem) {
+  scan->add_sources(*this);
+  if (Result<void> sought = co_await scan->seek(); !sought) co_return fail(sought.error());
+  co_return scan;
+}
+
+void Scan::add_sources(const Shard& shard) {
+  const auto& [start, end, direction] = range_;
+  const auto add_memtable = [&](const Shard::MemRef& mem) {
     if (mem->table.empty()) return;
-    scan->memtables_.push_back(mem);
-    scan->cursors_.push_back(std::make_unique<SourceCursor>(mem->table, visible_seq_));
+    memtables_.push_back(mem);
+    cursors_.push_back(std::make_unique<SourceCursor>(mem->table, shard.visible_seq_));
   };
-  add_memtable(active_);
-  for (auto mem = immutable_.rbegin(); mem != immutable_.rend(); ++mem) add_memtable(*mem);
-  const TableCursorOptions options = scan_cursor_options(end);
+  add_memtable(shard.active_);
+  for (auto mem = shard.immutable_.rbegin(); mem != shard.immutable_.rend(); ++mem) {
+    add_memtable(*mem);
+  }
+  levels_ = shard.levels_;
+  const TableCursorOptions options = scan_cursor_options(range_);
   for (const TableRef& table : levels_->level(0)) {
     if (table->record().largest_key < start) continue;
     if (!end.empty() && table->record().smallest_key >= end) continue;
-    scan->cursors_.push_back(std::make_unique<SourceCursor>(std::vector<TableRef>{table}, options));
+    cursors_.push_back(std::make_unique<SourceCursor>(std::vector<TableRef>{table}, options));
   }
   for (unsigned level = 1; level < limits::table_level_count; ++level) {
     const TableLevels::Level& tables = levels_->level(level);
@@ -46,16 +74,22 @@ Task<Result<std::unique_ptr<Scan>>> Shard::scan(std::string start, std::string e
       if (!end.empty() && tables[i]->record().smallest_key >= end) break;
       run.push_back(tables[i]);
     }
-    if (!run.empty()) {
-      scan->cursors_.push_back(std::make_unique<SourceCursor>(std::move(run), options));
-    }
+    if (!run.empty()) cursors_.push_back(std::make_unique<SourceCursor>(std::move(run), options));
   }
-  scan->heap_.reserve(scan->cursors_.size());
-  for (auto& cursor : scan->cursors_) {
-    if (Result<void> sought = co_await cursor->seek(start); !sought) co_return fail(sought.error());
-    scan->heap_.push(*cursor);
+}
+
+Task<Result<void>> Scan::seek() {
+  heap_.reserve(cursors_.size());
+  for (auto& cursor : cursors_) {
+    std::optional<std::string> end;
+    if (!range_.end.empty()) end = range_.end;
+    Result<void> sought = range_.direction == ScanDirection::forward
+                              ? co_await cursor->seek(range_.start)
+                              : co_await cursor->seek_before(std::move(end));
+    if (!sought) co_return sought;
+    heap_.push(*cursor);
   }
-  co_return scan;
+  co_return Result<void>{};
 }
 
 bool Scan::step(SourceCursor& cursor) {
@@ -67,18 +101,24 @@ bool Scan::step(SourceCursor& cursor) {
   return true;
 }
 
+bool Scan::is_outside(std::string_view key) const {
+  if (range_.direction == ScanDirection::reverse) return key < range_.start;
+  return !range_.end.empty() && key >= range_.end;
+}
+
 Scan::Step Scan::try_next() {
   GYRE_ASSERT(loading_ == nullptr);
   if (std::exchange(on_record_, false) && !step(heap_.top())) return Step::wait;
+  unsigned passed_over = 0;
   while (!heap_.empty()) {
     while (SourceCursor* loser = heap_.shadowed()) {
       if (!step(*loser)) return Step::wait;
     }
     SourceCursor& winner = heap_.top();
     const Entry& entry = winner.entry();
-    if (!end_.empty() && entry.key >= end_) return Step::end;
+    if (is_outside(entry.key)) return Step::end;
     if (entry.is_tombstone() || entry.is_expired(now_ms_)) {
-      if (!step(winner)) return Step::wait;
+      if (!step(winner) || ++passed_over == passed_over_max) return Step::wait;
       continue;
     }
     on_record_ = true;
@@ -88,6 +128,10 @@ Scan::Step Scan::try_next() {
 }
 
 Task<Result<void>> Scan::load() {
+  if (loading_ == nullptr) {
+    co_await maybe_yield();
+    co_return Result<void>{};
+  }
   SourceCursor& cursor = *std::exchange(loading_, nullptr);
   if (Result<void> loaded = co_await cursor.load_next(); !loaded) co_return loaded;
   heap_.advanced(cursor);

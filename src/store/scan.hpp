@@ -8,6 +8,9 @@
 //     }
 //   }
 //
+// `wait`: a block has to be read, or so many dead entries were passed over that others on the core
+// should have a turn; so a call of try_next is short, whatever lies in the range.
+//
 // Holds the memtables and tables it started with, so they stay in memory and on the disk until
 // it is gone: whoever owns a scan bounds how long it may live.
 #pragma once
@@ -66,10 +69,14 @@ class Scan {
 
  private:
   friend class Shard;
-  Scan() = default;
+  static constexpr unsigned passed_over_max = 256;  // by one call
+  Scan(ScanRange range, uint64_t now_ms);
+  void add_sources(const Shard& shard);
+  Task<Result<void>> seek();
   bool step(SourceCursor& cursor);
+  bool is_outside(std::string_view key) const;
 
-  std::string end_;
+  ScanRange range_;
   uint64_t now_ms_ = 0;
   std::vector<std::shared_ptr<const void>> memtables_;
   std::shared_ptr<const TableLevels> levels_;

@@ -140,6 +140,16 @@ struct ShardStats {
 
 class Scan;
 
+// [start, end), from the front or from behind; an empty `end` is the end of the keyspace.
+struct ScanRange {
+  std::string start;
+  std::string end;
+  ScanDirection direction = ScanDirection::forward;
+
+  // The keys that begin with `prefix`.
+  static ScanRange of_prefix(std::string prefix, ScanDirection direction = ScanDirection::forward);
+};
+
 class Shard final : private LogClient {
  public:
   // Recovers the shard in `options.directory`, or makes a new one if it is empty. Errc::corrupt
@@ -170,7 +180,8 @@ class Shard final : private LogClient {
   // False: absent.
   Task<Result<bool>> get(std::string key, uint64_t now_ms, StoreRead& out);
 
-  // A consistent view of [start, end) as of now; an empty `end` is the end of the keyspace.
+  // A consistent view of the range as of now.
+  Task<Result<std::unique_ptr<Scan>>> scan(ScanRange range, uint64_t now_ms);
   Task<Result<std::unique_ptr<Scan>>> scan(std::string start, std::string end, uint64_t now_ms);
 
   // Starts a flush even though the memtable is not full (memory is needed elsewhere).

@@ -3,24 +3,41 @@
 #include <algorithm>
 #include <utility>
 
+#include <gyre/time.hpp>
+
 namespace gyre {
 
 // From the newest node of a key to the winner that a reader at visible_seq_ sees; keys of which it
-// sees nothing are passed over. The iterator is left on the newest node of the next key.
-void SourceCursor::settle_on_key() {
+// sees nothing are passed over. The iterator is left on the next key. False: there were so many of
+// them that the core should have a look at others.
+template <class Nodes>
+bool SourceCursor::settle_on_key(Nodes& nodes) {
   node_ = nullptr;
-  while (nodes_->valid() && node_ == nullptr) {
-    node_ = nodes_->winner(visible_seq_);
-    nodes_->next_key();
+  for (unsigned unseen = 0; nodes.valid(); ++unseen) {
+    if (unseen == unseen_keys_max) return false;
+    node_ = nodes.winner(visible_seq_);
+    nodes.next_key();
+    if (node_ == nullptr) continue;
+    entry_ = node_->entry();
+    return true;
   }
-  if (node_ != nullptr) entry_ = node_->entry();
+  return true;
+}
+
+bool SourceCursor::settle_on_key() {
+  return back_ ? settle_on_key(*nodes_back_) : settle_on_key(*nodes_);
+}
+
+Task<Result<void>> SourceCursor::settle() {
+  while (!settle_on_key()) co_await maybe_yield();
+  co_return Result<void>{};
 }
 
 Task<Result<void>> SourceCursor::seek(std::string key) {
+  back_ = false;
   if (memtable_ != nullptr) {
-    nodes_->seek(key);
-    settle_on_key();
-    co_return Result<void>{};
+    nodes_.emplace(*memtable_).seek(key);
+    co_return co_await settle();
   }
   const auto at = std::partition_point(tables_.begin(), tables_.end(), [&](const TableRef& table) {
     return table->record().largest_key < key;
@@ -32,27 +49,62 @@ Task<Result<void>> SourceCursor::seek(std::string key) {
   co_return co_await cursor_->seek(std::move(key));
 }
 
-bool SourceCursor::next() {
+Task<Result<void>> SourceCursor::seek_before(std::optional<std::string> key) {
+  back_ = true;
   if (memtable_ != nullptr) {
-    settle_on_key();
-    return true;
+    nodes_back_.emplace(*memtable_);
+    if (key) {
+      nodes_back_->seek_before(*key);
+    } else {
+      nodes_back_->seek_to_last();
+    }
+    co_return co_await settle();
   }
+  auto behind = tables_.end();
+  if (key) {
+    behind = std::partition_point(tables_.begin(), tables_.end(), [&](const TableRef& table) {
+      return table->record().smallest_key < *key;
+    });
+  }
+  cursor_.reset();
+  if (behind == tables_.begin()) co_return Result<void>{};
+  table_index_ = static_cast<size_t>(behind - tables_.begin()) - 1;
+  cursor_.emplace(tables_[table_index_], options_);
+  // Of all tables but the one that `key` lies in, everything is wanted.
+  if (key && *key <= tables_[table_index_]->record().largest_key) {
+    co_return co_await cursor_->seek_before(std::move(*key));
+  }
+  co_return co_await cursor_->seek_to_last();
+}
+
+bool SourceCursor::is_last_table() const {
+  return back_ ? table_index_ == 0 : table_index_ + 1 == tables_.size();
+}
+
+bool SourceCursor::next() {
+  if (memtable_ != nullptr) return settle_on_key();
   if (!cursor_->next()) {
     load_needed_ = true;
     return false;
   }
   // Off the end of a table that is not the last: the next one has to be opened.
-  return cursor_->valid() || table_index_ + 1 == tables_.size();
+  return cursor_->valid() || is_last_table();
 }
 
 Task<Result<void>> SourceCursor::load_next() {
+  if (memtable_ != nullptr) {
+    co_await maybe_yield();
+    co_return co_await settle();
+  }
   if (std::exchange(load_needed_, false)) {
     if (Result<void> loaded = co_await cursor_->load_next(); !loaded) co_return loaded;
   }
-  while (!cursor_->valid() && table_index_ + 1 < tables_.size()) {
-    ++table_index_;
+  while (!cursor_->valid() && !is_last_table()) {
+    table_index_ = back_ ? table_index_ - 1 : table_index_ + 1;
     cursor_.emplace(tables_[table_index_], options_);
-    if (Result<void> loaded = co_await cursor_->seek_to_first(); !loaded) co_return loaded;
+    Result<void> loaded =
+        back_ ? co_await cursor_->seek_to_last() : co_await cursor_->seek_to_first();
+    if (!loaded) co_return loaded;
   }
   co_return Result<void>{};
 }

@@ -2,7 +2,8 @@
 // a memtable as of a seq, and a sorted run of tables (one table of level 0, or any stretch of a
 // deeper level).
 //
-// next() is plain code; where it answers false a block has to be read: co_await load_next().
+// The seek decides which way it goes. next() is plain code; where it answers false a block has to be
+// read, or there was much to pass over: co_await load_next().
 #pragma once
 
 #include <memory>
@@ -23,14 +24,17 @@ class SourceCursor {
  public:
   // One entry per key: the winner among those with seq <= visible_seq.
   SourceCursor(const Memtable& memtable, uint64_t visible_seq)
-      : memtable_(&memtable), nodes_(memtable), visible_seq_(visible_seq) {}
+      : memtable_(&memtable), visible_seq_(visible_seq) {}
   // `tables` in key order, disjoint.
   SourceCursor(std::vector<TableRef> tables, TableCursorOptions options)
       : tables_(std::move(tables)), options_(std::move(options)) {}
   SourceCursor(const SourceCursor&) = delete;
   SourceCursor& operator=(const SourceCursor&) = delete;
 
+  // To the first key at or after `key`; then next() goes forwards.
   Task<Result<void>> seek(std::string key);
+  // To the last key before `key`, or the last of all; then next() goes back.
+  Task<Result<void>> seek_before(std::optional<std::string> key);
 
   bool valid() const {
     return memtable_ != nullptr ? node_ != nullptr : cursor_ && cursor_->valid();
@@ -38,6 +42,7 @@ class SourceCursor {
   std::string_view key() const { return memtable_ != nullptr ? node_->key() : cursor_->key(); }
   const Entry& entry() const { return memtable_ != nullptr ? entry_ : cursor_->entry(); }
 
+  // Of a memtable that is read as of its newest seq always true.
   bool next();
   Task<Result<void>> load_next();
 
@@ -46,11 +51,17 @@ class SourceCursor {
   const TableRef& table() const { return cursor_->table(); }
 
  private:
-  void settle_on_key();
+  static constexpr unsigned unseen_keys_max = 256;  // that one call passes over
+  bool settle_on_key();
+  template <class Nodes>
+  bool settle_on_key(Nodes& nodes);
+  Task<Result<void>> settle();
+  bool is_last_table() const;
 
   // memtable
   const Memtable* memtable_ = nullptr;
   std::optional<Memtable::Iterator> nodes_;
+  std::optional<Memtable::ReverseIterator> nodes_back_;  // instead, going back
   uint64_t visible_seq_ = 0;
   const Memtable::Node* node_ = nullptr;
   Entry entry_;
@@ -60,6 +71,7 @@ class SourceCursor {
   size_t table_index_ = 0;
   TableCursorOptions options_;
   std::optional<TableCursor> cursor_;
+  bool back_ = false;
   bool load_needed_ = false;  // the cursor stands at the end of a block
 };
 

@@ -53,13 +53,26 @@ void TableCursor::clear_position() {
 bool TableCursor::next() {
   if (at_end_) return true;
   GYRE_ASSERT(valid_);
-  block_cursor_.next();
+  if (back_) {
+    block_cursor_.prev();
+  } else {
+    block_cursor_.next();
+  }
   valid_ = block_cursor_.valid();
   if (valid_) return true;
   // At the last block's end there is nothing to load; after a malformed entry load_next tells.
-  at_end_ = !block_cursor_.failed() && block_index_ + 1 == partition_.blocks().size() &&
-            partition_index_ + 1 == table_->partition_count();
+  const bool last_block = back_ ? block_index_ == 0 && partition_index_ == 0
+                                : block_index_ + 1 == partition_.blocks().size() &&
+                                      partition_index_ + 1 == table_->partition_count();
+  at_end_ = !block_cursor_.failed() && last_block;
   return at_end_;
+}
+
+void TableCursor::begin_seek(bool back) {
+  clear_position();
+  back_ = back;
+  window_bytes_ = options_.read_ahead_bytes_min;
+  windows_since_seek_ = 0;
 }
 
 Task<Result<void>> TableCursor::seek_to_first() {
@@ -67,9 +80,7 @@ Task<Result<void>> TableCursor::seek_to_first() {
 }
 
 Task<Result<void>> TableCursor::seek(std::string key) {
-  clear_position();
-  window_bytes_ = options_.read_ahead_bytes_min;
-  windows_since_seek_ = 0;
+  begin_seek(false);
   const Result<uint32_t> partition = table_->top_index().partitions().lower_bound(key);
   if (!partition) co_return broken(table_->in_file(partition.error(), table_->data_end()));
   Result<bool> entered = co_await enter_partition(*partition);
@@ -88,6 +99,41 @@ Task<Result<void>> TableCursor::seek(std::string key) {
   co_return co_await settle();
 }
 
+Task<Result<void>> TableCursor::seek_to_last() {
+  return seek_back(std::nullopt);
+}
+
+Task<Result<void>> TableCursor::seek_before(std::string key) {
+  return seek_back(std::move(key));
+}
+
+// What is smaller than `key` ends in the block that `key` itself would be in, or in the one before.
+Task<Result<void>> TableCursor::seek_back(std::optional<std::string> key) {
+  begin_seek(true);
+  uint32_t partition = table_->partition_count() - 1;
+  if (key) {
+    const Result<uint32_t> found = table_->top_index().partitions().lower_bound(*key);
+    if (!found) co_return broken(table_->in_file(found.error(), table_->data_end()));
+    partition = std::min(partition, *found);
+  }
+  const Result<bool> entered = co_await enter_partition(partition);
+  if (!entered) co_return fail(entered.error());
+  uint32_t block = partition_.blocks().size() - 1;
+  if (key) {
+    const Result<uint32_t> found = partition_.blocks().lower_bound(*key);
+    if (!found) co_return broken(table_->in_file(found.error(), partition_offset_));
+    block = std::min(block, *found);
+  }
+  const Result<void> loaded = co_await load_block(block);
+  if (!loaded) co_return loaded;
+  if (key) {
+    block_cursor_.seek_before(*key);
+  } else {
+    block_cursor_.seek_to_last();
+  }
+  co_return co_await settle();
+}
+
 Task<Result<void>> TableCursor::load_next() {
   if (at_end_) co_return Result<void>{};
   GYRE_ASSERT(has_partition_ && !valid_);
@@ -102,16 +148,22 @@ Task<Result<void>> TableCursor::settle() {
     }
     valid_ = block_cursor_.valid();
     if (valid_) co_return Result<void>{};
-    uint32_t block = block_index_ + 1;
-    if (block == partition_.blocks().size()) {
-      const Result<bool> entered = co_await enter_partition(partition_index_ + 1);
+    uint32_t block = back_ ? block_index_ - 1 : block_index_ + 1;
+    if (back_ ? block_index_ == 0 : block == partition_.blocks().size()) {
+      // 0 - 1 is behind the last one too.
+      const Result<bool> entered =
+          co_await enter_partition(back_ ? partition_index_ - 1 : partition_index_ + 1);
       if (!entered) co_return fail(entered.error());
       if (!*entered) co_return Result<void>{};
-      block = 0;
+      block = back_ ? partition_.blocks().size() - 1 : 0;
     }
     const Result<void> loaded = co_await load_block(block);
     if (!loaded) co_return loaded;
-    block_cursor_.seek_to_first();
+    if (back_) {
+      block_cursor_.seek_to_last();
+    } else {
+      block_cursor_.seek_to_first();
+    }
   }
 }
 
@@ -183,38 +235,52 @@ Result<std::string_view> TableCursor::decode(const BlockHandle& handle) {
 
 // --- windows -------------------------------------------------------------------------------------
 
+// Whether the walk, within its bound, gets from block `index` to the next one.
+bool TableCursor::is_wanted_behind(uint32_t index) const {
+  const IndexView& blocks = partition_.blocks();
+  if (back_ ? index == 0 : index + 1 == blocks.size()) return false;
+  if (!options_.read_ahead_until) return true;
+  // What lies between two blocks is the separator of the first.
+  const Result<IndexEntry> first = blocks.entry(back_ ? index - 1 : index);
+  if (!first) return false;  // whoever gets there says so
+  return back_ ? first->separator >= *options_.read_ahead_until
+               : first->separator < *options_.read_ahead_until;
+}
+
 // The stretch from block `index` on that one read of at most `size_bytes_max` covers; at least that
 // block, even if it is larger.
 TableCursor::Range TableCursor::plan_window(uint32_t index, size_t size_bytes_max) const {
   Range range;
-  const IndexView& blocks = partition_.blocks();
-  for (; index < blocks.size(); ++index) {
-    const Result<IndexEntry> entry = blocks.entry(index);
+  uint64_t first_offset = 0;  // of the block before, without what alignment adds
+  for (;;) {
+    const Result<IndexEntry> entry = partition_.blocks().entry(index);
     if (!entry) break;  // whoever gets there says so
     const BlockHandle& handle = entry->handle;
     if (range.empty()) {
-      range = {align_down(handle.offset), handle.end()};
+      range = {align_down(handle.offset), handle.end(), index, index + 1};
+    } else if (back_) {
+      if (handle.end() > first_offset || first_offset - handle.end() > gap_bytes_max) break;
+      if (align_up(range.end) - align_down(handle.offset) > size_bytes_max) break;
+      range.begin = align_down(handle.offset);
+      range.block_first = index;
     } else {
       if (handle.offset < range.end || handle.offset - range.end > gap_bytes_max) break;
       if (align_up(handle.end()) - range.begin > size_bytes_max) break;
       range.end = handle.end();
+      range.block_last = index + 1;
     }
-    range.block_behind = index + 1;
-    // The next block begins behind this separator.
-    if (options_.read_ahead_until && entry->separator >= *options_.read_ahead_until) break;
+    first_offset = handle.offset;
+    if (!is_wanted_behind(index)) break;
+    index = back_ ? index - 1 : index + 1;
   }
   return range;
 }
 
 // Starts to read the stretch behind `range`, if the walk gets there.
 void TableCursor::start_read_ahead(const Range& range) {
-  const IndexView& blocks = partition_.blocks();
-  if (range.block_behind >= blocks.size()) return;
-  if (options_.read_ahead_until) {
-    const Result<IndexEntry> last = blocks.entry(range.block_behind - 1);
-    if (!last || last->separator >= *options_.read_ahead_until) return;
-  }
-  const Range next = plan_window(range.block_behind, window_bytes_);
+  const uint32_t edge = back_ ? range.block_first : range.block_last - 1;
+  if (!is_wanted_behind(edge)) return;
+  const Range next = plan_window(back_ ? edge - 1 : edge + 1, window_bytes_);
   if (!next.empty()) start_read(next);
 }
 

@@ -1,4 +1,4 @@
-// Walks a table in key order. The loop, in a coroutine:
+// Walks a table in key order, or against it: the seek decides. The loop, in a coroutine:
 //
 //   co_await cursor.seek(start)
 //   while (cursor.valid()) {
@@ -36,7 +36,8 @@ struct TableCursorOptions {
   bool bypass_cache = false;
   size_t read_ahead_bytes_min = 8u << 10;
   size_t read_ahead_bytes_max = 256u << 10;  // of one window; there are up to two
-  // Blocks that begin behind this key are not read ahead. The walk itself does not end there.
+  // Blocks that lie wholly behind this key (of a walk back: before it) are not read ahead. The walk
+  // itself does not end there.
   std::optional<std::string> read_ahead_until;
 
   static TableCursorOptions for_scan() { return {}; }
@@ -58,6 +59,9 @@ class TableCursor {
   // Stands on the first entry whose key is >= `key` afterwards, or is not valid.
   Task<Result<void>> seek(std::string key);
   Task<Result<void>> seek_to_first();
+  // The last entry whose key is < `key`, the last of all: from there next() goes back.
+  Task<Result<void>> seek_before(std::string key);
+  Task<Result<void>> seek_to_last();
   // False: load_next() has to be awaited before anything else; the cursor is not valid until then.
   // True: moved, to the next entry or off the end.
   bool next();
@@ -92,10 +96,14 @@ class TableCursor {
   struct Range {
     uint64_t begin = 0;  // aligned
     uint64_t end = 0;
-    uint32_t block_behind = 0;  // the first one that it does not cover
+    // Of the partition, [first, last) are covered.
+    uint32_t block_first = 0;
+    uint32_t block_last = 0;
     bool empty() const { return begin == end; }
   };
 
+  void begin_seek(bool back);
+  Task<Result<void>> seek_back(std::optional<std::string> key);
   // Makes partition `index` the current one; false behind the last.
   Task<Result<bool>> enter_partition(uint32_t index);
   // Loads data block `index` of the current partition into block_cursor_, not positioned yet.
@@ -103,6 +111,7 @@ class TableCursor {
   Result<std::string_view> decode(const BlockHandle& handle);
   Task<Result<void>> fill_window(uint32_t index, BlockHandle handle);
   Range plan_window(uint32_t index, size_t size_bytes_max) const;
+  bool is_wanted_behind(uint32_t index) const;
   void start_read(const Range& range);
   void start_read_ahead(const Range& range);
   Task<Result<void>> settle();
@@ -123,6 +132,7 @@ class TableCursor {
   BlockCursor block_cursor_;
   bool valid_ = false;
   bool at_end_ = false;
+  bool back_ = false;  // the walk goes against the key order
 
   Window window_;
   OverlappedIo ahead_;

@@ -37,6 +37,13 @@ void try_block(std::string_view bytes) {
     FUZZ_CHECK(is_there || is_there.error().code == Errc::corrupt);
     if (is_there && *is_there && in_order) FUZZ_CHECK(found.key == entry.key);
   }
+  // So does the walk back, where the restarts are a builder's too.
+  size_t left = entries.size();
+  size_t steps = 0;
+  for (cursor.seek_to_last(); cursor.valid(); cursor.prev()) {
+    FUZZ_CHECK(++steps <= bytes.size());
+    if (in_order && left != 0) FUZZ_CHECK(cursor.key() == entries[--left].key);
+  }
 }
 
 void try_partition(std::string_view bytes) {

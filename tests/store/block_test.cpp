@@ -78,6 +78,57 @@ TEST_CASE("seek and find agree with a sorted list for keys that are not there") 
   }
 }
 
+TEST_CASE("a walk back mirrors the walk forwards, at every restart interval") {
+  TestRandom random(4);
+  for (const uint32_t interval : {1u, 2u, 3u, 16u, 1000u}) {
+    for (int round = 0; round < 20; ++round) {
+      const auto entries = random_entries(random, 1 + random.below(80), 6, 30);
+      const Exact raw(build_block(entries, interval));
+      const auto block = BlockView::open(raw.view());
+      REQUIRE(block);
+      BlockCursor cursor(*block);
+      cursor.seek_to_last();
+      for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+        REQUIRE(cursor.valid());
+        CHECK(cursor.entry() == entry->view());
+        cursor.prev();
+      }
+      CHECK_FALSE(cursor.valid());
+      CHECK_FALSE(cursor.failed());
+      for (int probe = 0; probe < 60; ++probe) {
+        const std::string key = random.key(6);
+        auto expected =
+            std::lower_bound(entries.begin(), entries.end(), key,
+                             [](const OwnedEntry& a, const std::string& b) { return a.key < b; });
+        cursor.seek_before(key);
+        for (int step = 0; step < 20 && expected != entries.begin(); ++step) {
+          REQUIRE(cursor.valid());
+          CHECK(cursor.entry() == (--expected)->view());
+          cursor.prev();
+        }
+        CHECK(cursor.valid() == (expected != entries.begin()));
+      }
+    }
+  }
+}
+
+TEST_CASE("a walk back through long keys keeps no more than the block") {
+  BlockBuilder builder(16);
+  std::vector<std::string> keys;
+  for (int i = 0; i < 16; ++i) keys.push_back(std::string(1 << 20, 'k') + char('a' + i));
+  for (const std::string& key : keys) builder.add({.key = key, .version = {1, 1}});
+  const std::string raw(builder.finish());
+  const auto block = BlockView::open(raw);
+  REQUIRE(block);
+  BlockCursor cursor(*block);
+  size_t seen = 0;
+  for (cursor.seek_to_last(); cursor.valid(); cursor.prev()) {
+    CHECK(cursor.key() == keys[keys.size() - ++seen]);
+  }
+  CHECK(seen == keys.size());
+  CHECK(cursor.memory_bytes() < 4 * raw.size());
+}
+
 TEST_CASE("the empty key, a key of 2 MiB and keys of 0xff bytes live in one block") {
   std::vector<OwnedEntry> entries;
   entries.push_back({"", Kind::value, {1, 1}, 0, "empty"});
@@ -113,6 +164,11 @@ TEST_CASE("a block whose bytes were changed is read without harm") {
     for (cursor.seek_to_first(); cursor.valid(); cursor.next()) REQUIRE(++steps <= good.size());
     if (cursor.failed()) CHECK(cursor.error().code == Errc::corrupt);
     cursor.seek(entries[20].key);
+    if (cursor.failed()) CHECK(cursor.error().code == Errc::corrupt);
+    steps = 0;
+    for (cursor.seek_to_last(); cursor.valid(); cursor.prev()) REQUIRE(++steps <= good.size());
+    if (cursor.failed()) CHECK(cursor.error().code == Errc::corrupt);
+    cursor.seek_before(entries[20].key);
     if (cursor.failed()) CHECK(cursor.error().code == Errc::corrupt);
     Entry found;
     const auto is_there = block->find(entries[20].key, found);

@@ -407,6 +407,61 @@ TEST_CASE("from key to key, an iterator sees what a read at the same seq sees") 
   }
 }
 
+TEST_CASE("a reverse iterator mirrors the walk from key to key, from the end and from any key") {
+  Random random;
+  Memtable table;
+  Memtable::ReverseIterator of_empty(table);
+  of_empty.seek_to_last();
+  CHECK_FALSE(of_empty.valid());
+  std::map<std::string, Version> newest;
+  for (uint64_t seq = 1; seq <= 5000; ++seq) {
+    const std::string key = random.below(2) == 0 ? awkward_key(random) : std::to_string(seq);
+    table.add(seq, Kind::value, version(seq), 0, key, "");
+    newest[key] = version(seq);
+    if (seq % 500 != 0 && seq > 40) continue;
+    Memtable::ReverseIterator it(table);
+    it.seek_to_last();
+    for (auto at = newest.rbegin(); at != newest.rend(); ++at, it.next_key()) {
+      REQUIRE(it.valid());
+      REQUIRE(it.node().key() == at->first);
+      CHECK(it.winner(Memtable::seq_newest)->version() == at->second);
+    }
+    CHECK_FALSE(it.valid());
+    for (int probe = 0; probe < 50; ++probe) {
+      const std::string bound = random.below(2) == 0 ? awkward_key(random) : std::to_string(seq);
+      auto at = newest.lower_bound(bound);
+      it.seek_before(bound);
+      for (int step = 0; step < 70 && at != newest.begin(); ++step, it.next_key()) {
+        REQUIRE(it.valid());
+        CHECK(it.node().key() == (--at)->first);
+      }
+      CHECK(it.valid() == (at != newest.begin()));
+    }
+  }
+}
+
+TEST_CASE("a reverse iterator goes on past what is added meanwhile") {
+  Memtable table;
+  std::vector<std::string> keys;
+  uint64_t seq = 0;
+  for (int i = 100; i < 900; i += 2) {
+    keys.push_back(std::to_string(i));
+    ++seq;
+    table.add(seq, Kind::value, version(seq), 0, keys.back(), "");
+  }
+  const uint64_t visible = seq;
+  Memtable::ReverseIterator it(table);
+  std::vector<std::string> seen;
+  for (it.seek_to_last(); it.valid(); it.next_key()) {
+    if (it.winner(visible) != nullptr) seen.emplace_back(it.node().key());
+    const int middle = 101 + static_cast<int>(seq * 38 % 800);
+    ++seq;
+    table.add(seq, Kind::value, version(seq), 0, std::to_string(middle), "");
+  }
+  std::reverse(seen.begin(), seen.end());
+  CHECK(seen == keys);
+}
+
 TEST_CASE("an iterator within a key's entries goes on to the older ones and the next key") {
   Memtable table;
   table.add(1, Kind::value, version(1), 0, "k", "one");

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -30,8 +31,9 @@ struct ListCursor {
   }
 };
 
-std::vector<OwnedEntry> merged(std::vector<ListCursor>& cursors) {
-  MergeHeap<ListCursor> heap;
+std::vector<OwnedEntry> merged(std::vector<ListCursor>& cursors,
+                               ScanDirection direction = ScanDirection::forward) {
+  MergeHeap<ListCursor> heap(direction);
   heap.reserve(cursors.size());
   for (ListCursor& cursor : cursors) heap.push(cursor);
   std::vector<OwnedEntry> out;
@@ -73,6 +75,13 @@ TEST_CASE("a merge yields each key once, with its winner, in order") {
     std::vector<OwnedEntry> list;
     for (auto& [key, entry] : expected) list.push_back(entry);
     CHECK(merged(cursors) == list);
+    for (ListCursor& cursor : cursors) {
+      std::reverse(cursor.entries.begin(), cursor.entries.end());
+      cursor.at = 0;
+      cursor.load();
+    }
+    std::reverse(list.begin(), list.end());
+    CHECK(merged(cursors, ScanDirection::reverse) == list);
   }
 }
 

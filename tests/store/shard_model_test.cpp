@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "../sim/crash_oracle.hpp"
@@ -130,29 +131,39 @@ Task<void> read_step(Shard& shard, Model& model) {
 
 Task<void> scan_step(Shard& shard, Model& model) {
   const uint64_t now_ms = Reactor::current().wall_ms();
-  std::string start = model.prng.one_in(3) ? "" : model.key();
-  std::string end = model.prng.one_in(3) ? "" : model.key();
+  ScanRange range;
+  if (model.prng.one_in(4)) {
+    range = ScanRange::of_prefix(model.key());
+  } else {
+    if (!model.prng.one_in(3)) range.start = model.key();
+    if (!model.prng.one_in(3)) range.end = model.key();
+  }
+  if (model.prng.one_in(2)) range.direction = ScanDirection::reverse;
   Contents expected = model.oracle.contents(now_ms);
   std::erase_if(expected, [&](const auto& entry) {
-    return entry.first < start || (!end.empty() && entry.first >= end);
+    return entry.first < range.start || (!range.end.empty() && entry.first >= range.end);
   });
-  auto scan = co_await shard.scan(start, end, now_ms);
+  auto scan = co_await shard.scan(range, now_ms);
   if (!scan) {
     model.wrong("a scan: " + scan.error().message());
     co_return;
   }
-  const auto found = co_await drain(**scan);
+  const auto found = co_await drain(**scan, range.direction);
   if (!found) {
     model.wrong("a scan: " + found.error().message());
   } else if (*found != expected) {
-    model.wrong(fmt::format("the scan [{}, {}):{}", start, end,
-                            CrashOracle::differences(expected, *found)));
+    const bool forward = range.direction == ScanDirection::forward;
+    model.wrong(fmt::format("the scan {} [{}, {}):{}", forward ? "of" : "back over", range.start,
+                            range.end, CrashOracle::differences(expected, *found)));
   }
 }
 
 // Reads slowly while the next steps run.
-Task<void> slow_scan(std::unique_ptr<Scan> scan, Contents expected, Model& model, uint64_t seed) {
+Task<void> slow_scan(std::unique_ptr<Scan> scan, Contents contents, Model& model, uint64_t seed,
+                     ScanDirection direction) {
   sim::Prng prng(seed, "slow scan");
+  std::vector<std::pair<std::string, std::string>> expected(contents.begin(), contents.end());
+  if (direction == ScanDirection::reverse) std::reverse(expected.begin(), expected.end());
   auto at = expected.begin();
   for (;;) {
     const Scan::Step step = scan->try_next();
@@ -226,12 +237,14 @@ Task<void> steps(Shard& shard, ShardHome& home, Model& model) {
       co_await scan_step(shard, model);
     } else if (dice < 84) {
       const uint64_t now_ms = Reactor::current().wall_ms();
-      auto scan = co_await shard.scan("", "", now_ms);
+      const auto direction = prng.one_in(2) ? ScanDirection::forward : ScanDirection::reverse;
+      auto scan = co_await shard.scan({.start = "", .end = "", .direction = direction}, now_ms);
       if (!scan) {
         model.wrong("a scan: " + scan.error().message());
         break;
       }
-      others.spawn(slow_scan(std::move(*scan), model.oracle.contents(now_ms), model, prng.next()));
+      others.spawn(slow_scan(std::move(*scan), model.oracle.contents(now_ms), model, prng.next(),
+                             direction));
     } else if (dice < 92) {
       const auto which = static_cast<unsigned>(prng.below(3));
       if (prng.one_in(2)) {

@@ -212,8 +212,9 @@ inline Task<Result<std::optional<std::string>>> get(Shard& shard, std::string ke
 using Contents = std::map<std::string, std::string>;
 
 // What is left of a scan.
-inline Task<Result<Contents>> drain(Scan& scan) {
+inline Task<Result<Contents>> drain(Scan& scan, ScanDirection direction = ScanDirection::forward) {
   Contents all;
+  std::optional<std::string> last;
   for (;;) {
     switch (scan.try_next()) {
       case Scan::Step::end:
@@ -223,9 +224,11 @@ inline Task<Result<Contents>> drain(Scan& scan) {
         break;
       case Scan::Step::record: {
         const std::string key(scan.entry().key);
-        if (!all.empty() && all.rbegin()->first >= key) {
+        const bool forward = direction == ScanDirection::forward;
+        if (last && (forward ? *last >= key : *last <= key)) {
           co_return fail(Errc::corrupt, "a scan out of order at " + key);
         }
+        last = key;
         if (!scan.large()) {
           all[key] = scan.entry().value;
           break;

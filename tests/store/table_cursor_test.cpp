@@ -85,6 +85,102 @@ Task<void> seek_around(const TableRecord& record, const std::vector<OwnedEntry>&
   CHECK_FALSE(cursor.valid());
 }
 
+Task<void> walk_back(const TableRecord& record, const std::vector<OwnedEntry>& entries,
+                     size_t cache_bytes) {
+  TableWorld world(cache_bytes);
+  {
+    const Result<TableRef> table = co_await TableFile::open(world.host, record);
+    REQUIRE_OR_RETURN(table.has_value());
+    for (const bool compaction : {true, false, false}) {
+      TableCursor cursor(*table,
+                         compaction ? TableCursorOptions::for_compaction() : TableCursorOptions());
+      Result<void> moved = co_await cursor.seek_to_last();
+      size_t left = entries.size();
+      while (moved && cursor.valid()) {
+        REQUIRE_OR_RETURN(left != 0);
+        const Result<OwnedEntry> entry = co_await own(*table, cursor.entry());
+        REQUIRE_OR_RETURN(entry.has_value());
+        REQUIRE_OR_RETURN((*entry == entries[--left]));
+        if (!cursor.next()) moved = co_await cursor.load_next();
+      }
+      CHECK(moved.has_value());
+      CHECK(left == 0);
+      CHECK(cursor.next());  // off the end already
+    }
+  }
+  co_await world.host.drain();
+  CHECK(world.host.uncached_bytes() == 0);
+}
+
+Task<void> seek_back_around(const TableRecord& record, const std::vector<OwnedEntry>& entries) {
+  TableWorld world;
+  const Result<TableRef> table = co_await TableFile::open(world.host, record);
+  REQUIRE_OR_RETURN(table.has_value());
+  TableCursor cursor(*table);
+  uint64_t wrong = 0;
+  for (uint64_t i = 0; i < 600; ++i) {
+    const std::string key = key_of(hash64("seek", i) % (2 * entries.size() + 10));
+    const auto expected = from(entries, key);
+    size_t left = entries.size() - expected.size();
+    if (i % 3 == 0) {  // between walks back, one forwards
+      static_cast<void>(co_await cursor.seek(key));
+      if (cursor.valid() != !expected.empty()) ++wrong;
+    }
+    const Result<void> sought = co_await cursor.seek_before(key);
+    REQUIRE_OR_RETURN(sought.has_value());
+    for (size_t step = 0; step < i % 40 && left > 0; ++step) {
+      if (!cursor.valid() || cursor.key() != entries[--left].key) ++wrong;
+      if (!cursor.next()) static_cast<void>(co_await cursor.load_next());
+    }
+    if (cursor.valid() != (left > 0)) ++wrong;
+    if (cursor.valid() && cursor.key() != entries[left - 1].key) ++wrong;
+  }
+  CHECK(wrong == 0);
+  for (const std::string& key : {std::string(), std::string("a"), entries.front().key}) {
+    static_cast<void>(co_await cursor.seek_before(key));
+    CHECK_FALSE(cursor.valid());
+  }
+  static_cast<void>(co_await cursor.seek_before("z"));
+  CHECK((cursor.valid() && cursor.key() == entries.back().key));
+}
+
+Task<void> count_reads_back(const TableRecord& record) {
+  TableWorld world;
+  const Result<TableRef> table = co_await TableFile::open(world.host, record);
+  REQUIRE_OR_RETURN(table.has_value());
+  const uint64_t windows = record.size_bytes / (256u << 10) + 1;
+  const uint64_t partitions = (*table)->partition_count();
+  {
+    TableCursor cursor(*table, TableCursorOptions::for_compaction());
+    Result<void> moved = co_await cursor.seek_to_last();
+    while (moved && cursor.valid()) {
+      if (!cursor.next()) moved = co_await cursor.load_next();
+    }
+    CHECK(moved.has_value());
+    const TableReadStats& stats = world.host.stats();
+    CHECK(stats.window_reads <= windows + 2 * partitions);
+    CHECK(stats.window_read_bytes <= record.size_bytes + stats.window_reads * 8192);
+  }
+  // A short one reads little, and nothing that lies wholly before its bound.
+  uint64_t bytes_before = world.host.stats().window_read_bytes;
+  TableCursor cursor(*table, TableCursorOptions::for_scan());
+  Result<void> moved = co_await cursor.seek_before(key_of(1001));
+  for (unsigned i = 0; i < 10 && moved; ++i) {
+    if (!cursor.next()) moved = co_await cursor.load_next();
+  }
+  CHECK(world.host.stats().window_read_bytes - bytes_before <= 64u << 10);
+  TableCursorOptions options;
+  options.read_ahead_until = key_of(77'000);
+  TableCursor bounded(*table, options);
+  bytes_before = world.host.stats().window_read_bytes;
+  moved = co_await bounded.seek_to_last();
+  while (moved && bounded.valid() && bounded.key() > *options.read_ahead_until) {
+    if (!bounded.next()) moved = co_await bounded.load_next();
+  }
+  CHECK((moved && bounded.valid() && bounded.key() == key_of(77'000)));
+  CHECK(world.host.stats().window_read_bytes - bytes_before < record.size_bytes / 16);
+}
+
 Task<void> count_reads(const TableRecord& record) {
   TableWorld world;
   const Result<TableRef> table = co_await TableFile::open(world.host, record);
@@ -256,6 +352,25 @@ TEST_CASE("a cursor seeks to the first key that is not smaller") {
   SimRig rig;
   const auto entries = make_entries(4'000, 50, 6'000);
   rig.run(seek_around(put_on_disk(rig, entries, small_table_options()), entries));
+}
+
+TEST_CASE("a cursor walks back over blocks, large values and partitions") {
+  for (const size_t cache_bytes : {size_t{1}, size_t{8} << 20}) {
+    SimRig rig;
+    const auto entries = make_entries(4'000, 100, 30'000);
+    rig.run(walk_back(put_on_disk(rig, entries, small_table_options()), entries, cache_bytes));
+  }
+}
+
+TEST_CASE("a cursor seeks to the last key that is smaller, and goes back from there") {
+  SimRig rig;
+  const auto entries = make_entries(4'000, 50, 6'000);
+  rig.run(seek_back_around(put_on_disk(rig, entries, small_table_options()), entries));
+}
+
+TEST_CASE("a walk back reads in large pieces too, and nothing before a bound") {
+  SimRig rig;
+  rig.run(count_reads_back(put_on_disk(rig, make_entries(40'000), TableOptions())));
 }
 
 TEST_CASE("a walk reads in large pieces and a short scan in small ones") {
