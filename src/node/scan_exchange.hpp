@@ -6,6 +6,14 @@
 // for only when it is used up and the client has read: constant memory for any range, and the
 // store stops being read when the client stops reading.
 //
+// A page ends with the record that reaches 64 KiB, so it has less than 192 KiB with keys of HTTP's
+// size; large values follow it piece by piece. Filling one asks every 64 records whether others are
+// waiting, and a scan comes back by itself from what it passes over: no turn is long.
+//
+// A scan pins its memtables and tables, as each shard is shown at one point in time. The bound is
+// the client's: who takes no byte for the send timeout (30 s) is cut off, and the number of ranges
+// is bounded by transit memory. Who takes a byte now and then may go on.
+//
 // All scans are opened before the first byte of the answer; each shard is read as of its opening.
 // A failure after the first byte ends the connection without the last chunk.
 #pragma once
