@@ -70,9 +70,9 @@ void Scan::add_sources(const Shard& shard) {
   for (unsigned level = 1; level < limits::table_level_count; ++level) {
     const TableLevels::Level& tables = levels_->level(level);
     std::vector<TableRef> run;
-    for (size_t i = levels_->lower_bound(level, start); i < tables.size(); ++i) {
-      if (!end.empty() && tables[i]->record().smallest_key >= end) break;
-      run.push_back(tables[i]);
+    for (auto at = tables.lower_bound(start); at != tables.end(); ++at) {
+      if (!end.empty() && (*at)->record().smallest_key >= end) break;
+      run.push_back(*at);
     }
     if (!run.empty()) cursors_.push_back(std::make_unique<SourceCursor>(std::move(run), options));
   }

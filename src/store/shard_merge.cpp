@@ -147,17 +147,15 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
   }
   if (Result<void> durable = co_await manifest_->append(edit); !durable) co_return durable;
   // From here to the end nothing suspends.
-  for (const RemovedTable& removed : edit.removed) {
-    const bool stays = std::any_of(moved.begin(), moved.end(), [&](const TableRef& table) {
-      return table->file_number() == removed.file_number;
-    });
-    if (stays) continue;
-    for (const TableRef& table : levels_->level(removed.level)) {
-      if (table->file_number() == removed.file_number) table->mark_obsolete();
-    }
+  std::vector<TableRef> removed;
+  for (const RemovedTable& table : edit.removed) {
+    removed.push_back(host_->open_table(table.file_number));
+  }
+  set_levels(levels_->with(edit, removed, added));
+  for (const TableRef& table : removed) {
+    if (std::find(moved.begin(), moved.end(), table) == moved.end()) table->mark_obsolete();
   }
   for (size_t i = 0; i < added.size(); ++i) added[i]->set_level(edit.added[i].level);
-  set_levels(levels_->with(edit, added));
   co_return Result<void>{};
 }
 

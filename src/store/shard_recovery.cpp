@@ -64,7 +64,7 @@ Task<Result<void>> Shard::open_tables() {
       tables.push_back(*table);
     }
   }
-  set_levels(TableLevels().with(all, tables));
+  set_levels(TableLevels().with(all, {}, tables));
   // Tables that no edit names were being written when the process ended.
   Result<std::vector<DirEntry>> entries = co_await list_directory(options_.directory);
   if (!entries) co_return fail(entries.error());

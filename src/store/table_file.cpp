@@ -88,10 +88,18 @@ Task<void> TableHost::drain() {
 TableFile::TableFile(TableHost& host, File file, TableRecord record)
     : SharedFile(std::move(file)), host_(host), record_(std::move(record)) {
   ++host_.tables_open_;
+  host_.by_number_[record_.file_number] = this;
+}
+
+TableRef TableHost::open_table(uint64_t file_number) const {
+  const auto found = by_number_.find(file_number);
+  return TableRef(found == by_number_.end() ? nullptr : found->second);
 }
 
 TableFile::~TableFile() {
   host_.table_memory_bytes_ -= memory_bytes_;
+  const auto known = host_.by_number_.find(record_.file_number);
+  if (known != host_.by_number_.end() && known->second == this) host_.by_number_.erase(known);
   TableHost& host = host_;
   file() = File();  // closed before anybody is told that it is not used any more
   if (obsolete_ && host.on_dropped_ != nullptr) {

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include <gyre/file.hpp>
 #include <gyre/result.hpp>
@@ -74,6 +75,8 @@ class TableHost {
   BlockCache& cache() { return cache_; }
   const TableReadStats& stats() const { return stats_; }
   size_t tables_open() const { return tables_open_; }
+  // An open table by its number, or an empty Ref.
+  Ref<TableFile> open_table(uint64_t file_number) const;
   // Of blocks that the cache had no room for, as long as somebody holds them.
   size_t uncached_bytes() const { return uncached_bytes_; }
   // Of open tables: top indexes, keys.
@@ -102,6 +105,7 @@ class TableHost {
   std::array<BlockRead*, read_buckets> reads_{};  // in flight
   Event no_tables_;
   size_t tables_open_ = 0;
+  std::unordered_map<uint64_t, TableFile*> by_number_;  // of open tables
   size_t uncached_bytes_ = 0;
   size_t table_memory_bytes_ = 0;
   TableReadStats stats_;

@@ -1,6 +1,6 @@
 #include "store/table_levels.hpp"
 
-#include <algorithm>
+#include <optional>
 
 #include "base/assert.hpp"
 
@@ -23,50 +23,54 @@ uint64_t TableLevels::total_bytes() const {
 }
 
 size_t TableLevels::lower_bound(unsigned number, std::string_view key) const {
-  const Level& tables = *levels_[number];
-  const auto at = std::partition_point(tables.begin(), tables.end(), [key](const TableRef& table) {
-    return table->record().largest_key < key;
-  });
-  return static_cast<size_t>(at - tables.begin());
+  return levels_[number]->lower_bound(key).index();
 }
 
 const TableRef* TableLevels::find(unsigned number, std::string_view key) const {
   const Level& tables = *levels_[number];
-  const size_t at = lower_bound(number, key);
-  if (at == tables.size() || key < tables[at]->record().smallest_key) return nullptr;
-  return &tables[at];
+  const auto at = tables.lower_bound(key);
+  if (at == tables.end() || key < (*at)->record().smallest_key) return nullptr;
+  return &*at;
 }
 
+namespace {
+
+bool is_newer(const TableRef& a, const TableRef& b) {
+  return a->record().file_number > b->record().file_number;
+}
+bool is_before(const TableRef& a, const TableRef& b) {
+  return a->record().smallest_key < b->record().smallest_key;
+}
+
+}  // namespace
+
 std::shared_ptr<const TableLevels> TableLevels::with(const VersionEdit& edit,
+                                                     const std::vector<TableRef>& removed,
                                                      const std::vector<TableRef>& added) const {
-  GYRE_ASSERT(edit.added.size() == added.size());
+  GYRE_ASSERT(edit.removed.size() == removed.size() && edit.added.size() == added.size());
   auto next = std::make_shared<TableLevels>(*this);
-  std::array<std::shared_ptr<Level>, limits::table_level_count> changed;
-  const auto level_of = [&](unsigned number) -> Level& {
-    if (!changed[number]) changed[number] = std::make_shared<Level>(*levels_[number]);
-    return *changed[number];
+  std::array<std::optional<Level::Editor>, limits::table_level_count> editors;
+  const auto editor_of = [&](unsigned number) -> Level::Editor& {
+    if (!editors[number]) {
+      editors[number].emplace(*levels_[number], number == 0 ? is_newer : is_before);
+    }
+    return *editors[number];
   };
-  for (const RemovedTable& removed : edit.removed) {
-    Level& level = level_of(removed.level);
-    const auto at = std::find_if(level.begin(), level.end(), [&](const TableRef& table) {
-      return table->record().file_number == removed.file_number;
-    });
-    GYRE_ASSERT(at != level.end());
-    next->bytes_[removed.level] -= (*at)->record().size_bytes;
-    level.erase(at);
+  for (size_t i = 0; i < removed.size(); ++i) {
+    const unsigned level = edit.removed[i].level;
+    GYRE_ASSERT(removed[i]->file_number() == edit.removed[i].file_number);
+    editor_of(level).remove(removed[i]);
+    next->bytes_[level] -= removed[i]->size_bytes();
   }
-  for (const TableRef& table : added) {
-    const TableRecord& record = table->record();
-    Level& level = level_of(record.level);
-    const auto at = std::find_if(level.begin(), level.end(), [&](const TableRef& other) {
-      return record.level == 0 ? other->record().file_number < record.file_number
-                               : other->record().smallest_key > record.smallest_key;
-    });
-    level.insert(at, table);
-    next->bytes_[record.level] += record.size_bytes;
+  for (size_t i = 0; i < added.size(); ++i) {
+    const unsigned level = edit.added[i].level;
+    editor_of(level).insert(added[i]);
+    next->bytes_[level] += added[i]->size_bytes();
   }
-  for (unsigned number = 0; number < changed.size(); ++number) {
-    if (changed[number]) next->levels_[number] = std::move(changed[number]);
+  for (unsigned number = 0; number < editors.size(); ++number) {
+    if (editors[number]) {
+      next->levels_[number] = std::make_shared<const Level>(editors[number]->finish());
+    }
   }
   return next;
 }
