@@ -207,6 +207,7 @@ ShardOptions GyreSession::shard_options(unsigned core) const {
   options.compaction.base_bytes_min = std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
   options.table.block_bytes_target = settings_.block_bytes;
   options.table.bloom_bits_per_key = settings_.bloom_bits;
+  options.table.bloom_bits_per_key_upper = settings_.bloom_bits;  // RocksDB has one for all levels
   options.table.codec = settings_.compress ? Codec::lz4 : Codec::none;
   return options;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <lz4.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/assert.hpp"
@@ -26,6 +27,15 @@ bool is_known_codec(uint8_t codec) {
 }  // namespace
 
 // --- blocks --------------------------------------------------------------------------------------
+
+TableOptions TableOptions::at_level(unsigned level) const {
+  TableOptions out = *this;
+  const bool is_upper = level + 1 < limits::table_level_count;
+  if (is_upper && bloom_bits_per_key != 0) {
+    out.bloom_bits_per_key = std::max(bloom_bits_per_key, bloom_bits_per_key_upper);
+  }
+  return out;
+}
 
 bool is_plausible(const BlockHandle& handle, uint64_t limit) {
   if (handle.raw_bytes == 0 || handle.stored_bytes == 0) return false;

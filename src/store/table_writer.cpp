@@ -32,7 +32,7 @@ TableWriter::TableWriter(std::string path, uint64_t file_number, const TableWrit
     : path_(std::move(path)),
       file_number_(file_number),
       options_(options),
-      builder_(options.table, file_number),
+      builder_(options.table.at_level(options.level), file_number),
       file_(std::move(file)) {}
 
 TableWriter::~TableWriter() = default;

@@ -44,6 +44,7 @@ ModelOptions random_options(uint64_t seed) {
   shard.table.large_value_bytes_min = pick<uint64_t>(prng, {1, 100, 64u << 10, 128u << 10});
   shard.table.chunk_bytes = pick<uint32_t>(prng, {1000, 4096, 64u << 10});
   shard.table.bloom_bits_per_key = pick<uint32_t>(prng, {0, 1, 10});
+  shard.table.bloom_bits_per_key_upper = pick<uint32_t>(prng, {0, 16, 20});
   shard.table.codec = prng.one_in(2) ? Codec::none : Codec::lz4;
   shard.compaction.l0_trigger = pick<unsigned>(prng, {1, 2, 4});
   shard.compaction.l0_stop = shard.compaction.l0_trigger + pick<unsigned>(prng, {1, 8, 20});

@@ -260,4 +260,42 @@ TEST_CASE("an existing table is never written over") {
   CHECK((*back == entries));
 }
 
+namespace {
+
+Task<void> write_at_level(uint8_t level, uint32_t bits, uint32_t bits_upper, uint32_t& got) {
+  TableWriterOptions options;
+  options.level = level;
+  options.table.bloom_bits_per_key = bits;
+  options.table.bloom_bits_per_key_upper = bits_upper;
+  const Result<TableRecord> record =
+      co_await write_new_shard_table(12, make_entries(2'000), options);
+  REQUIRE_OR_RETURN(record.has_value());
+  TableWorld world;
+  {
+    const Result<TableRef> table = co_await TableFile::open(world.host, *record);
+    REQUIRE_OR_RETURN(table.has_value());
+    got = (*table)->properties().options.bloom_bits_per_key;
+  }
+  co_await world.host.drain();
+}
+
+uint32_t bits_at(uint8_t level, uint32_t bits, uint32_t bits_upper) {
+  SimRig rig;
+  uint32_t got = 0;
+  rig.run(write_at_level(level, bits, bits_upper, got));
+  return got;
+}
+
+}  // namespace
+
+TEST_CASE("tables above the deepest level have the longer filters") {
+  const uint8_t bottom = limits::table_level_count - 1;
+  for (uint8_t level = 0; level < bottom; ++level) CHECK(bits_at(level, 10, 16) == 16);
+  CHECK(bits_at(bottom, 10, 16) == 10);
+  CHECK(bits_at(0, 20, 16) == 20);  // never fewer than below
+  CHECK(bits_at(0, 0, 16) == 0);    // none means none
+  CHECK(TableOptions().bloom_bits_per_key == 10);
+  CHECK(TableOptions().bloom_bits_per_key_upper == 16);
+}
+
 }  // namespace gyre
