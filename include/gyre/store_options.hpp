@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace gyre {
 
@@ -15,5 +16,16 @@ enum class Durability : uint8_t {
 };
 
 enum class ScanDirection : uint8_t { forward, reverse };
+
+// [start, end) in the order of unsigned bytes; an empty `end` is the end of the keyspace. Going
+// back, the scan begins with the last key before `end`.
+struct ScanRange {
+  std::string start;
+  std::string end;
+  ScanDirection direction = ScanDirection::forward;
+
+  // The keys that begin with `prefix`.
+  static ScanRange of_prefix(std::string prefix, ScanDirection direction = ScanDirection::forward);
+};
 
 }  // namespace gyre

@@ -42,11 +42,16 @@ Task<Result<std::unique_ptr<Scan>>> Shard::scan(std::string start, std::string e
 
 Task<Result<std::unique_ptr<Scan>>> Shard::scan(ScanRange range, uint64_t now_ms) {
   const Call call(*this);
-  std::unique_ptr<Scan> scan(new Scan(std::move(range), now_ms));
-  // Everything is pinned before the first wait: the view is that of this moment.
-  scan->add_sources(*this);
+  std::unique_ptr<Scan> scan = pin_scan(std::move(range), now_ms);
   if (Result<void> sought = co_await scan->seek(); !sought) co_return fail(sought.error());
   co_return scan;
+}
+
+// Everything is pinned before the first wait: the view is that of this moment.
+std::unique_ptr<Scan> Shard::pin_scan(ScanRange range, uint64_t now_ms) const {
+  std::unique_ptr<Scan> scan(new Scan(std::move(range), now_ms));
+  scan->add_sources(*this);
+  return scan;
 }
 
 void Scan::add_sources(const Shard& shard) {

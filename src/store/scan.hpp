@@ -58,6 +58,8 @@ class Scan {
   Scan(const Scan&) = delete;
   Scan& operator=(const Scan&) = delete;
 
+  // Once, before anything else; Shard::scan has done it.
+  Task<Result<void>> seek();
   Step try_next();
   Task<Result<void>> load();
 
@@ -72,7 +74,6 @@ class Scan {
   static constexpr unsigned passed_over_max = 256;  // by one call
   Scan(ScanRange range, uint64_t now_ms);
   void add_sources(const Shard& shard);
-  Task<Result<void>> seek();
   bool step(SourceCursor& cursor);
   bool is_outside(std::string_view key) const;
 

@@ -140,16 +140,6 @@ struct ShardStats {
 
 class Scan;
 
-// [start, end), from the front or from behind; an empty `end` is the end of the keyspace.
-struct ScanRange {
-  std::string start;
-  std::string end;
-  ScanDirection direction = ScanDirection::forward;
-
-  // The keys that begin with `prefix`.
-  static ScanRange of_prefix(std::string prefix, ScanDirection direction = ScanDirection::forward);
-};
-
 class Shard final : private LogClient {
  public:
   // Recovers the shard in `options.directory`, or makes a new one if it is empty. Errc::corrupt
@@ -182,6 +172,8 @@ class Shard final : private LogClient {
 
   // A consistent view of the range as of now.
   Task<Result<std::unique_ptr<Scan>>> scan(ScanRange range, uint64_t now_ms);
+  // The same in two steps, for a view of several shards as of one moment: Scan::seek() comes next.
+  std::unique_ptr<Scan> pin_scan(ScanRange range, uint64_t now_ms) const;
   Task<Result<std::unique_ptr<Scan>>> scan(std::string start, std::string end, uint64_t now_ms);
 
   // Starts a flush even though the memtable is not full (memory is needed elsewhere).
