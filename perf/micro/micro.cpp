@@ -32,6 +32,7 @@
 #include "runtime/uring/cores.hpp"
 #include "runtime/uring/node.hpp"
 #include "store/memtable.hpp"
+#include "store/scan.hpp"
 #include "store/shard.hpp"
 
 namespace gyre {
@@ -249,8 +250,9 @@ void memtable_get(benchmark::State& state) {
 }
 BENCHMARK(memtable_get)->Arg(10'000)->Arg(200'000);
 
-// From a table whose blocks are all in the cache.
-Task<void> table_loop(benchmark::State* state) {
+// A shard of 100,000 keys in a directory of its own, for `use`.
+using UseShard = Task<void> (*)(benchmark::State&, Shard&, const std::vector<std::string>&);
+Task<void> with_shard(benchmark::State* state, UseShard use) {
   char name[] = "/tmp/gyre-micro-XXXXXX";
   if (mkdtemp(name) == nullptr) fail_with("cannot make a directory in /tmp");
   const std::string directory = name;
@@ -260,6 +262,7 @@ Task<void> table_loop(benchmark::State* state) {
     ShardOptions options;
     options.directory = directory + "/shard";
     options.durability = Durability::none;
+    options.memtable_bytes_max = 64u << 20;
     options.cache_bytes = 128u << 20;
     auto shard =
         must(co_await Shard::open(std::move(options), {.write_memory = memory, .clock = clock}),
@@ -268,30 +271,70 @@ Task<void> table_loop(benchmark::State* state) {
     for (const std::string& key : keys) {
       must(co_await shard->put(key, ValueBuffer(std::string(100, 'v'))), "writing");
     }
-    must(co_await shard->flush(), "flushing");
-    for (const std::string& key : keys) {
-      StoreRead read;
-      must(co_await shard->get(key, 0, read), "reading");
-    }
-    uint64_t at = 0;
-    uint64_t missed = 0;
-    {
-      const Allocations allocations(*state, "table_get");
-      for (auto _ : *state) {
-        at = at * 6364136223846793005u + 1442695040888963407u;
-        StoreRead read;
-        if (shard->try_get(keys[(at >> 33) % keys.size()], 0, read) != ReadOutcome::found) ++missed;
-      }
-    }
-    if (missed != 0) fail_with(fmt::format("{} reads were not answered by the cache", missed));
+    co_await use(*state, *shard, keys);
     must(co_await shard->close(false), "closing");
   }
   std::filesystem::remove_all(directory);
+}
+
+// From a table whose blocks are all in the cache.
+Task<void> get_all(benchmark::State& state, Shard& shard, const std::vector<std::string>& keys) {
+  must(co_await shard.flush(), "flushing");
+  for (const std::string& key : keys) {
+    StoreRead read;
+    must(co_await shard.get(key, 0, read), "reading");
+  }
+  uint64_t at = 0;
+  uint64_t missed = 0;
+  {
+    const Allocations allocations(state, "table_get");
+    for (auto _ : state) {
+      at = at * 6364136223846793005u + 1442695040888963407u;
+      StoreRead read;
+      if (shard.try_get(keys[(at >> 33) % keys.size()], 0, read) != ReadOutcome::found) ++missed;
+    }
+  }
+  if (missed != 0) fail_with(fmt::format("{} reads were not answered by the cache", missed));
+}
+Task<void> table_loop(benchmark::State* state) {
+  return with_shard(state, &get_all);
 }
 void table_get(benchmark::State& state) {
   on_a_core(table_loop, state);
 }
 BENCHMARK(table_get);
+
+// Whole scans, by record: 1st argument from a table in the cache, 2nd back.
+Task<void> scan_all(benchmark::State& state, Shard& shard, const std::vector<std::string>& keys) {
+  if (state.range(0) != 0) must(co_await shard.flush(), "flushing");
+  ScanRange range;
+  if (state.range(1) != 0) range.direction = ScanDirection::reverse;
+  int64_t records = 0;
+  for (auto _ : state) {
+    auto scan = must(co_await shard.scan(range, 0), "opening a scan");
+    for (;;) {
+      const Scan::Step step = scan->try_next();
+      if (step == Scan::Step::end) break;
+      if (step == Scan::Step::wait) {
+        must(co_await scan->load(), "scanning");
+        continue;
+      }
+      ++records;
+      benchmark::DoNotOptimize(scan->entry().value.data());
+    }
+  }
+  if (static_cast<size_t>(records) != keys.size() * static_cast<size_t>(state.iterations())) {
+    fail_with("a scan is not complete");
+  }
+  state.SetItemsProcessed(records);
+}
+Task<void> scan_loop(benchmark::State* state) {
+  return with_shard(state, &scan_all);
+}
+void scan(benchmark::State& state) {
+  on_a_core(scan_loop, state);
+}
+BENCHMARK(scan)->ArgsProduct({{0, 1}, {0, 1}})->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace gyre
