@@ -506,6 +506,7 @@ http::Exchange* Core::entity_write(http::Connection& connection, const http::Req
                                      is_put ? Kind::value : Kind::tombstone, key, expire_at_ms,
                                      head.chunked, head.content_length);
   exchange->key_hash = key_hash;
+  exchange->hash = key_hash;  // the store's own copy travels with the write
   return exchange;
 }
 

@@ -269,12 +269,13 @@ Memtable::Node* Memtable::add_version(Node& newest, Version version, size_t payl
 }
 
 Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
-                                 std::string_view key, size_t inline_value_bytes) {
+                                 std::string_view key, size_t inline_value_bytes,
+                                 uint64_t key_hash) {
   GYRE_ASSERT(count_ == 0 || seq > seq_last_);
   GYRE_ASSERT(key.size() <= limits::key_bytes_max);
   const size_t payload_bytes = key.size() + inline_value_bytes;
   const auto is_key = [key](const Node& other) { return other.key() == key; };
-  const auto place = index_.place_for(hash64(key), is_key);
+  const auto place = index_.place_for(key_hash != 0 ? key_hash : hash64(key), is_key);
   Node* newest = place.node;
   if (!place.known) {
     Node* at = list().search(key, nullptr);
@@ -297,21 +298,22 @@ Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint6
 }
 
 const Memtable::Node* Memtable::add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
-                                    std::string_view key, std::string_view value) {
+                                    std::string_view key, std::string_view value,
+                                    uint64_t key_hash) {
   if (value.size() >= large_value_bytes_min) {
-    return add(seq, kind, version, expire_at_ms, key, ValueBuffer(value));
+    return add(seq, kind, version, expire_at_ms, key, ValueBuffer(value), key_hash);
   }
-  Node* node = insert(seq, kind, version, expire_at_ms, key, value.size());
+  Node* node = insert(seq, kind, version, expire_at_ms, key, value.size(), key_hash);
   node->value_bytes_ = static_cast<uint32_t>(value.size());
   if (!value.empty()) std::memcpy(node->bytes() + key.size(), value.data(), value.size());
   return node;
 }
 
 const Memtable::Node* Memtable::add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
-                                    std::string_view key, ValueBuffer&& value) {
+                                    std::string_view key, ValueBuffer&& value, uint64_t key_hash) {
   GYRE_ASSERT(value.size() <= limits::value_bytes_max_hard);
   if (value.size() < large_value_bytes_min) {
-    Node* node = insert(seq, kind, version, expire_at_ms, key, value.size());
+    Node* node = insert(seq, kind, version, expire_at_ms, key, value.size(), key_hash);
     node->value_bytes_ = static_cast<uint32_t>(value.size());
     char* out = node->bytes() + key.size();
     value.for_each_piece([&](std::string_view piece) {
@@ -322,7 +324,7 @@ const Memtable::Node* Memtable::add(uint64_t seq, Kind kind, Version version, ui
     return node;
   }
   const size_t slot_bytes = align_up(key.size()) - key.size() + sizeof(LargeValue*);
-  Node* node = insert(seq, kind, version, expire_at_ms, key, slot_bytes);
+  Node* node = insert(seq, kind, version, expire_at_ms, key, slot_bytes, key_hash);
   node->value_bytes_ = static_cast<uint32_t>(value.size());
   node->flags_ |= Node::flag_large;
   const size_t charged = value.allocated_bytes();

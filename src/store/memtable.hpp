@@ -190,12 +190,12 @@ class Memtable {
   Memtable(const Memtable&) = delete;
   Memtable& operator=(const Memtable&) = delete;
 
-  // `seq` must be greater than that of every entry before. The second form takes a large value
-  // over.
+  // `seq` must be greater than that of every entry before. `key_hash` is the key's hash64, as far as
+  // the caller has it; 0: it has not. The second form takes a large value over.
   const Node* add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
-                  std::string_view key, std::string_view value);
+                  std::string_view key, std::string_view value, uint64_t key_hash = 0);
   const Node* add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
-                  std::string_view key, ValueBuffer&& value);
+                  std::string_view key, ValueBuffer&& value, uint64_t key_hash = 0);
 
   // An add of a key of this hash is about to come, or to come at once: lets its cache misses begin.
   void prefetch_slot(uint64_t hash) const { index_.prefetch_slot(hash); }
@@ -265,7 +265,7 @@ class Memtable {
   void learn_prefix();
   Node* allocate_node(unsigned slots, size_t payload_bytes);
   Node* insert(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
-               std::string_view key, size_t inline_value_bytes);
+               std::string_view key, size_t inline_value_bytes, uint64_t key_hash);
   void account(const Node& node);
   unsigned random_height();
   static LargeValue*& large_slot(Node* node);

@@ -164,7 +164,8 @@ void Shard::append(StoreWrite& write) {
   } else {
     context_.clock.observe(write.record.version.hlc);
   }
-  active_->table.prefetch_entry(hash64(write.record.key));  // meanwhile the log takes it
+  if (write.hash == 0) write.hash = hash64(write.record.key);
+  active_->table.prefetch_entry(write.hash);  // meanwhile the log takes it
   if (log_->try_append(write)) return;
   // No room in the open frame: the bytes must live until there is.
   keep_bytes(write);
@@ -199,11 +200,11 @@ void Shard::logged(LogWrite& log_write) noexcept {
   active_->charged_bytes += std::exchange(write.charged_bytes, 0);
   if (record.value_buffer != nullptr) {
     active_->table.add(write.seq, record.kind, record.version, record.expire_at_ms, record.key,
-                       std::move(write.buffer));
+                       std::move(write.buffer), write.hash);
     write.record.value_buffer = nullptr;
   } else {
     active_->table.add(write.seq, record.kind, record.version, record.expire_at_ms, record.key,
-                       record.value);
+                       record.value, write.hash);
   }
   rotate_if_full();
 }

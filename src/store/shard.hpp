@@ -84,6 +84,7 @@ struct StoreWrite : LogWrite {
 
   Done done = nullptr;
   ValueBuffer buffer;
+  uint64_t hash = 0;         // hash64 of the key, if the caller has it
   size_t charged_bytes = 0;  // acquired from write_memory; the shard gives it back
   std::string key_storage;   // filled when the write has to wait
   Nanos due = 0;             // when a write that waits its turn goes into the log
