@@ -32,6 +32,9 @@ struct CompactionOptions {
   unsigned fanout = 8;
   uint64_t base_bytes_min = 16u << 20;  // the smallest level below 0
   uint64_t table_bytes_target = 16u << 20;
+  // Merges that nothing waits for go on at a pace (WriteController::merge_bytes_per_second), so that
+  // the log finds a free disk. Off: as fast as they can.
+  bool paced = true;
   // A table as old as this is written anew for what in it is dead alone.
   uint64_t reclaim_age_ms = 60'000;
 };

@@ -712,7 +712,10 @@ Task<Result<void>> Shard::wait_for_compaction() {
   if (read_only_ || closing_) co_return fail(ended_error());
   compacted_.reset();
   compaction_wanted_.set();
-  if (!co_await compacted_.wait()) co_return fail(Errc::cancelled);
+  ++merges_awaited_;
+  const bool ended = co_await compacted_.wait();
+  --merges_awaited_;
+  if (!ended) co_return fail(Errc::cancelled);
   if (read_only_ || closing_) co_return fail(ended_error());
   for (const MergeLane* lane : {&level0_lane_, &deeper_lane_}) {
     if (lane->error) co_return fail(*lane->error);

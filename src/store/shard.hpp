@@ -233,6 +233,8 @@ class Shard final : private LogClient {
     const CompactionJob* job = nullptr;  // under way
     uint64_t entries_total = 0;
     uint64_t entries_done = 0;
+    uint64_t entries_paced = 0;  // of these, how far `paid_until` accounts for
+    Nanos paid_until = 0;
     std::optional<Error> error;
     double part_left() const {
       if (job == nullptr || entries_total == 0) return job == nullptr ? 0 : 1;
@@ -303,6 +305,7 @@ class Shard final : private LogClient {
                                   std::vector<TableRecord>& outputs);
   bool must_stand_still(const MergeLane& lane) const;
   Task<void> stand_still(const MergeLane& lane);
+  Nanos pace(MergeLane& lane);
   Task<Result<void>> sync_table_names();
   Task<Result<void>> install(VersionEdit edit, std::vector<TableRef> moved);
   void set_levels(std::shared_ptr<const TableLevels> levels);
@@ -342,6 +345,7 @@ class Shard final : private LogClient {
   MergeLane level0_lane_{.level0 = true};
   MergeLane deeper_lane_;
   uint64_t merge_round_ = 0;
+  unsigned merges_awaited_ = 0;       // by calls: merges don't rest then
   uint64_t full_compaction_end_ = 0;  // tables with a smaller file number are to be merged fully
 
   Event no_calls_;

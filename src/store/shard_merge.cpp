@@ -226,6 +226,23 @@ Task<void> Shard::stand_still(const MergeLane& lane) {
   }
 }
 
+// How long the merge has to rest for the sake of its pace.
+Nanos Shard::pace(MergeLane& lane) {
+  constexpr Nanos rest_min = milliseconds(2);   // less isn't worth a timer
+  constexpr Nanos rest_max = milliseconds(50);  // it may have become urgent
+  const double rate = controller_.merge_bytes_per_second();
+  const Nanos now = Reactor::current().now();
+  const uint64_t entries = lane.entries_done - lane.entries_paced;
+  lane.entries_paced = lane.entries_done;
+  if (!options_.compaction.paced || rate == 0 || merges_awaited_ != 0) return 0;
+  const double bytes = static_cast<double>(lane.job->input_bytes()) * static_cast<double>(entries) /
+                       static_cast<double>(lane.entries_total);
+  lane.paid_until =
+      std::max(lane.paid_until, now - rest_max) + static_cast<Nanos>(bytes * 1e9 / rate);
+  const Nanos rest = lane.paid_until - now;
+  return rest < rest_min ? 0 : std::min(rest, rest_max);
+}
+
 Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane,
                                        std::vector<TableRecord>& outputs) {
   std::vector<std::unique_ptr<SourceCursor>> cursors;
@@ -311,6 +328,7 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
     if (++count % entries_between_yields == 0) {
       co_await maybe_yield();
       if (must_stand_still(lane)) co_await stand_still(lane);
+      if (const Nanos rest = pace(lane); rest != 0) static_cast<void>(co_await sleep_for(rest));
       if (closing_ || read_only_) done = fail(Errc::cancelled);
     }
   }
@@ -332,7 +350,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
     Running(MergeLane& of, const CompactionJob& job) : lane(of) { lane.job = &job; }
     ~Running() {
       lane.job = nullptr;
-      lane.entries_total = lane.entries_done = 0;
+      lane.entries_total = lane.entries_done = lane.entries_paced = 0;
     }
     MergeLane& lane;
   };

@@ -68,4 +68,12 @@ unsigned WriteController::background_permille() const {
   return between(2 * urgency_ - 1, background_permille_least, background_permille_soft);
 }
 
+double WriteController::merge_bytes_per_second() const {
+  if (urgency_ >= 1) return 0;
+  const double owed =
+      merge_bytes_per_written_byte * std::max(recent_rate_bytes_, burst_rate_bytes_);
+  // Twice as fast half-way, four times three quarters of the way to where writes would be slowed.
+  return std::max(owed, merge_bytes_per_second_min) / (1 - urgency_);
+}
+
 }  // namespace gyre

@@ -21,6 +21,11 @@
 // Also says what share of a busy core flushing and merging should get: little as long as nothing is
 // behind, more the more is (source: Scylla's backlog controller).
 //
+// And how fast merges go while nothing is behind: what an incoming byte costs in merges, and some more
+// the more is to be done, at least `merge_bytes_per_second_min`, so that they end some day; from the
+// soft limit on as fast as they can. (Source: TigerBeetle's beats and the merge credits of Haskell's
+// lsm-tree for the floor; whether to pace is disputed, so it is an option: Pebble took it out again.)
+//
 // Pure: time comes in, nothing goes out.
 #pragma once
 
@@ -55,6 +60,8 @@ class WriteController {
   static constexpr double bytes_per_second_min = 1 << 20;
   // What a quiet moment saves up for: ticks are not evenly spaced.
   static constexpr Nanos burst = milliseconds(1);
+  static constexpr double merge_bytes_per_second_min = 32 << 20;
+  static constexpr double merge_bytes_per_written_byte = 16;
   static constexpr unsigned background_permille_least = 25;
   static constexpr unsigned background_permille_soft = 333;
   static constexpr unsigned background_permille_hard = 700;
@@ -71,6 +78,8 @@ class WriteController {
   // Of flushing and merging: 1 where the first signal is at its soft limit, 2 at its hard one.
   double urgency() const { return urgency_; }
   unsigned background_permille() const;
+  // Bytes read by merges; 0: as fast as they can.
+  double merge_bytes_per_second() const;
   // Bytes per second that are taken now; 0 without pressure: any.
   double rate_bytes() const;
 

@@ -110,6 +110,52 @@ TEST_CASE("filling in key order moves tables and merges none") {
   CHECK(stats.compacted_bytes_written == 0);
 }
 
+// Four runs are to be merged and nothing else happens. How long that takes.
+Task<void> merge_in_peace(bool paced, Nanos* took, uint64_t* bytes) {
+  ShardHome home(64u << 20);
+  ShardOptions options = small_shard_options();
+  options.memtable_bytes_max = 16u << 20;
+  options.compaction.paced = paced;
+  options.compaction.table_bytes_target = 4u << 20;
+  options.table.codec = Codec::none;
+  auto opened = co_await Shard::open(options, home.context());
+  CO_OK(opened);
+  Shard& shard = **opened;
+  for (unsigned run = 0; run < 4; ++run) {
+    for (unsigned i = 0; i < 400; ++i) {
+      CO_OK(co_await put(shard, fmt::format("{:06}", i * 4 + run), noise(i, 5000)));
+    }
+    co_await sleep_for(seconds(100));  // what was written is no longer recent
+    CO_OK(co_await shard.flush());
+  }
+  const Nanos start = Reactor::current().now();
+  while (shard.levels().level(0).size() != 0) co_await sleep_for(milliseconds(1));
+  *took = Reactor::current().now() - start;
+  *bytes = shard.stats().compacted_bytes_read;
+  CO_OK(co_await shard.close(true));
+}
+
+TEST_CASE("a merge that nothing waits for takes its time, unless it is told not to") {
+  for (const bool paced : {true, false}) {
+    CAPTURE(paced);
+    ShardRig rig(6, {.bytes_per_second = 1'000'000'000});
+    Nanos took = 0;
+    uint64_t bytes = 0;
+    CHECK(rig.live(merge_in_peace(paced, &took, &bytes)) == LifeEnd::finished);
+    CHECK(bytes > 8'000'000);
+    // At half of the soft limit: twice the least pace, once the writes before are forgotten.
+    const double at_pace_s =
+        static_cast<double>(bytes) / (2 * WriteController::merge_bytes_per_second_min);
+    const double took_s = static_cast<double>(took) / 1e9;
+    if (paced) {
+      CHECK(took_s > at_pace_s / 2);
+    } else {
+      CHECK(took_s < at_pace_s / 2);
+    }
+    MESSAGE(took_s << " s for " << bytes << " bytes, at the pace " << at_pace_s << " s");
+  }
+}
+
 // --- what is dead --------------------------------------------------------------------------------
 
 enum class Death : uint8_t { removed, expired, most_expired };
