@@ -32,12 +32,22 @@ size_t common_prefix_bytes(std::string_view a, std::string_view b) {
 bool decode_record(const char* at, const char* end, BlockRecord& out) {
   uint64_t unshared = 0;
   uint64_t value_bytes = 0;
-  at = get_varint(at, end, out.shared);
-  if (at == nullptr) return false;
-  at = get_varint(at, end, unshared);
-  if (at == nullptr) return false;
-  at = get_varint(at, end, value_bytes);
-  if (at == nullptr || end - at < 17) return false;
+  constexpr ptrdiff_t short_head_bytes = 3 + 17;
+  constexpr uint32_t continued_bits = 0x00808080;
+  if (end - at >= short_head_bytes && (get_fixed<uint32_t>(at) & continued_bits) == 0) {
+    // Three varints of one byte each, as in most entries.
+    out.shared = static_cast<uint8_t>(at[0]);
+    unshared = static_cast<uint8_t>(at[1]);
+    value_bytes = static_cast<uint8_t>(at[2]);
+    at += 3;
+  } else {
+    at = get_varint(at, end, out.shared);
+    if (at == nullptr) return false;
+    at = get_varint(at, end, unshared);
+    if (at == nullptr) return false;
+    at = get_varint(at, end, value_bytes);
+    if (at == nullptr || end - at < 17) return false;
+  }
   const auto tag = static_cast<uint8_t>(*at++);
   if ((tag & ~(kind_mask | has_expiry_bit)) != 0 || !is_known_kind(tag & kind_mask)) return false;
   out.kind = static_cast<Kind>(tag & kind_mask);

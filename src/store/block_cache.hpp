@@ -48,18 +48,19 @@ class CachedBlock {
 
   enum class Queue : uint8_t { none, small, main };
 
-  BlockCache* cache_ = nullptr;
-  CachedBlock* newer_ = nullptr;  // towards the queue's head
-  CachedBlock* older_ = nullptr;
+  // What a lookup and its release touch comes first: one cache line.
   CachedBlock* bucket_next_ = nullptr;
   uint64_t file_number_ = 0;
   uint64_t offset_ = 0;
-  uint64_t hash_ = 0;
   size_t size_bytes_ = 0;
+  BlockCache* cache_ = nullptr;
   uint32_t references_ = 0;
   Queue queue_ = Queue::none;
   bool was_hit_ = false;
   bool from_scan_ = false;
+  uint64_t hash_ = 0;
+  CachedBlock* newer_ = nullptr;  // towards the queue's head
+  CachedBlock* older_ = nullptr;
 };
 
 class BlockRef {

@@ -67,19 +67,28 @@ void Scan::add_sources(const Shard& shard) {
   }
   levels_ = shard.levels_;
   const TableCursorOptions options = scan_cursor_options(range_);
-  for (const TableRef& table : levels_->level(0)) {
-    if (table->record().largest_key < start) continue;
-    if (!end.empty() && table->record().smallest_key >= end) continue;
-    cursors_.push_back(std::make_unique<SourceCursor>(std::vector<TableRef>{table}, options));
-  }
-  for (unsigned level = 1; level < limits::table_level_count; ++level) {
-    const TableLevels::Level& tables = levels_->level(level);
-    std::vector<TableRef> run;
-    for (auto at = tables.lower_bound(start); at != tables.end(); ++at) {
-      if (!end.empty() && (*at)->record().smallest_key >= end) break;
-      run.push_back(*at);
+  const auto add_tables = [&](const TableLevels::Level& level, size_t first, size_t count) {
+    if (count != 0) {
+      cursors_.push_back(std::make_unique<SourceCursor>(level, first, count, options));
     }
-    if (!run.empty()) cursors_.push_back(std::make_unique<SourceCursor>(std::move(run), options));
+  };
+  const TableLevels::Level& level0 = levels_->level(0);
+  size_t index = 0;
+  for (const TableRef& table : level0) {
+    const TableRecord& record = table->record();
+    const bool overlaps = record.largest_key >= start && (end.empty() || record.smallest_key < end);
+    add_tables(level0, index++, overlaps ? 1 : 0);
+  }
+  for (unsigned number = 1; number < limits::table_level_count; ++number) {
+    const TableLevels::Level& level = levels_->level(number);
+    const size_t first = level.lower_bound(start).index();
+    size_t behind = level.size();
+    if (!end.empty()) {
+      const auto last = level.lower_bound(end);
+      behind = last.index();
+      if (last != level.end() && (*last)->record().smallest_key < end) ++behind;
+    }
+    add_tables(level, first, behind > first ? behind - first : 0);
   }
 }
 

@@ -33,19 +33,31 @@ Task<Result<void>> SourceCursor::settle() {
   co_return Result<void>{};
 }
 
+template <auto Key>
+size_t SourceCursor::lower_bound(std::string_view key) const {
+  size_t low = 0;
+  size_t high = table_count_;
+  while (low < high) {
+    const size_t middle = low + (high - low) / 2;
+    if (table_at(middle)->record().*Key < key) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 Task<Result<void>> SourceCursor::seek(std::string key) {
   back_ = false;
   if (memtable_ != nullptr) {
     nodes_.emplace(*memtable_).seek(key);
     co_return co_await settle();
   }
-  const auto at = std::partition_point(tables_.begin(), tables_.end(), [&](const TableRef& table) {
-    return table->record().largest_key < key;
-  });
-  table_index_ = static_cast<size_t>(at - tables_.begin());
+  table_index_ = lower_bound<&TableRecord::largest_key>(key);
   cursor_.reset();
-  if (at == tables_.end()) co_return Result<void>{};
-  cursor_.emplace(tables_[table_index_], options_);
+  if (table_index_ == table_count_) co_return Result<void>{};
+  cursor_.emplace(table_at(table_index_), options_);
   co_return co_await cursor_->seek(std::move(key));
 }
 
@@ -60,25 +72,20 @@ Task<Result<void>> SourceCursor::seek_before(std::optional<std::string> key) {
     }
     co_return co_await settle();
   }
-  auto behind = tables_.end();
-  if (key) {
-    behind = std::partition_point(tables_.begin(), tables_.end(), [&](const TableRef& table) {
-      return table->record().smallest_key < *key;
-    });
-  }
+  const size_t behind = key ? lower_bound<&TableRecord::smallest_key>(*key) : table_count_;
   cursor_.reset();
-  if (behind == tables_.begin()) co_return Result<void>{};
-  table_index_ = static_cast<size_t>(behind - tables_.begin()) - 1;
-  cursor_.emplace(tables_[table_index_], options_);
+  if (behind == 0) co_return Result<void>{};
+  table_index_ = behind - 1;
+  cursor_.emplace(table_at(table_index_), options_);
   // Of all tables but the one that `key` lies in, everything is wanted.
-  if (key && *key <= tables_[table_index_]->record().largest_key) {
+  if (key && *key <= table_at(table_index_)->record().largest_key) {
     co_return co_await cursor_->seek_before(std::move(*key));
   }
   co_return co_await cursor_->seek_to_last();
 }
 
 bool SourceCursor::is_last_table() const {
-  return back_ ? table_index_ == 0 : table_index_ + 1 == tables_.size();
+  return back_ ? table_index_ == 0 : table_index_ + 1 == table_count_;
 }
 
 bool SourceCursor::next() {
@@ -101,7 +108,7 @@ Task<Result<void>> SourceCursor::load_next() {
   }
   while (!cursor_->valid() && !is_last_table()) {
     table_index_ = back_ ? table_index_ - 1 : table_index_ + 1;
-    cursor_.emplace(tables_[table_index_], options_);
+    cursor_.emplace(table_at(table_index_), options_);
     Result<void> loaded =
         back_ ? co_await cursor_->seek_to_last() : co_await cursor_->seek_to_first();
     if (!loaded) co_return loaded;

@@ -17,6 +17,7 @@
 
 #include "store/memtable.hpp"
 #include "store/table_cursor.hpp"
+#include "store/table_levels.hpp"
 
 namespace gyre {
 
@@ -27,9 +28,16 @@ class SourceCursor {
       : memtable_(&memtable), visible_seq_(visible_seq) {}
   // `tables` in key order, disjoint.
   SourceCursor(std::vector<TableRef> tables, TableCursorOptions options)
-      : tables_(std::move(tables)), options_(std::move(options)) {}
+      : owned_(std::move(tables)), table_count_(owned_.size()), options_(std::move(options)) {}
+  // `count` tables of `level` from `first` on, which are the same; the level must stay.
+  SourceCursor(const TableLevels::Level& level, size_t first, size_t count,
+               TableCursorOptions options)
+      : level_(&level), first_(first), table_count_(count), options_(std::move(options)) {}
   SourceCursor(const SourceCursor&) = delete;
   SourceCursor& operator=(const SourceCursor&) = delete;
+  // Scans come and go: their cursors too are kept for reuse.
+  static void* operator new(size_t size_bytes) { return allocate_frame(size_bytes); }
+  static void operator delete(void* memory, size_t size_bytes) { free_frame(memory, size_bytes); }
 
   // To the first key at or after `key`; then next() goes forwards.
   Task<Result<void>> seek(std::string key);
@@ -57,6 +65,12 @@ class SourceCursor {
   bool settle_on_key(Nodes& nodes);
   Task<Result<void>> settle();
   bool is_last_table() const;
+  const TableRef& table_at(size_t index) const {
+    return level_ != nullptr ? (*level_)[first_ + index] : owned_[index];
+  }
+  // The first of the tables whose largest (smallest) key is not below `key`.
+  template <auto Key>
+  size_t lower_bound(std::string_view key) const;
 
   // memtable
   const Memtable* memtable_ = nullptr;
@@ -67,7 +81,10 @@ class SourceCursor {
   Entry entry_;
 
   // tables
-  std::vector<TableRef> tables_;
+  std::vector<TableRef> owned_;
+  const TableLevels::Level* level_ = nullptr;  // or a stretch of it
+  size_t first_ = 0;
+  size_t table_count_ = 0;
   size_t table_index_ = 0;
   TableCursorOptions options_;
   std::optional<TableCursor> cursor_;
