@@ -28,9 +28,13 @@ namespace gyre::engine {
 // The part of the engine on one core.
 struct CoreStore {
   CoreStore(unsigned number, uint64_t write_buffer_bytes)
-      : core(number), memory(write_buffer_bytes), clock(1, static_cast<uint16_t>(number)) {}
+      : core(number),
+        memory(write_buffer_bytes - write_buffer_bytes / 4),
+        flush_credit(write_buffer_bytes / 4),
+        clock(1, static_cast<uint16_t>(number)) {}
   unsigned core;
   Semaphore memory;
+  Semaphore flush_credit;
   HybridClock clock;
   std::unique_ptr<Shard> shard;
 };

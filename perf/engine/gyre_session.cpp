@@ -202,7 +202,7 @@ ShardOptions GyreSession::shard_options(unsigned core) const {
   options.log_salt = 1 + core;
   options.durability = settings_.sync ? Durability::group : Durability::none;
   // As a node divides it: one active and up to two immutable memtables.
-  options.memtable_bytes_max = settings_.write_buffer_bytes / settings_.cpus / 3;
+  options.memtable_bytes_max = settings_.write_buffer_bytes / settings_.cpus / 4;
   options.cache_bytes = settings_.cache_bytes / settings_.cpus;
   options.compaction.base_bytes_min = std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
   options.table.block_bytes_target = settings_.block_bytes;
@@ -221,8 +221,10 @@ Result<void> GyreSession::open() {
   return on_every_core([this](unsigned core) -> Task<Result<void>> {
     return [](GyreSession* self, unsigned own) -> Task<Result<void>> {
       CoreStore& store = *self->stores_[own];
-      Result<std::unique_ptr<Shard>> opened = co_await Shard::open(
-          self->shard_options(own), {.write_memory = store.memory, .clock = store.clock});
+      Result<std::unique_ptr<Shard>> opened =
+          co_await Shard::open(self->shard_options(own), {.write_memory = store.memory,
+                                                          .clock = store.clock,
+                                                          .flush_credit = &store.flush_credit});
       if (!opened) co_return fail(opened.error());
       store.shard = std::move(*opened);
       co_return Result<void>{};

@@ -61,6 +61,8 @@ Engines
   --bloom-bits N        per key (default 10)
   --compression KIND    lz4 (default) or none
   --rocksdb-io KIND     direct (default) or buffered; the log is always buffered, as RocksDB knows
+  --rocksdb-blobs SIZE  RocksDB keeps values from SIZE on apart from its tables (BlobDB, with garbage
+                        collection): to see what separation would bring (default: it doesn't)
 
 Output: tables
   --json FILE           everything, in the form of the lab's reports, after every pair
@@ -230,6 +232,7 @@ constexpr Flag flags[] = {
      [](Options& options, std::string_view text) {
        return assign_either<&O::direct_io>(options, text, "direct", "buffered");
      }},
+    {"--rocksdb-blobs", assign_size<&O::blob_bytes_min, 24, 1u << 20>},
     {"--json", assign_text<&O::json_file>},
 };
 

@@ -33,6 +33,7 @@ struct Options {
   unsigned bloom_bits = 10;
   bool compress = true;
   bool direct_io = true;
+  uint64_t blob_bytes_min = 0;
   bool any_core = true;
   double open_share = 0.7;
   double rate = 0;  // of the open loop; 0: open_share of what the slower engine can do

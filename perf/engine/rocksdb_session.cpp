@@ -33,6 +33,11 @@ class Written : public rocksdb::EventListener {
     (info.reason == rocksdb::TableFileCreationReason::kCompaction ? compacted : flushed) +=
         info.file_size;
   }
+  void OnBlobFileCreated(const rocksdb::BlobFileCreationInfo& info) override {
+    if (!info.status.ok()) return;
+    (info.reason == rocksdb::BlobFileCreationReason::kCompaction ? compacted : flushed) +=
+        info.total_blob_bytes;
+  }
   std::atomic<uint64_t> flushed = 0;
   std::atomic<uint64_t> compacted = 0;
 };
@@ -55,6 +60,13 @@ rocksdb::Options options_for(const Settings& settings) {
   out.stats_dump_period_sec = 0;
   out.info_log_level = rocksdb::ERROR_LEVEL;
   out.keep_log_file_num = 1;
+
+  if (settings.blob_bytes_min != 0) {
+    out.enable_blob_files = true;
+    out.min_blob_size = settings.blob_bytes_min;
+    out.blob_compression_type = out.compression;
+    out.enable_blob_garbage_collection = true;
+  }
 
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(settings.cache_bytes);

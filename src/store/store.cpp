@@ -40,7 +40,8 @@ Task<Result<std::string>> read_whole(LargeValueStream stream, uint64_t size_byte
 struct Store::Impl {
   Impl(DataDirectory data_directory, uint64_t write_bytes)
       : directory(std::move(data_directory)),
-        write_memory(write_bytes),
+        write_memory(write_bytes - write_bytes / 4),
+        flush_credit(write_bytes / 4),
         clock(directory.node_number(), 0) {}
   ~Impl() { GYRE_ASSERT(closed); }
 
@@ -51,6 +52,7 @@ struct Store::Impl {
 
   DataDirectory directory;
   Semaphore write_memory;
+  Semaphore flush_credit;
   HybridClock clock;
   std::vector<std::unique_ptr<Shard>> shards;
   bool closed = false;
@@ -76,14 +78,17 @@ Task<Result<std::unique_ptr<Store>>> Store::open(std::string directory, StoreOpt
     shard_options.log_salt = impl.directory.log_salt(shard);
     shard_options.durability = options.durability;
     shard_options.sync_interval = milliseconds(static_cast<int64_t>(options.sync_interval_ms));
-    // One active and up to two immutable memtables share the memory for writes.
+    // One active and up to two immutable memtables share the memory for writes; a fourth part is for
+    // what a flush has given back.
     shard_options.memtable_bytes_max =
-        std::clamp<uint64_t>(write_bytes / count / 3, 1u << 20, 64u << 20);
+        std::clamp<uint64_t>(write_bytes / count / 4, 1u << 20, 64u << 20);
     shard_options.cache_bytes = (options.memory_bytes - write_bytes) / count;
     shard_options.compaction.base_bytes_min =
         std::max<uint64_t>(shard_options.memtable_bytes_max * 2, 16u << 20);
-    Result<std::unique_ptr<Shard>> opened = co_await Shard::open(
-        std::move(shard_options), {.write_memory = impl.write_memory, .clock = impl.clock});
+    Result<std::unique_ptr<Shard>> opened =
+        co_await Shard::open(std::move(shard_options), {.write_memory = impl.write_memory,
+                                                        .clock = impl.clock,
+                                                        .flush_credit = &impl.flush_credit});
     if (!opened) {
       static_cast<void>(co_await store->close());
       co_return fail(opened.error());
