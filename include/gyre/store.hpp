@@ -49,7 +49,7 @@ struct StoreOptions {
   Durability durability = Durability::group;
   uint64_t sync_interval_ms = 100;  // for Durability::interval
   uint64_t memory_bytes =
-      128u << 20;       // a third for writes, the rest for the cache; at least 16 MiB
+      128u << 20;       // three eighths for writes, the rest for the cache; at least 16 MiB
   uint32_t shards = 1;  // of a new directory; each has its own log
 };
 

@@ -14,6 +14,7 @@ namespace gyre::engine {
 namespace {
 
 constexpr Nanos refusal_pause = milliseconds(1);
+constexpr Nanos write_patience = seconds(10);  // as Shard::put has
 
 }  // namespace
 
@@ -123,6 +124,7 @@ Task<void> Call::put_slowly(Call* call, Nanos pause) {
 void Call::submit(size_t charged_bytes) {
   write_.emplace(*this);
   write_->charged_bytes = charged_bytes;
+  write_->patience = write_patience;
   write_->record.kind = Kind::value;
   write_->record.key = key();
   write_->record.value = {value.data(), value_bytes_};

@@ -29,9 +29,7 @@ WriteControllerOptions controller_options(const ShardOptions& shard) {
 }  // namespace
 
 Shard::DelayTimer::DelayTimer(Shard& of)
-    : Timer([](Timer& self) noexcept {
-        static_cast<DelayTimer&>(self).shard.release_delayed(Reactor::current().now());
-      }),
+    : Timer([](Timer& self) noexcept { static_cast<DelayTimer&>(self).shard.release_delayed(); }),
       shard(of) {}
 
 Shard::Shard(ShardOptions options, ShardContext context)
@@ -77,7 +75,7 @@ Task<Result<void>> Shard::close(bool flush) {
   // The reason is in the log, and so is everything acknowledged.
   if (read_only_ || (!result && result.error().code == Errc::no_space)) result = {};
   closing_ = true;
-  release_delayed(nanos_never);
+  end_delays();
   background_share_.set(0);
   scope_.request_stop();
   flush_wanted_.set();
@@ -126,22 +124,24 @@ Errc Shard::write(StoreWrite& write) {
   }
   const Nanos now = Reactor::current().now();
   if (now - pressure_updated_ >= pressure_interval) update_pressure();
-  const std::optional<Nanos> wait = controller_.admit(write.size_bytes(), now);
-  if (!wait) {
+  const size_t bytes = write.size_bytes();
+  if (delayed_.empty() && controller_.ready(now)) {
+    ++stats_.writes;
+    controller_.take(bytes, now);
+    append(write);
+    return Errc::ok;
+  }
+  if (controller_.expected_wait(delayed_bytes_, now) > write.patience) {
     ++stats_.writes_refused;
     return Errc::overloaded;
   }
   ++stats_.writes;
-  if (*wait == 0 && delayed_.empty()) {
-    append(write);
-    return Errc::ok;
-  }
-  keep_bytes(write);
-  write.due = now + *wait;
   ++stats_.writes_delayed;
-  stats_.write_delay_total += *wait;
-  if (delayed_.empty()) Reactor::current().arm(delay_timer_, write.due);
+  keep_bytes(write);
+  write.asked_at = now;
+  if (delayed_.empty()) Reactor::current().arm(delay_timer_, controller_.next_ready(now));
   delayed_.push(write);
+  delayed_bytes_ += bytes;
   return Errc::ok;
 }
 
@@ -172,26 +172,30 @@ void Shard::append(StoreWrite& write) {
   log_->enqueue(write);
 }
 
-// Those that are due, and those that would be before the next tick.
-void Shard::release_delayed(Nanos now) {
-  constexpr Nanos slack = microseconds(100);
-  const Nanos end = now < nanos_never - slack ? now + slack : now;
-  while (!delayed_.empty()) {
-    auto& write = static_cast<StoreWrite&>(*delayed_.head);
-    if (write.due > end) break;
-    delayed_.pop();
-    if (read_only_) {
-      completed(write, Errc::read_only);
-    } else {
-      append(write);
-    }
-  }
+void Shard::take_delayed(Nanos now) {
+  auto& write = static_cast<StoreWrite&>(delayed_.pop());
+  const size_t bytes = write.size_bytes();
+  delayed_bytes_ -= bytes;
+  stats_.write_delay_total += now - write.asked_at;
+  stats_.write_delay_longest = std::max(stats_.write_delay_longest, now - write.asked_at);
+  if (read_only_) return completed(write, Errc::read_only);
+  if (!closing_) controller_.take(bytes, now);
+  append(write);
+}
+
+// Those whose turn it is.
+void Shard::release_delayed() {
+  const Nanos now = Reactor::current().now();
+  if (now - pressure_updated_ >= pressure_interval) update_pressure();
+  while (!delayed_.empty() && controller_.ready(now)) take_delayed(now);
+  if (!delayed_.empty()) Reactor::current().arm(delay_timer_, controller_.next_ready(now));
+}
+
+// Nobody's turn comes any more.
+void Shard::end_delays() {
   Reactor& reactor = Reactor::current();
-  if (delayed_.empty()) {
-    reactor.disarm(delay_timer_);
-  } else {
-    reactor.arm(delay_timer_, static_cast<StoreWrite&>(*delayed_.head).due);
-  }
+  reactor.disarm(delay_timer_);
+  while (!delayed_.empty()) take_delayed(reactor.now());
 }
 
 void Shard::logged(LogWrite& log_write) noexcept {
@@ -240,7 +244,7 @@ void Shard::become_read_only(const Error& error) {
   compacted_.set();
   merge_may_go_on_.set();
   stop_memory_waits();
-  release_delayed(nanos_never);
+  end_delays();
 }
 
 // What a call answers that the end of the shard interrupted.
@@ -350,16 +354,10 @@ Task<Result<Version>> Shard::put(std::string key, ValueBuffer value, uint64_t ex
   co_return co_await submit(write);
 }
 
-// Waits where the shard is behind, as it waited for memory.
 Task<Result<Version>> Shard::submit(StoreWrite& store_write) {
   auto& write = static_cast<AwaitWrite&>(store_write);
-  constexpr Nanos patience = seconds(10);
-  const Nanos end = Reactor::current().after(patience);
-  Errc status = co_await write;
-  while (status == Errc::overloaded && Reactor::current().now() < end) {
-    if (!co_await sleep_for(WriteController::delay_max)) status = Errc::cancelled;
-    if (status == Errc::overloaded) status = co_await write;
-  }
+  write.patience = seconds(10);
+  const Errc status = co_await write;
   if (write.charged_bytes != 0) context_.write_memory.release(write.charged_bytes);
   if (status == Errc::ok) co_return write.record.version;
   co_return fail(status,

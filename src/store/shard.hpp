@@ -87,7 +87,8 @@ struct StoreWrite : LogWrite {
   uint64_t hash = 0;         // hash64 of the key, if the caller has it
   size_t charged_bytes = 0;  // acquired from write_memory; the shard gives it back
   std::string key_storage;   // filled when the write has to wait
-  Nanos due = 0;             // when a write that waits its turn goes into the log
+  Nanos asked_at = 0;        // of a write that waits its turn
+  Nanos patience = WriteController::delay_max;  // a longer wait is refused
 
   static size_t charge_for(size_t key_bytes, size_t value_bytes) {
     return Memtable::entry_bytes_max(key_bytes, value_bytes);
@@ -124,6 +125,7 @@ struct ShardStats {
   uint64_t writes_refused = 0;
   uint64_t writes_delayed = 0;  // because flushing or merging was behind
   Nanos write_delay_total = 0;
+  Nanos write_delay_longest = 0;
   uint64_t reads_memory = 0;
   uint64_t reads_waited = 0;
   uint64_t flushes = 0;
@@ -287,7 +289,9 @@ class Shard final : private LogClient {
   Task<Result<Version>> submit(StoreWrite& write);  // an AwaitWrite
   void append(StoreWrite& write);
   static void keep_bytes(StoreWrite& write);
-  void release_delayed(Nanos now);
+  void take_delayed(Nanos now);
+  void release_delayed();
+  void end_delays();
   void update_pressure();
   void rotate();
   const Memtable::Node* find_in_memory(std::string_view key, uint64_t hash, MemRef* holder) const;
@@ -332,6 +336,7 @@ class Shard final : private LogClient {
   double debt_soft_bytes_ = 0;  // where debt begins to slow writes
   Nanos pressure_updated_ = 0;
   LogWriteQueue delayed_;
+  uint64_t delayed_bytes_ = 0;
   DelayTimer delay_timer_{*this};
   bool flushing_ = false;        // a memtable is being written
   size_t flush_left_bytes_ = 0;  // of it, as charged

@@ -68,7 +68,7 @@ Task<Result<std::unique_ptr<Store>>> Store::open(std::string directory, StoreOpt
   Result<DataDirectory> data = co_await DataDirectory::open(std::move(directory), options.shards);
   if (!data) co_return fail(data.error());
   const uint32_t count = data->shard_count();
-  const uint64_t write_bytes = options.memory_bytes / 3;
+  const uint64_t write_bytes = options.memory_bytes / 8 * 3;
   std::unique_ptr<Store> store(new Store(std::make_unique<Impl>(std::move(*data), write_bytes)));
   Impl& impl = *store->impl_;
   for (uint32_t shard = 0; shard < count; ++shard) {

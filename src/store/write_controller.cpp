@@ -39,23 +39,29 @@ double WriteController::rate_bytes() const {
          pressure_;
 }
 
-std::optional<Nanos> WriteController::admit(size_t bytes, Nanos now) {
-  if (pressure_ <= 0) {
-    taken_bytes_ += bytes;
-    return 0;
-  }
-  if (pressure_ >= 1) return std::nullopt;
-  free_at_ = std::max(free_at_, now - burst);
-  const Nanos wait = std::max<Nanos>(0, free_at_ - now);
-  if (wait > delay_max) return std::nullopt;
+void WriteController::take(size_t bytes, Nanos now) {
+  taken_bytes_ += bytes;
+  if (pressure_ <= 0) return;
   const double rate = rate_bytes();
   GYRE_ASSERT(rate > 0);
   // A write that alone takes longer than this is paid for at most so long: those behind it are
-  // refused meanwhile, not for minutes.
+  // held up meanwhile, not for minutes.
   const double cost = std::min(static_cast<double>(bytes) * 1e9 / rate, 1e9);
-  free_at_ += static_cast<Nanos>(cost);
-  taken_bytes_ += bytes;
-  return wait;
+  free_at_ = std::max(free_at_, now - burst) + static_cast<Nanos>(cost);
+}
+
+Nanos WriteController::expected_wait(uint64_t queued_bytes, Nanos now) const {
+  if (pressure_ >= 1) return nanos_never;
+  const Nanos until_free = pressure_ <= 0 ? 0 : std::max<Nanos>(0, free_at_ - now);
+  if (queued_bytes == 0 || pressure_ <= 0) return until_free;
+  return until_free + static_cast<Nanos>(static_cast<double>(queued_bytes) * 1e9 / rate_bytes());
+}
+
+Nanos WriteController::next_ready(Nanos now) const {
+  constexpr Nanos soon = microseconds(100);  // those of one moment go together
+  constexpr Nanos late = milliseconds(2);    // the pressure may have changed
+  if (pressure_ >= 1) return now + late;
+  return std::clamp(free_at_, now + soon, now + late);
 }
 
 unsigned WriteController::background_permille() const {

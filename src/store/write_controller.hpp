@@ -6,9 +6,9 @@
 // writes, so that they go on at its pace (Shard::Mem::give_back). Runs and debt: each is 0 at its soft limit and 1 at its hard one; the larger is the pressure:
 //
 //   pressure 0        writes are taken at once
-//   between           at a rate in bytes per second: what is taken beyond it waits its turn, and
-//                     whoever would have to wait longer than `delay_max` is refused
-//   pressure 1        writes are refused
+//   between           at a rate in bytes per second: what comes faster waits its turn, and whoever
+//                     would have to wait longer than it is willing to is refused
+//   pressure 1        nothing is taken
 //
 // The rate is the recent one times (1 - pressure) / pressure. So nobody has to guess how fast this
 // disk and CPU merge: with a pressure of 1/2 the rate stays as it is, above it falls, below it
@@ -54,7 +54,7 @@ struct WritePressureSignals {
 
 class WriteController {
  public:
-  static constexpr Nanos delay_max = milliseconds(20);
+  static constexpr Nanos delay_max = milliseconds(20);  // of a write whose client waits for it
   static constexpr double rate_window_s_min = 0.1;
   static constexpr double rate_window_s_max = 20;
   static constexpr double bytes_per_second_min = 1 << 20;
@@ -70,8 +70,14 @@ class WriteController {
 
   void update(const WritePressureSignals& signals, Nanos now);
 
-  // How long a write of `bytes` has to wait, or nothing: it is to be refused. With no pressure 0.
-  std::optional<Nanos> admit(size_t bytes, Nanos now);
+  // Whether the next write may be taken now, and that it was.
+  bool ready(Nanos now) const { return pressure_ <= 0 || (pressure_ < 1 && free_at_ <= now); }
+  void take(size_t bytes, Nanos now);
+  // When that will be, as far as is known: after those that wait already, `queued_bytes`.
+  // nanos_never: nobody knows.
+  Nanos expected_wait(uint64_t queued_bytes, Nanos now) const;
+  // When it is worth asking again.
+  Nanos next_ready(Nanos now) const;
 
   const WriteControllerOptions& options() const { return options_; }
   double pressure() const { return pressure_; }
