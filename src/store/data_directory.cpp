@@ -44,8 +44,8 @@ std::string DataDirectory::uuid_text() const {
   return text;
 }
 
-std::string DataDirectory::shard_path(uint32_t shard) const {
-  return fmt::format("{}/shard-{:03}", path_, shard);
+std::string DataDirectory::shard_path(std::string_view directory, uint32_t shard) {
+  return fmt::format("{}/shard-{:03}", directory, shard);
 }
 
 uint64_t DataDirectory::log_salt(uint32_t shard) const {
@@ -151,6 +151,10 @@ Task<Result<DataDirectory>> DataDirectory::open(std::string path, uint32_t shard
       co_await replace_file(path, std::string(identity_name), directory.describe());
   if (!written) co_return fail(written.error());
   co_return directory;
+}
+
+Task<Result<void>> DataDirectory::write_identity_to(std::string path) const {
+  return replace_file(std::move(path), std::string(identity_name), describe());
 }
 
 Task<void> DataDirectory::close() {

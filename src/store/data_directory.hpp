@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include <gyre/file.hpp>
 #include <gyre/result.hpp>
@@ -32,6 +33,9 @@ class DataDirectory {
   // it has no identity.
   static Task<Result<DataDirectory>> read(std::string path);
   Task<void> close();
+  // Makes the directory `path`, which holds everything else already, a copy of this one: with the
+  // same identity. Durable.
+  Task<Result<void>> write_identity_to(std::string path) const;
 
   const std::string& path() const { return path_; }
   uint32_t shard_count() const { return shard_count_; }
@@ -39,7 +43,8 @@ class DataDirectory {
   std::string uuid_text() const;
   bool created() const { return created_; }
 
-  std::string shard_path(uint32_t shard) const;
+  std::string shard_path(uint32_t shard) const { return shard_path(path_, shard); }
+  static std::string shard_path(std::string_view directory, uint32_t shard);
   ShardIdentity shard_identity(uint32_t shard) const {
     return {.uuid = uuid_, .index = shard, .count = shard_count_};
   }

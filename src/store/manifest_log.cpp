@@ -96,6 +96,15 @@ Task<Result<std::unique_ptr<ManifestLog>>> ManifestLog::create(std::string direc
   co_return log;
 }
 
+Task<Result<void>> ManifestLog::write_copy(std::string directory, VersionEdit state) {
+  std::unique_ptr<ManifestLog> log(new ManifestLog(std::move(directory)));
+  log->next_file_number_ = state.next_file_number;
+  Result<void> done = log->state_.apply(state);
+  if (done) done = co_await log->roll();
+  static_cast<void>(co_await log->close());
+  co_return done;
+}
+
 // --- opening -------------------------------------------------------------------------------------
 
 Task<Result<std::unique_ptr<ManifestLog>>> ManifestLog::open(std::string directory) {

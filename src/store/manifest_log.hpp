@@ -38,6 +38,9 @@ class ManifestLog {
   // or logs without one. What an unfinished create() left over is removed.
   static Task<Result<std::unique_ptr<ManifestLog>>> create(std::string directory,
                                                            ShardIdentity identity);
+  // The manifest of a copy: `state`, a snapshot, becomes the first record of the first manifest of
+  // `directory`, which has none yet. Durable with its name and everything else named there.
+  static Task<Result<void>> write_copy(std::string directory, VersionEdit state);
   // Errc::not_found if there is no CURRENT; Errc::corrupt and Errc::unsupported name file, offset
   // and what to do.
   static Task<Result<std::unique_ptr<ManifestLog>>> open(std::string directory);

@@ -141,6 +141,13 @@ struct ShardStats {
   uint64_t records_recovered = 0;
 };
 
+struct CopyProgress {
+  uint64_t tables = 0;
+  uint64_t tables_done = 0;
+  uint64_t bytes = 0;
+  uint64_t bytes_done = 0;
+};
+
 class Scan;
 
 class Shard final : private LogClient {
@@ -190,6 +197,15 @@ class Shard final : private LogClient {
   // call needs it. May be called any number of times at once.
   Task<Result<void>> compact();
 
+  // Makes `directory`, which exists and is empty, a copy of this shard at one moment during the
+  // call: it holds the writes up to some seq, all of them that were visible at the call among them.
+  // Flushes first, so that no log is needed; tables are hard links. Writes and compactions go on.
+  // Durable at the end; what a failure leaves is the caller's.
+  Task<Result<void>> checkpoint(std::string directory);
+  // Of the checkpoint under way, or the last one.
+  const CopyProgress& checkpoint_progress() const { return checkpoint_progress_; }
+  // Bytes of tables that a full compaction under way has still to merge.
+  uint64_t full_compaction_bytes_left() const;
   // Why write() answered Errc::overloaded.
   std::string_view refusal_reason() const;
   bool read_only() const { return read_only_; }
@@ -352,6 +368,8 @@ class Shard final : private LogClient {
   uint64_t merge_round_ = 0;
   unsigned merges_awaited_ = 0;       // by calls: merges don't rest then
   uint64_t full_compaction_end_ = 0;  // tables with a smaller file number are to be merged fully
+  uint64_t installed_through_seq_ = 0;  // what levels_ holds; the manifest may be ahead
+  CopyProgress checkpoint_progress_;
 
   Event no_calls_;
   Event flush_wanted_;

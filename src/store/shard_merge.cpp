@@ -156,6 +156,7 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
     if (std::find(moved.begin(), moved.end(), table) == moved.end()) table->mark_obsolete();
   }
   for (size_t i = 0; i < added.size(); ++i) added[i]->set_level(edit.added[i].level);
+  installed_through_seq_ = std::max(installed_through_seq_, edit.flushed_through_seq);
   co_return Result<void>{};
 }
 

@@ -65,6 +65,7 @@ Task<Result<void>> Shard::open_tables() {
     }
   }
   set_levels(TableLevels().with(all, {}, tables));
+  installed_through_seq_ = state.flushed_through_seq();
   // Tables that no edit names were being written when the process ended.
   Result<std::vector<DirEntry>> entries = co_await list_directory(options_.directory);
   if (!entries) co_return fail(entries.error());

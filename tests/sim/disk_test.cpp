@@ -306,6 +306,25 @@ TEST_CASE("hard links share their file") {
   CHECK(files.disk->content("b") == "x");
 }
 
+TEST_CASE("a hard link is durable when its directory was synced, and not before") {
+  Files files;
+  files.named(OpCode::make_dir, "d");
+  files.write(files.open("a"), 0, "x", flag_dsync);
+  files.sync_dir("/");
+  CHECK(files.named(OpCode::link, "a", "d/b") == 0);
+  const std::unique_ptr<Disk> unsynced = files.disk->clone(Prng(1));
+  files.sync_dir("d");
+  files.named(OpCode::unlink, "a");
+  files.sync_dir("/");
+  Files before(unsynced->clone(Prng(1)));
+  before.disk->crash(CrashMode::lost);
+  CHECK(before.names("d").empty());
+  CHECK(before.disk->content("a") == "x");
+  files.disk->crash(CrashMode::lost);
+  CHECK(files.names("d") == std::set<std::string>{"b"});
+  CHECK(files.disk->content("d/b") == "x");
+}
+
 TEST_CASE("a directory removed before it was synced leaves nothing behind") {
   Files files;
   files.named(OpCode::make_dir, "d");
