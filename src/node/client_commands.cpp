@@ -148,20 +148,6 @@ Nanos timeout_of(const ClientTarget& target) {
                                     : nanos_never;
 }
 
-std::string printable(std::string_view bytes, size_t size_bytes_max) {
-  std::string text = "'";
-  for (char c : bytes.substr(0, size_bytes_max)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      text += fmt::format("\\x{:02x}", byte);
-    } else {
-      text += c;
-    }
-  }
-  text += bytes.size() > size_bytes_max ? "…'" : "'";
-  return text;
-}
-
 // --- get, put, del ------------------------------------------------------------------------------
 
 namespace {

@@ -11,6 +11,7 @@
 #include <gyre/result.hpp>
 #include <gyre/task.hpp>
 
+#include "base/printable.hpp"
 #include "http/client.hpp"
 #include "node/cli.hpp"
 
@@ -58,8 +59,5 @@ Task<int> with_client(const Command& command, Task<int> (*talk)(http::Client&, c
   co_await client.close();
   co_return exit_code;
 }
-
-// A key as people see it in messages: quoted, cut, control characters escaped.
-std::string printable(std::string_view bytes, size_t size_bytes_max = 64);
 
 }  // namespace gyre

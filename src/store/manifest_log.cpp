@@ -378,6 +378,25 @@ Task<Result<void>> ManifestLog::write_current_temporary(uint64_t number) {
   co_return done;
 }
 
+// --- checking ------------------------------------------------------------------------------------
+
+Task<Result<void>> ManifestLog::verify() {
+  if (!co_await turn_.acquire()) co_return fail(Errc::cancelled, "stopped");
+  ManifestLog again(directory_);
+  Result<void> read = co_await again.read_current();
+  if (read) read = co_await again.read_edits();
+  if (again.file_.is_open()) static_cast<void>(co_await again.file_.close());
+  turn_.release();
+  if (!read) co_return read;
+  const bool same = again.number_ == number_ &&
+                    again.state_.edit_number() == state_.edit_number() &&
+                    again.state_.table_count() == state_.table_count();
+  if (poisoned_ || same) co_return Result<void>{};
+  co_return fail(Errc::corrupt,
+                 fmt::format("{}: the file ends at edit {}, the shard is at {}", path_of(number_),
+                             again.state_.edit_number(), state_.edit_number()));
+}
+
 Task<Result<void>> ManifestLog::close() {
   if (!file_.is_open()) co_return Result<void>{};
   co_return co_await file_.close();

@@ -60,6 +60,9 @@ class ManifestLog {
   // Errc::corrupt and leaves no mark. Stopped before its turn: Errc::cancelled, no mark either.
   Task<Result<void>> append(VersionEdit edit);
 
+  // Reads the file again, between two appends: Errc::corrupt if it does not add up to state().
+  Task<Result<void>> verify();
+
   bool poisoned() const { return poisoned_.has_value(); }
   uint64_t manifest_number() const { return number_; }
   uint64_t size_bytes() const { return offset_; }

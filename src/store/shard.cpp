@@ -66,6 +66,7 @@ Task<Result<std::unique_ptr<Shard>>> Shard::open(ShardOptions options, ShardCont
   shard->scope_.spawn_background(shard->flush_loop());
   shard->scope_.spawn_background(shard->merge_loop(shard->level0_lane_));
   shard->scope_.spawn_background(shard->merge_loop(shard->deeper_lane_));
+  if (shard->options_.scrub_period > 0) shard->scope_.spawn_background(shard->scrub_loop());
   co_return shard;
 }
 

@@ -46,6 +46,7 @@
 #include "store/memtable.hpp"
 #include "store/table_file.hpp"
 #include "store/table_levels.hpp"
+#include "store/verification.hpp"
 #include "store/write_controller.hpp"
 
 namespace gyre {
@@ -62,6 +63,7 @@ struct ShardOptions {
   size_t cache_bytes = 8u << 20;
   TableOptions table;
   CompactionOptions compaction;
+  Nanos scrub_period = 0;  // every table is checked once in this time; 0: never
 };
 
 // What shards of a core share; outlives them.
@@ -139,9 +141,12 @@ struct ShardStats {
   uint64_t compacted_bytes_read = 0;
   uint64_t compacted_bytes_written = 0;
   uint64_t records_recovered = 0;
+  uint64_t scrubbed_tables = 0;
+  uint64_t scrubbed_bytes = 0;
 };
 
-struct CopyProgress {
+// Of a checkpoint or a verify.
+struct WorkProgress {
   uint64_t tables = 0;
   uint64_t tables_done = 0;
   uint64_t bytes = 0;
@@ -203,7 +208,13 @@ class Shard final : private LogClient {
   // Durable at the end; what a failure leaves is the caller's.
   Task<Result<void>> checkpoint(std::string directory);
   // Of the checkpoint under way, or the last one.
-  const CopyProgress& checkpoint_progress() const { return checkpoint_progress_; }
+  const WorkProgress& checkpoint_progress() const { return checkpoint_progress_; }
+  // Checks every table, and the manifest, against what they must be. Errc::cancelled if stopped.
+  Task<Result<VerifyReport>> verify();
+  const WorkProgress& verify_progress() const { return verify_progress_; }
+  void abandon_verify() { verify_abandoned_ = true; }  // nobody waits for it any more
+  // Known to be damaged, by verify or scrub.
+  std::vector<DamagedTable> damaged_tables() const;
   // Bytes of tables that a full compaction under way has still to merge.
   uint64_t full_compaction_bytes_left() const;
   // Why write() answered Errc::overloaded.
@@ -331,6 +342,11 @@ class Shard final : private LogClient {
   void set_levels(std::shared_ptr<const TableLevels> levels);
   bool delays_older(std::string_view key, Version version) const;
   bool older_data_elsewhere(const CompactionJob& job, std::string_view key, Version version) const;
+  Task<Result<VerifyReport>> verify_table(TableRef table, uint64_t bytes_per_second,
+                                          uint64_t* progress_bytes);
+  void note_damage(const TableFile& table, const VerifyReport& report);
+  TableRef next_to_scrub(uint64_t position) const;
+  Task<void> scrub_loop();
   static void table_dropped(void* self, DroppedTable table) noexcept;
   Task<void> remove_file(std::string path);
   Task<void> drop_tables();
@@ -369,7 +385,10 @@ class Shard final : private LogClient {
   unsigned merges_awaited_ = 0;       // by calls: merges don't rest then
   uint64_t full_compaction_end_ = 0;  // tables with a smaller file number are to be merged fully
   uint64_t installed_through_seq_ = 0;  // what levels_ holds; the manifest may be ahead
-  CopyProgress checkpoint_progress_;
+  WorkProgress checkpoint_progress_;
+  WorkProgress verify_progress_;
+  bool verify_abandoned_ = false;
+  std::vector<DamagedTable> damaged_;
 
   Event no_calls_;
   Event flush_wanted_;
