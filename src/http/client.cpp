@@ -179,10 +179,15 @@ void Client::write_head(std::string_view method, std::string_view target,
   GYRE_ASSERT(socket_ != nullptr && !writing_body_);
   for (std::string_view part :
        {method, std::string_view(" "), target, std::string_view(" HTTP/1.1\r\nHost: "),
-        std::string_view(authority_), framing}) {
+        std::string_view(authority_), std::string_view(fields_), framing}) {
     socket_->append(part);
   }
   answers_head_.push_back(method == "HEAD");
+}
+
+void Client::set_field(std::string_view line) {
+  fields_ += "\r\n";
+  fields_ += line;
 }
 
 void Client::send_request(std::string_view method, std::string_view target,

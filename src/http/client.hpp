@@ -60,6 +60,8 @@ class Client {
   bool connected() const { return socket_ != nullptr; }
 
   // --- requests: appended to the output queue, which drained() bounds ----------------------------
+  // A field that every request from now on carries: "Name: value".
+  void set_field(std::string_view line);
   // A request whose body, if it has one, is all there. The target is encoded already.
   void send_request(std::string_view method, std::string_view target,
                     std::optional<std::string_view> body = {});
@@ -114,6 +116,7 @@ class Client {
 
   Endpoint endpoint_;
   std::string authority_;
+  std::string fields_;  // that every request has, each behind a line end
   Nanos timeout_;
   std::unique_ptr<Socket> socket_;
   ResponseParser parser_;

@@ -239,12 +239,14 @@ void HeadScanner::apply_request_field(const char* base, std::string_view name,
       break;
     case 6:
       if (equals_ignoring_case(name, "expect")) read_expect(value);
+      if (equals_ignoring_case(name, "origin")) has_origin_ = true;
       break;
     case 8:
       if (equals_ignoring_case(name, "if-match")) has_if_match_ = true;
       break;
     case 10:
       if (equals_ignoring_case(name, "connection")) read_connection(value);
+      if (equals_ignoring_case(name, "gyre-admin")) says_gyre_admin_ = value == "1";
       break;
     case 13:
       if (equals_ignoring_case(name, "if-none-match")) {
@@ -335,6 +337,8 @@ void HeadScanner::fill(const char* base, RequestHead& out) const {
   out.has_query = has_query_;
   out.has_if_match = has_if_match_;
   out.has_if_none_match = has_if_none_match_;
+  out.has_origin = has_origin_;
+  out.says_gyre_admin = says_gyre_admin_;
   out.method_name = method_name_.in(base);
   out.path = path_is_root_ ? std::string_view("/") : path_.in(base);
   out.query = query_.in(base);

@@ -93,6 +93,8 @@ class HeadScanner {
   bool expect_unknown_ = false;
   bool has_if_match_ = false;
   bool has_if_none_match_ = false;
+  bool has_origin_ = false;
+  bool says_gyre_admin_ = false;
 };
 
 }  // namespace gyre::http

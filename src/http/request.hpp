@@ -18,7 +18,9 @@ struct RequestHead {
   bool has_query = false;        // `/path?` has one, and it is empty
   bool has_if_match = false;
   bool has_if_none_match = false;
-  uint64_t content_length = 0;  // 0 when chunked
+  bool has_origin = false;       // a web page's script or form sent it
+  bool says_gyre_admin = false;  // "Gyre-Admin: 1"
+  uint64_t content_length = 0;   // 0 when chunked
   std::string_view method_name;
   std::string_view path;           // still percent-encoded; "*" for OPTIONS *
   std::string_view query;          // without '?', still percent-encoded

@@ -1,35 +1,19 @@
-// `gyre admin`: what a node says about itself. The verbs that would make it do something belong to
-// a later version, and say so.
+// `gyre admin`: what a node says about itself, from its clients' address, and the verbs that make it
+// do something (admin_verbs.cpp).
 #include <fmt/format.h>
 
 #include <charconv>
 #include <map>
 
+#include "node/admin_verbs.hpp"
 #include "node/client_commands.hpp"
 #include "node/progress.hpp"
-#include "runtime/uring/terminal.hpp"
 
 namespace gyre {
 
 namespace {
 
 constexpr size_t metrics_bytes_max = 16u << 20;
-
-const char* name_of(AdminCommand::Verb verb) {
-  switch (verb) {
-    case AdminCommand::Verb::status:
-      return "status";
-    case AdminCommand::Verb::flush:
-      return "flush";
-    case AdminCommand::Verb::compact:
-      return "compact";
-    case AdminCommand::Verb::checkpoint:
-      return "checkpoint";
-    case AdminCommand::Verb::verify:
-      return "verify";
-  }
-  return "?";
-}
 
 // Samples of the Prometheus text format, added up over cores and shards, by name; and by name and
 // one label where that tells more.
@@ -204,11 +188,7 @@ Task<int> show_status(http::Client& client, const AdminCommand& command) {
 
 int run_admin(const AdminCommand& command) {
   if (command.verb != AdminCommand::Verb::status) {
-    uring::write_error(fmt::format(
-        "gyre: admin {} is not available in this version. admin status is; the node flushes and "
-        "compacts by itself, and `gyre inspect FILE` checks a file of a data directory.\n",
-        name_of(command.verb)));
-    return exit_usage;
+    return run_on_reactor([&command] { return run_admin_verb(command); });
   }
   return run_on_reactor([&command] { return with_client(command, &show_status); });
 }

@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <deque>
+#include <filesystem>
 #include <memory>
 
 #ifndef GYRE_VERSION
@@ -136,11 +137,10 @@ class CommandLine {
     using Verb = AdminCommand::Verb;
     constexpr std::array<std::pair<const char*, const char*>, 5> verbs = {{
         {"status", "show what the node is doing"},
-        {"flush", "write the memtables to tables (not in this version)"},
-        {"compact", "merge all tables (not in this version)"},
-        {"checkpoint",
-         "make a consistent copy of the data beside it, in DIR (not in this version)"},
-        {"verify", "read all tables and check their checksums (not in this version)"},
+        {"flush", "write the memtables to tables"},
+        {"compact", "merge all tables into the deepest level"},
+        {"checkpoint", "make a copy of the data in DIR, while the node serves, by hard links"},
+        {"verify", "read all tables and check them"},
     }};
     admin_ = add("admin", "look after a node");
     admin_->require_subcommand(1);
@@ -222,6 +222,11 @@ class CommandLine {
     if (*admin_) {
       for (size_t i = 0; i < admin_verbs_.size(); ++i) {
         if (*admin_verbs_[i]) admin_command_.verb = static_cast<AdminCommand::Verb>(i);
+      }
+      if (admin_command_.verb == AdminCommand::Verb::checkpoint) {
+        // The node works elsewhere.
+        admin_command_.directory =
+            std::filesystem::absolute(admin_command_.directory).lexically_normal();
       }
       return with_target(admin_command_, environment);
     }

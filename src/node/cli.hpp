@@ -65,7 +65,7 @@ struct AdminCommand {
   enum class Verb : uint8_t { status, flush, compact, checkpoint, verify };
   ClientTarget target;
   Verb verb = Verb::status;
-  std::string directory;  // checkpoint
+  std::string directory;  // checkpoint: a whole path
 };
 
 struct InspectCommand {

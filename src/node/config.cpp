@@ -125,6 +125,20 @@ std::string print_pin(const ServeConfig& config) {
   return config.pin ? "true" : "false";
 }
 
+Result<void> assign_admin(ServeConfig& config, std::string_view text) {
+  config.admin_is_default = false;
+  config.admin.reset();
+  if (text == "off") return {};
+  auto address = parse_address(text);
+  if (!address) return fail(Errc::invalid, address.error().detail + ", or off");
+  config.admin = std::move(*address);
+  return {};
+}
+
+std::string print_admin(const ServeConfig& config) {
+  return config.admin ? config.admin->to_string() : "off";
+}
+
 Result<void> assign_listen(ServeConfig& config, std::string_view text) {
   return store(config.listen, parse_address(text));
 }
@@ -172,7 +186,7 @@ using C = ServeConfig;
 constexpr uint64_t mebibyte = 1ull << 20;
 constexpr uint64_t pebibyte = 1ull << 50;
 
-constexpr std::array<Setting, 21> table = {{
+constexpr std::array<Setting, 22> table = {{
     {"listen", "ADDR:PORT", "address for clients, over HTTP (port 0: a free one)", assign_listen,
      print_listen},
     {"data", "DIR", "data directory, created if missing", assign_text<&C::data>,
@@ -195,6 +209,8 @@ constexpr std::array<Setting, 21> table = {{
      assign_count<&C::connections_max, 1, 1'000'000>, print_count<&C::connections_max>},
     {"rate-limit", "N", "requests per second of one client address; 0 is off",
      assign_count<&C::rate_limit_per_s, 0, 1'000'000'000>, print_count<&C::rate_limit_per_s>},
+    {"scrub-days", "N", "check every table on the disk once in this many days; 0 is off",
+     assign_count<&C::scrub_days, 0, 3650>, print_count<&C::scrub_days>},
     {"head-timeout", "TIME", "a request's header must be complete within this time",
      assign_timeout<&C::head_timeout_ms>, print_duration<&C::head_timeout_ms>},
     {"body-timeout", "TIME", "a request's body must be complete within this time",
@@ -215,8 +231,9 @@ constexpr std::array<Setting, 21> table = {{
      assign_count<&C::replication, 1, 5>, print_count<&C::replication>},
     {"resp", "ADDR:PORT", "address for Redis clients (off unless given)",
      assign_optional_address<&C::resp>, print_optional_address<&C::resp>},
-    {"admin", "ADDR:PORT", "address for administration; a port alone is on 127.0.0.1",
-     assign_optional_address<&C::admin>, print_optional_address<&C::admin>},
+    {"admin", "ADDR:PORT|off",
+     "address for administration (default: 127.0.0.1 and --listen's port + 10000)", assign_admin,
+     print_admin},
 }};
 
 const Setting* find_setting(std::string_view name) {
@@ -381,6 +398,10 @@ void derive(ServeConfig& config, const Machine& machine) {
     config.pin = true;
     config.origin["pin"] = "default: all CPUs are used";
   }
+  if (is_default(config, "admin")) {
+    config.admin = default_admin_address(config.listen.port);
+    config.origin["admin"] = "default: the port of --listen + 10000; if it is taken a free one";
+  }
   if (is_default(config, "max-connections")) {
     config.connections_max = default_connections_max(config.memory_bytes);
     config.origin["max-connections"] = "default: a twelfth of --memory";
@@ -397,11 +418,16 @@ void refuse_unavailable(const ServeConfig& config, ConfigProblems& problems) {
   if (config.peers.size() > 1) refuse("peers", "clusters");
   if (!config.topology.empty()) refuse("topology", "clusters");
   if (config.resp) refuse("resp", "Redis protocol");
-  if (config.admin) refuse("admin", "administration port");
 }
 
 void check_together(ServeConfig& config, ConfigProblems& problems) {
   refuse_unavailable(config, problems);
+  if (config.admin && *config.admin == config.listen && config.listen.port != 0) {
+    problems.lines.push_back(fmt::format(
+        "--admin {} is the address of --listen: choose another port, so that clients can't reach "
+        "the administration",
+        config.admin->to_string()));
+  }
   if (config.shards && config.cores > *config.shards) {
     problems.lines.push_back(fmt::format(
         "--cores {} is more than --shards {}, but a shard is served by one core: lower --cores to "
@@ -442,6 +468,14 @@ std::string toml_value(std::string_view text) {
 }
 
 }  // namespace
+
+Address default_admin_address(uint16_t listen_port) {
+  constexpr unsigned distance = 10'000;
+  if (listen_port == 0) return {"127.0.0.1", 0};
+  const unsigned port =
+      listen_port + distance <= 65'535 ? listen_port + distance : listen_port - distance;
+  return {"127.0.0.1", static_cast<uint16_t>(port)};
+}
 
 std::string_view to_string(Durability durability) {
   switch (durability) {

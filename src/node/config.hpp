@@ -43,6 +43,7 @@ struct ServeConfig {
   uint64_t value_bytes_max = 0;
   uint64_t connections_max = 0;
   uint64_t rate_limit_per_s = 0;  // per client; 0: off
+  uint64_t scrub_days = 7;        // every table is checked once in this time; 0: never
   uint64_t head_timeout_ms = 0;   // first byte of a request to the end of its header
   uint64_t body_timeout_ms = 0;   // end of the header to the end of the body
   uint64_t idle_timeout_ms = 0;   // a connection without a request
@@ -53,13 +54,18 @@ struct ServeConfig {
   std::string topology;
   unsigned replication = 3;
   std::optional<Address> resp;
-  std::optional<Address> admin;
+  std::optional<Address> admin;  // nothing: off. Not set by anybody: Address of admin_default
+  bool admin_is_default = true;  // then another port may be taken if it is in use
 
   unsigned listen_backlog = listen_backlog_max;  // connections not yet accepted, per core
 
   MemoryPlan memory_plan;                                  // what memory_bytes is spent on
   std::map<std::string, std::string, std::less<>> origin;  // setting name -> where it came from
 };
+
+// Where a node is administered unless it is told otherwise: on the loopback address, at the port of
+// its clients + 10000 (as Redis places its cluster bus), or - 10000 where that is none.
+Address default_admin_address(uint16_t listen_port);
 
 struct Setting {
   std::string_view name;

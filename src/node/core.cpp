@@ -28,7 +28,8 @@ constexpr Nanos relief_interval = milliseconds(100);
 constexpr Nanos stall_patience = milliseconds(500);  // while memory is short
 
 constexpr std::string_view known_paths =
-    "unknown path; known are /v0/entity, /v0/entities, /v0/status, /livez, /readyz, /metrics";
+    "unknown path; known are /v0/entity, /v0/entities, /v0/status, /livez, /readyz, /metrics, "
+    "/admin";
 
 }  // namespace
 
@@ -57,6 +58,18 @@ void Core::start() {
   accept_scope_ = std::make_unique<Scope>(nullptr, "accept");
 }
 
+Task<Result<void>> Core::open_listener(Listener& listener, Listener::Options options) {
+  Result<void> opened = co_await listener.open(options);
+  // The kernel closes the listener of a killed process only after it has torn down its ring, some
+  // time after the process is gone: only a port that stays taken belongs to somebody.
+  const Nanos give_up = Reactor::current().now() + port_patience;
+  while (!opened && opened.error().os_error == EADDRINUSE && Reactor::current().now() < give_up) {
+    if (!co_await sleep_for(port_retry_interval)) break;
+    opened = co_await listener.open(options);
+  }
+  co_return opened;
+}
+
 Task<Result<void>> Core::listen(bool probe) {
   const ServeConfig& config = node_.config();
   const Listener::Options options{.address = config.listen.host,
@@ -64,14 +77,7 @@ Task<Result<void>> Core::listen(bool probe) {
                                   .backlog = static_cast<int>(config.listen_backlog),
                                   .reuse_port = node_.cores() > 1,
                                   .probe_port = probe};
-  Result<void> opened = co_await listener_.open(options);
-  // The kernel closes the listener of a killed process only after it has torn down its ring, some
-  // time after the process is gone: only a port that stays taken belongs to somebody.
-  const Nanos give_up = Reactor::current().now() + port_patience;
-  while (!opened && opened.error().os_error == EADDRINUSE && Reactor::current().now() < give_up) {
-    if (!co_await sleep_for(port_retry_interval)) break;
-    opened = co_await listener_.open(options);
-  }
+  Result<void> opened = co_await open_listener(listener_, options);
   if (!opened && opened.error().os_error == EADDRINUSE) {
     co_return fail(Errc::busy,
                    fmt::format("{}:{} is in use by another process: stop it, or choose another "
@@ -130,6 +136,7 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
     options.memtable_bytes_max =
         std::clamp<uint64_t>(plan.memtable_bytes_per_shard / 4, 1u << 20, 64u << 20);
     options.cache_bytes = plan.cache_bytes_per_shard;
+    options.scrub_period = seconds(86'400) * static_cast<int64_t>(config.scrub_days);
     options.compaction.base_bytes_min =
         std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
     Result<std::unique_ptr<Shard>> opened = co_await Shard::open(
@@ -376,7 +383,22 @@ http::Exchange* Core::start(http::Connection& connection, const http::RequestHea
     return observe(connection, head, path);
   }
   count(RequestKind::other);
+  if (path == "/admin" || path.starts_with("/admin/")) return admin(connection, head, path);
   return refuse(connection, 400, known_paths);
+}
+
+// Only says where the administration is.
+http::Exchange* Core::admin(http::Connection& connection, const http::RequestHead& head,
+                            std::string_view path) {
+  const std::string& url = node_.admin_url();
+  if (url.empty()) return refuse(connection, 404, "this node was started with --admin off");
+  const bool reads = head.method == http::Method::get || head.method == http::Method::head;
+  if (path != "/admin" || !reads) {
+    return refuse(connection, 403, "this is done at the address of --admin: GET /admin tells it");
+  }
+  count_status(200);
+  connection.answer_text(200, url + "\n");
+  return nullptr;
 }
 
 http::Exchange* Core::observe(http::Connection& connection, const http::RequestHead& head,

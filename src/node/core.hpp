@@ -12,6 +12,7 @@
 #include <gyre/reactor.hpp>
 #include <gyre/scope.hpp>
 #include <gyre/socket.hpp>
+#include <gyre/stop.hpp>
 #include <gyre/sync.hpp>
 
 #include "http/connection.hpp"
@@ -64,6 +65,10 @@ class Core final : public ConnectionSink, public http::Handler {
   // connections are cut.
   Task<bool> drain(Nanos deadline);
   Task<Result<void>> close_shards();
+  // Opens a listener, with patience for a port that a dead process still holds.
+  static Task<Result<void>> open_listener(Listener& listener, Listener::Options options);
+  // Stops what the administration has under way on this core's shards.
+  StopSource& admin_stop() { return admin_stop_; }
   uint16_t port() const { return port_; }
   void set_port(uint16_t port) { port_ = port; }
 
@@ -113,6 +118,8 @@ class Core final : public ConnectionSink, public http::Handler {
   http::Exchange* entities(http::Connection& connection, const http::RequestHead& head);
   http::Exchange* observe(http::Connection& connection, const http::RequestHead& head,
                           std::string_view path);
+  http::Exchange* admin(http::Connection& connection, const http::RequestHead& head,
+                        std::string_view path);
   http::Exchange* refuse(http::Connection& connection, uint16_t status, std::string_view reason,
                          std::string_view allow = {});
   Task<void> serve_connection(http::Connection* connection);
@@ -154,6 +161,7 @@ class Core final : public ConnectionSink, public http::Handler {
   std::unique_ptr<Scope> scope_;
   std::unique_ptr<Scope> accept_scope_;
   CoreStats stats_;
+  StopSource admin_stop_;
   struct ReliefTimer : Timer {
     explicit ReliefTimer(Core& of);
     Core& core;

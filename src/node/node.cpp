@@ -10,6 +10,8 @@
 #include <gyre/time.hpp>
 #include <gyre/when.hpp>
 
+#include "node/admin_server.hpp"
+
 namespace gyre {
 
 namespace {
@@ -90,12 +92,22 @@ Task<Result<void>> Node::start_all() {
   if (Result<void> listening = co_await first.listen(true); !listening) co_return listening;
   Result<void> listening = co_await on_all(&Node::listen);
   if (!listening) co_return listening;
+  if (Result<void> admin = co_await start_admin(); !admin) co_return admin;
   // From here on clients get 503 instead of a refused connection. Every core is up: a connection
   // may be handed to any of them.
   static_cast<void>(co_await on_all(&Node::accept));
   co_return co_await on_all([](Node& node, Core& core) -> Task<Result<void>> {
     return core.open_shards(node.directory_);
   });
+}
+
+Task<Result<void>> Node::start_admin() {
+  if (!config_.admin) co_return Result<void>{};
+  admin_ = std::make_unique<AdminServer>(*this, *cores_[0]);
+  if (Result<void> listening = co_await admin_->listen(); !listening) co_return listening;
+  admin_url_ = admin_->url();
+  admin_->accept();
+  co_return Result<void>{};
 }
 
 Task<Result<void>> Node::listen(Node& node, Core& core) {
@@ -118,8 +130,10 @@ Task<uint64_t> Node::serve_on_all() {
   co_return records_recovered;
 }
 
-Task<Result<void>> Node::drain_core(Node&, Core& core) {
+Task<Result<void>> Node::drain_core(Node& node, Core& core) {
   core.set_state(NodeState::draining);
+  core.admin_stop().request_stop();
+  if (core.index() == 0 && node.admin_) co_await node.admin_->drain();
   if (!co_await core.drain(Reactor::current().now() + drain_patience)) {
     Reactor::current().log("warn", "event=connections_cut reason=\"not finished in time\"");
   }
@@ -157,6 +171,7 @@ Task<void> Node::lead() {
       Reactor::current().log("error", "event=close_failed " + closed.error().message());
       exit_code_ = 1;
     }
+    admin_.reset();
     co_await directory_.close();
     heeding.request_stop();
     co_await heeding.join();
@@ -172,9 +187,10 @@ Task<void> Node::lead() {
 
 void Node::print_ready(uint64_t records_recovered) {
   environment_.print(fmt::format(
-      "gyre serves http://{}:{} cores={} shards={} durability={} data={} records_recovered={}\n",
-      config_.listen.host, cores_[0]->port(), cores(), shard_count_, to_string(config_.durability),
-      config_.data, records_recovered));
+      "gyre serves http://{}:{} admin={} cores={} shards={} durability={} data={} "
+      "records_recovered={}\n",
+      config_.listen.host, cores_[0]->port(), admin_url_.empty() ? "off" : admin_url_, cores(),
+      shard_count_, to_string(config_.durability), config_.data, records_recovered));
 }
 
 }  // namespace gyre

@@ -19,6 +19,8 @@
 
 namespace gyre {
 
+class AdminServer;
+
 class Node {
  public:
   // What the node needs of the world beyond the Backend.
@@ -41,6 +43,10 @@ class Node {
   uint32_t shard_for(std::string_view key) const { return shard_of(key, shard_count_); }
   unsigned owner_of(uint32_t shard) const { return shard % cores(); }
 
+  const DataDirectory& directory() const { return directory_; }
+  // "" if there is no administration. Known before the first connection is accepted.
+  const std::string& admin_url() const { return admin_url_; }
+
   uint16_t port_of(int listening_fd) const { return environment_.port_of(listening_fd); }
 
   // What core `index` runs: core 0 leads the others through start and stop.
@@ -53,6 +59,7 @@ class Node {
   Task<void> follow(Core& core);
   Task<void> heed_signals(Signals& signals);
   Task<Result<void>> start_all();
+  Task<Result<void>> start_admin();
   Task<Result<void>> on_all(Task<Result<void>> (*work)(Node& node, Core& core));
   Task<Result<bool>> on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core));
   static Task<Result<void>> listen(Node& node, Core& core);
@@ -72,6 +79,8 @@ class Node {
   std::vector<std::unique_ptr<Event>> stop_events_;
   Event stop_asked_;  // by a signal; core 0's
   DataDirectory directory_;
+  std::unique_ptr<AdminServer> admin_;  // core 0's
+  std::string admin_url_;
   uint32_t shard_count_ = 1;
   int exit_code_ = 0;
 };

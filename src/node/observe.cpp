@@ -40,6 +40,7 @@ CoreReport report_of(Core& core) {
     out.cache_used_bytes = shard.cache().used_bytes();
     out.cache_capacity_bytes = shard.cache().capacity_bytes();
     out.cache = shard.cache().stats();
+    out.damaged = shard.damaged_tables();
     for (unsigned level = 0; level < limits::table_level_count; ++level) {
       out.levels.push_back({shard.levels().level(level).size(), shard.levels().level_bytes(level)});
     }
@@ -155,6 +156,12 @@ void ObserveExchange::answer_ready(const std::vector<CoreReport>& reports) {
   for (const CoreReport& report : reports) {
     for (const CoreReport::ShardReport& shard : report.shards) {
       check(!shard.read_only, fmt::format("shard-{:03}", shard.number), shard.read_only_reason);
+      // Everything else of the shard is served: no reason to take the node away.
+      for (const DamagedTable& damaged : shard.damaged) {
+        if (!verbose_) break;
+        body_ += fmt::format("[!] shard-{:03} damaged at {} places: {}\n", shard.number,
+                             damaged.places, damaged.first);
+      }
     }
   }
   if (body_.empty()) body_ = "ok\n";
@@ -250,6 +257,13 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
             [](const ShardReport& s) { return s.stats.compacted_bytes_read; });
   per_shard(text, reports, "compaction_written_bytes_total", "counter", "Bytes of their outputs.",
             [](const ShardReport& s) { return s.stats.compacted_bytes_written; });
+  per_shard(text, reports, "scrubbed_tables_total", "counter", "Tables checked by the scrub.",
+            [](const ShardReport& s) { return s.stats.scrubbed_tables; });
+  per_shard(text, reports, "scrubbed_bytes_total", "counter", "Bytes of these tables.",
+            [](const ShardReport& s) { return s.stats.scrubbed_bytes; });
+  per_shard(text, reports, "damaged_tables", "gauge",
+            "Tables known to be damaged; /readyz?verbose names them.",
+            [](const ShardReport& s) { return s.damaged.size(); });
   per_shard(text, reports, "cache_hits_total", "counter", "Blocks found in the cache.",
             [](const ShardReport& s) { return s.cache.hits; });
   per_shard(text, reports, "cache_misses_total", "counter", "Blocks not found in the cache.",

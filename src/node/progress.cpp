@@ -64,7 +64,7 @@ std::string progress_text(const Progress& progress) {
   std::string text;
   const std::optional<double> share = share_done(progress);
   if (share) text += fmt::format("{:3.0f}%  ", *share * 100);
-  text += fmt::format("{} records  {}", format_number(progress.records),
+  text += fmt::format("{} {}  {}", format_number(progress.records), progress.of,
                       format_rate(progress.bytes, progress.elapsed));
   if (progress.failed > 0) text += fmt::format("  {} failed", format_number(progress.failed));
   if (progress.waiting) text += "  waiting for the node";

@@ -10,6 +10,7 @@
 namespace gyre {
 
 struct Progress {
+  const char* of = "records";
   uint64_t records = 0;
   uint64_t failed = 0;
   uint64_t bytes = 0;

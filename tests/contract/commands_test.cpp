@@ -16,77 +16,12 @@
 
 #include "http_client.hpp"
 #include "node_process.hpp"
+#include "shell.hpp"
 
 using namespace gyre::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Ran {
-  int code = -1;
-  std::string output;
-  std::string errors;
-};
-
-std::string read_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-void write_text(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
-
-// Commands with files of their own for the standard streams.
-class Shell {
- public:
-  explicit Shell(uint16_t port)
-      : root_(make_temporary_directory()), url_("http://127.0.0.1:" + std::to_string(port)) {}
-  ~Shell() { remove_directory(root_); }
-
-  std::string path(const std::string& name) const { return root_ + "/" + name; }
-
-  // The target comes from GYRE_URL.
-  Ran run(std::vector<std::string> arguments, const std::string& input = "") {
-    write_text(path("in"), input);
-    return run_from(std::move(arguments), path("in"));
-  }
-  Ran run_from(std::vector<std::string> arguments, const std::string& input_path) {
-    const pid_t child = start(std::move(arguments), input_path);
-    return finish(child);
-  }
-  pid_t start(std::vector<std::string> arguments, const std::string& input_path) {
-    arguments.insert(arguments.begin(), std::getenv("GYRE_TEST_BINARY"));
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    const pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child != 0) return child;
-    setenv("GYRE_URL", url_.c_str(), 1);
-    dup2(open(input_path.c_str(), O_RDONLY), STDIN_FILENO);
-    dup2(open(path("out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
-    dup2(open(path("err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
-    execv(argv[0], argv.data());
-    _exit(127);
-  }
-  Ran finish(pid_t child) {
-    int status = 0;
-    waitpid(child, &status, 0);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(path("out")),
-            read_text(path("err"))};
-  }
-
- private:
-  std::string root_;
-  std::string url_;
-};
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::string every_byte() {
   std::string bytes;
@@ -354,7 +289,7 @@ TEST_CASE("a node that does not answer is given up after --timeout") {
   close(silent);
 }
 
-TEST_CASE("admin status shows the node; what is not there yet says so") {
+TEST_CASE("admin status shows the node") {
   NodeProcess node;
   Shell shell(node.port());
   CHECK(shell.run({"put", "k", "v"}).code == 0);
@@ -366,12 +301,6 @@ TEST_CASE("admin status shows the node; what is not there yet says so") {
   CHECK(has(status.output, "  writes                   1\n"));
   CHECK(has(status.output,
             "  cores                    " + std::to_string(cores_under_test()) + "\n"));
-  for (const char* verb : {"flush", "compact", "verify"}) {
-    const Ran ran = shell.run({"admin", verb});
-    CHECK(ran.code == 2);
-    CHECK(has(ran.errors, std::string("admin ") + verb + " is not available in this version"));
-  }
-  CHECK(shell.run({"admin", "checkpoint", "somewhere"}).code == 2);
 }
 
 TEST_CASE("inspect passes every file of a data directory, and fails on a changed byte") {

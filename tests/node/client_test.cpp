@@ -12,6 +12,7 @@
 
 #include "../store/sim_rig.hpp"
 #include "http/target.hpp"
+#include "node/admin_verbs.hpp"
 #include "node/loader.hpp"
 #include "node/progress.hpp"
 #include "node/record_text.hpp"
@@ -343,6 +344,21 @@ TEST_CASE("a load without a node ends at once, one that loses its node after som
   CHECK(gone.records_stored > 0);
   CHECK(gone.records_stored < 900);
   CHECK(gone.took >= seconds(1));
+}
+
+TEST_CASE("admin goes where the node says, but never to a namesake on this machine") {
+  const auto found = [](const char* given, const char* told) {
+    const Result<std::string> url = admin_url_from(given, told);
+    return url ? *url : "refused";
+  };
+  CHECK(found("http://127.0.0.1:8080", "http://127.0.0.1:18080") == "http://127.0.0.1:18080");
+  CHECK(found("http://localhost:8080", "http://127.0.0.1:18080") == "http://127.0.0.1:18080");
+  CHECK(found("http://db7:8080", "http://10.0.0.7:9000") == "http://10.0.0.7:9000");
+  CHECK(found("http://db7:8080", "http://0.0.0.0:9000") == "http://db7:9000");
+  CHECK(found("http://db7:8080", "http://[::]:9000") == "http://db7:9000");
+  CHECK(found("http://db7:8080", "http://127.0.0.1:18080") == "refused");
+  CHECK(found("http://db7:8080", "http://[::1]:18080") == "refused");
+  CHECK(found("http://db7:8080", "<html>") == "refused");
 }
 
 TEST_CASE("a node that stays busy is given up in the end") {

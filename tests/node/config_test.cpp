@@ -189,6 +189,30 @@ TEST_CASE("settings that contradict each other are refused") {
   CHECK(contains(refusal(input_of({flag("memory", "32M")})), "raise --memory to"));
 }
 
+TEST_CASE("the administration has a port of its own unless it is off") {
+  const auto admin_of = [](std::vector<RawSetting> flags) {
+    return loaded(input_of(std::move(flags)));
+  };
+  CHECK(admin_of({}).admin == Address{"127.0.0.1", 18080});
+  CHECK(admin_of({}).admin_is_default);
+  CHECK(admin_of({flag("listen", "10.0.0.1:9000")}).admin == Address{"127.0.0.1", 19000});
+  CHECK(admin_of({flag("listen", "127.0.0.1:60000")}).admin == Address{"127.0.0.1", 50000});
+  CHECK(admin_of({flag("listen", "127.0.0.1:0")}).admin == Address{"127.0.0.1", 0});
+  const ServeConfig chosen = admin_of({flag("admin", "10.0.0.1:7000")});
+  CHECK(chosen.admin == Address{"10.0.0.1", 7000});
+  CHECK_FALSE(chosen.admin_is_default);
+  CHECK_FALSE(admin_of({flag("admin", "off")}).admin.has_value());
+  CHECK(contains(refusal(input_of({flag("admin", "on")})), "or off"));
+  CHECK(contains(refusal(input_of({flag("admin", "8080")})),
+                 "--admin 127.0.0.1:8080 is the address of --listen"));
+}
+
+TEST_CASE("the scrub takes whole days, and none is off") {
+  CHECK(loaded(input_of({})).scrub_days == 7);
+  CHECK(loaded(input_of({flag("scrub-days", "0")})).scrub_days == 0);
+  CHECK(contains(refusal(input_of({flag("scrub-days", "1h")})), "--scrub-days 1h"));
+}
+
 TEST_CASE("fewer shards than CPUs means fewer cores") {
   const ServeConfig config = loaded(input_of({flag("shards", "1")}));
   CHECK(config.cores == 1);
