@@ -5,6 +5,7 @@
 #include <charconv>
 #include <map>
 
+#include "base/limits.hpp"
 #include "node/admin_verbs.hpp"
 #include "node/client_commands.hpp"
 #include "node/progress.hpp"
@@ -95,6 +96,39 @@ std::string share(uint64_t part, uint64_t whole) {
   return fmt::format("{:.1f}%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
+std::string ratio(uint64_t part, uint64_t whole) {
+  if (whole == 0) return "-";
+  return fmt::format("{:.2f}", static_cast<double>(part) / static_cast<double>(whole));
+}
+
+void describe_levels(const Metrics& metrics, Table& table) {
+  table.heading("tables");
+  table.count("tables", metrics.count("level_tables"));
+  table.bytes("bytes", metrics.count("level_bytes"));
+  table.count("entries", metrics.count("level_entries"));
+  table.count("tombstones", metrics.count("level_tombstones"));
+  table.bytes("with expired values", metrics.count("level_expired_table_bytes"));
+  for (unsigned level = 0; level < limits::table_level_count; ++level) {
+    const auto of = [&](const char* name) {
+      return metrics.with(name, fmt::format("level=\"{}\"", level));
+    };
+    const uint64_t asked = of("level_lookups_total");
+    if (of("level_tables") == 0 && asked == 0 && of("level_written_bytes_total") == 0) continue;
+    const uint64_t passed = asked - std::min(asked, of("level_filter_negatives_total"));
+    table.row(fmt::format("level {}", level),
+              fmt::format("{} tables, {}, {} tombstones", format_number(of("level_tables")),
+                          format_bytes(of("level_bytes")), format_number(of("level_tombstones"))));
+    table.row(
+        "", fmt::format("{} written, {} merged away", format_bytes(of("level_written_bytes_total")),
+                        format_bytes(of("level_merged_bytes_total"))));
+    table.row("", fmt::format("asked {} times, past the filter {}, of these in vain {}; {} block "
+                              "reads",
+                              format_number(asked), format_number(passed),
+                              format_number(of("level_filter_false_positives_total")),
+                              format_number(of("level_block_reads_total"))));
+  }
+}
+
 std::string describe(const Metrics& metrics) {
   Table table;
   table.heading("requests");
@@ -128,28 +162,23 @@ std::string describe(const Metrics& metrics) {
   table.bytes("log on disk", metrics.count("log_disk_bytes"));
   const uint64_t record_bytes = metrics.count("log_record_bytes_total");
   const uint64_t written_bytes = metrics.count("log_written_bytes_total");
-  table.row("log amplification",
-            record_bytes == 0 ? "-"
-                              : fmt::format("{:.2f}", static_cast<double>(written_bytes) /
-                                                          static_cast<double>(record_bytes)));
-  table.count("tables", metrics.count("level_tables"));
-  table.bytes("tables on disk", metrics.count("level_bytes"));
-  for (unsigned level = 0;; ++level) {
-    const std::string label = fmt::format("level=\"{}\"", level);
-    if (metrics.samples("level_tables") == 0 || level > 16) break;
-    const uint64_t tables = metrics.with("level_tables", label);
-    if (tables == 0) continue;
-    table.row(fmt::format("  level {}", level),
-              fmt::format("{} tables, {}", format_number(tables),
-                          format_bytes(metrics.with("level_bytes", label))));
-  }
+  table.row("log amplification", ratio(written_bytes, record_bytes));
   table.count("flushes", metrics.count("flushes_total"));
   table.count("compactions", metrics.count("compactions_total"));
+  const uint64_t flushed = metrics.count("flushed_bytes_total");
+  table.row("write amplification",
+            ratio(flushed + metrics.count("compaction_written_bytes_total"), flushed));
   const uint64_t hits = metrics.count("cache_hits_total");
   table.row("block cache",
             fmt::format("{} of {}, {} hits", format_bytes(metrics.count("cache_used_bytes")),
                         format_bytes(metrics.count("cache_capacity_bytes")),
                         share(hits, hits + metrics.count("cache_misses_total"))));
+  const uint64_t reads =
+      metrics.count("shard_reads_memory_total") + metrics.count("shard_reads_waited_total");
+  table.row("tables asked per read", ratio(metrics.count("level_lookups_total"), reads));
+  table.count("tables checked by scrub", metrics.count("scrubbed_tables_total"));
+  table.count("tables damaged", metrics.count("damaged_tables"));
+  describe_levels(metrics, table);
   return table.text();
 }
 

@@ -42,7 +42,7 @@ CoreReport report_of(Core& core) {
     out.cache = shard.cache().stats();
     out.damaged = shard.damaged_tables();
     for (unsigned level = 0; level < limits::table_level_count; ++level) {
-      out.levels.push_back({shard.levels().level(level).size(), shard.levels().level_bytes(level)});
+      out.levels.push_back(shard.level_report(level, reactor.wall_ms()));
     }
   }
   return report;
@@ -86,6 +86,51 @@ void per_shard(MetricsText& text, const std::vector<CoreReport>& reports, std::s
   for (const CoreReport& report : reports) {
     for (const CoreReport::ShardReport& shard : report.shards) {
       text.sample(fmt::format("shard=\"{}\"", shard.number), value(shard));
+    }
+  }
+}
+
+void level_metrics(MetricsText& text, const std::vector<CoreReport>& reports) {
+  struct Family {
+    const char* name;
+    const char* type;
+    const char* help;
+    uint64_t (*value)(const LevelReport&);
+  };
+  static constexpr Family families[] = {
+      {"level_tables", "gauge", "Tables by level.", [](const LevelReport& l) { return l.tables; }},
+      {"level_bytes", "gauge", "Bytes of tables by level.",
+       [](const LevelReport& l) { return l.bytes; }},
+      {"level_entries", "gauge", "Entries of these tables, tombstones included.",
+       [](const LevelReport& l) { return l.entries; }},
+      {"level_tombstones", "gauge", "Tombstones of these tables.",
+       [](const LevelReport& l) { return l.tombstones; }},
+      {"level_expired_table_bytes", "gauge", "Bytes of tables in which a value has expired.",
+       [](const LevelReport& l) { return l.expired_table_bytes; }},
+      {"level_lookups_total", "counter", "Tables asked for a key.",
+       [](const LevelReport& l) { return l.reads.asked; }},
+      {"level_filter_negatives_total", "counter", "Of these, said no by the filter.",
+       [](const LevelReport& l) { return l.reads.filtered; }},
+      {"level_filter_false_positives_total", "counter",
+       "Of these, passed by the filter though the key was not there.",
+       [](const LevelReport& l) { return l.reads.false_positives; }},
+      {"level_block_reads_total", "counter",
+       "Blocks read from the disk one by one, for lookups and scans.",
+       [](const LevelReport& l) { return l.reads.block_reads; }},
+      {"level_written_bytes_total", "counter", "Tables put here by flushes and merges.",
+       [](const LevelReport& l) { return l.writes.written_bytes; }},
+      {"level_merged_bytes_total", "counter", "Tables taken from here by merges.",
+       [](const LevelReport& l) { return l.writes.merged_bytes; }},
+  };
+  for (const Family& family : families) {
+    text.family(family.name, family.type, family.help);
+    for (const CoreReport& report : reports) {
+      for (const CoreReport::ShardReport& shard : report.shards) {
+        for (size_t level = 0; level < shard.levels.size(); ++level) {
+          text.sample(fmt::format("shard=\"{}\",level=\"{}\"", shard.number, level),
+                      family.value(shard.levels[level]));
+        }
+      }
     }
   }
 }
@@ -272,18 +317,7 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
             [](const ShardReport& s) { return s.cache_used_bytes; });
   per_shard(text, reports, "cache_capacity_bytes", "gauge", "The reservation for them.",
             [](const ShardReport& s) { return s.cache_capacity_bytes; });
-  for (const bool bytes : {false, true}) {
-    text.family(bytes ? "level_bytes" : "level_tables", "gauge",
-                bytes ? "Bytes of tables by level." : "Tables by level.");
-    for (const CoreReport& report : reports) {
-      for (const ShardReport& shard : report.shards) {
-        for (size_t level = 0; level < shard.levels.size(); ++level) {
-          text.sample(fmt::format("shard=\"{}\",level=\"{}\"", shard.number, level),
-                      bytes ? shard.levels[level].bytes : shard.levels[level].tables);
-        }
-      }
-    }
-  }
+  level_metrics(text, reports);
 }
 
 void ObserveExchange::respond(http::Connection& to) {

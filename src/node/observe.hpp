@@ -38,11 +38,7 @@ struct CoreReport {
     uint64_t cache_used_bytes = 0;
     uint64_t cache_capacity_bytes = 0;
     BlockCacheStats cache;
-    struct Level {
-      uint64_t tables = 0;
-      uint64_t bytes = 0;
-    };
-    std::vector<Level> levels;
+    std::vector<LevelReport> levels;
   };
   std::vector<ShardReport> shards;
 };

@@ -469,6 +469,29 @@ bool for_each_candidate(const TableLevels& levels, std::string_view key, const V
 
 }  // namespace
 
+namespace {
+
+// What a lookup has asked; counted when it ends without a wait.
+class LookupTally {
+ public:
+  void add(uint8_t level, LookupEnd end) {
+    if (size_ < sizeof levels_) {
+      levels_[size_] = level;
+      ends_[size_++] = end;
+    }
+  }
+  void commit(TableHost& host) const {
+    for (size_t i = 0; i < size_; ++i) count_lookup(host.level_stats(levels_[i]), ends_[i]);
+  }
+
+ private:
+  size_t size_ = 0;
+  uint8_t levels_[48];  // level 0 stops writes long before
+  LookupEnd ends_[48];
+};
+
+}  // namespace
+
 ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out) {
   const uint64_t hash = bloom_hash(key);
   const Memtable::Node* node = find_in_memory(key, hash, nullptr);
@@ -477,10 +500,13 @@ ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out
   const TableRef* winner = nullptr;
   TableEntry winning;
   bool needs_io = false;
+  LookupTally tally;
   if (levels_->table_count() != 0) {
     for_each_candidate(*levels_, key, best, found, [&](const TableRef& table) {
       TableEntry entry;
-      switch (table->try_get(key, hash, entry)) {
+      const Probe probe = table->try_get(key, hash, entry);
+      if (probe != Probe::needs_io) tally.add(table->record().level, entry.end);
+      switch (probe) {
         case Probe::absent:
           return true;
         case Probe::needs_io:
@@ -497,7 +523,8 @@ ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out
       return true;
     });
   }
-  if (needs_io) return ReadOutcome::wait;
+  if (needs_io) return ReadOutcome::wait;  // get() asks and counts again
+  tally.commit(*host_);
   if (!found) {
     ++stats_.reads_memory;
     return ReadOutcome::absent;

@@ -21,6 +21,7 @@
 // (write_controller.hpp).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -143,6 +144,7 @@ struct ShardStats {
   uint64_t records_recovered = 0;
   uint64_t scrubbed_tables = 0;
   uint64_t scrubbed_bytes = 0;
+  std::array<LevelWriteStats, limits::table_level_count> levels;
 };
 
 // Of a checkpoint or a verify.
@@ -223,6 +225,7 @@ class Shard final : private LogClient {
   const std::string& read_only_reason() const { return read_only_reason_; }
   const ShardOptions& options() const { return options_; }
   const ShardStats& stats() const { return stats_; }
+  LevelReport level_report(unsigned level, uint64_t now_ms) const;
   const LogStats& log_stats() const { return log_->stats(); }
   const BlockCache& cache() const { return *cache_; }
   const TableLevels& levels() const { return *levels_; }
@@ -341,6 +344,7 @@ class Shard final : private LogClient {
   Task<Result<void>> install(VersionEdit edit, std::vector<TableRef> moved);
   void set_levels(std::shared_ptr<const TableLevels> levels);
   bool delays_older(std::string_view key, Version version) const;
+  void count_merge(const CompactionJob& job, const std::vector<TableRecord>& outputs);
   bool older_data_elsewhere(const CompactionJob& job, std::string_view key, Version version) const;
   Task<Result<VerifyReport>> verify_table(TableRef table, uint64_t bytes_per_second,
                                           uint64_t* progress_bytes);

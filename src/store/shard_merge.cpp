@@ -120,6 +120,7 @@ Task<Result<void>> Shard::flush_oldest() {
   if (log_) log_->release_before(log_start);
   ++stats_.flushes;
   stats_.flushed_bytes += record->size_bytes;
+  stats_.levels[0].written_bytes += record->size_bytes;
   co_return Result<void>{};
 }
 
@@ -382,6 +383,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
     edit.added = outputs;
     done = co_await install(std::move(edit), {});
   }
+  if (done) count_merge(job, outputs);
   for (const TableRecord& output : outputs) {
     if (done) stats_.compacted_bytes_written += output.size_bytes;
     // Orphans; the next open would remove them too. (After a manifest error nobody knows.)

@@ -223,6 +223,7 @@ Probe TableFile::try_get(std::string_view key, uint64_t key_hash, TableEntry& ou
       PartitionView::open(partition_block->bytes(), handle.offset);
   if (!partition) return Probe::needs_io;
   if (!partition->may_contain(key_hash)) return Probe::absent;
+  out.end = LookupEnd::in_vain;
   const Result<bool> has_block = partition->find_block(key, handle);
   if (!has_block) return Probe::needs_io;
   if (!*has_block) return Probe::absent;
@@ -234,26 +235,31 @@ Probe TableFile::try_get(std::string_view key, uint64_t key_hash, TableEntry& ou
   if (!found) return Probe::needs_io;
   if (!*found) return Probe::absent;
   out.pin = BlockPin(std::move(block));
+  out.end = LookupEnd::found;
   return Probe::hit;
 }
 
 Task<Result<bool>> TableFile::get(std::string_view key, uint64_t key_hash, TableEntry& out) {
   const TableRef self(this);
+  const auto ended = [this](LookupEnd end) {
+    count_lookup(level_stats(), end);
+    return end == LookupEnd::found;
+  };
   if (!may_hold(key)) co_return false;
   BlockHandle handle;
   const Result<bool> has_partition = top_index_.find_partition(key, handle);
   if (!has_partition) co_return fail(in_file(has_partition.error(), data_end_));
-  if (!*has_partition) co_return false;
+  if (!*has_partition) co_return ended(LookupEnd::filtered);
   {
     const uint64_t offset = handle.offset;
     const Result<BlockPin> pin = co_await load_block(handle);
     if (!pin) co_return fail(pin.error());
     const Result<PartitionView> partition = PartitionView::open(pin->bytes(), offset);
     if (!partition) co_return fail(in_file(partition.error(), offset));
-    if (!partition->may_contain(key_hash)) co_return false;
+    if (!partition->may_contain(key_hash)) co_return ended(LookupEnd::filtered);
     const Result<bool> has_block = partition->find_block(key, handle);
     if (!has_block) co_return fail(in_file(has_block.error(), offset));
-    if (!*has_block) co_return false;
+    if (!*has_block) co_return ended(LookupEnd::in_vain);
   }
   Result<BlockPin> pin = co_await load_block(handle);
   if (!pin) co_return fail(pin.error());
@@ -261,8 +267,9 @@ Task<Result<bool>> TableFile::get(std::string_view key, uint64_t key_hash, Table
   if (!view) co_return fail(in_file(view.error(), handle.offset));
   const Result<bool> found = view->find(key, out.entry);
   if (!found) co_return fail(in_file(found.error(), handle.offset));
-  if (*found) out.pin = std::move(*pin);
-  co_return *found;
+  if (!*found) co_return ended(LookupEnd::in_vain);
+  out.pin = std::move(*pin);
+  co_return ended(LookupEnd::found);
 }
 
 // --- blocks --------------------------------------------------------------------------------------
@@ -329,6 +336,7 @@ Task<Result<BlockPin>> TableFile::read_block(BlockHandle handle, CacheHint hint,
   AlignedBuffer buffer(size_bytes);
   const Result<size_t> got = co_await file().read_full(begin, {buffer.data(), size_bytes});
   ++host_.stats_.block_reads;
+  if (!bypass_cache) ++level_stats().block_reads;
   host_.stats_.block_read_bytes += size_bytes;
   if (!got) co_return fail(in_file(got.error(), handle.offset));
   if (begin + *got < handle.end()) {

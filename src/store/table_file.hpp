@@ -26,6 +26,7 @@
 #include "store/block_cache.hpp"
 #include "store/bloom.hpp"
 #include "store/entry.hpp"
+#include "store/level_stats.hpp"
 #include "store/manifest_edit.hpp"
 #include "store/shared_file.hpp"
 #include "store/table_format.hpp"
@@ -74,6 +75,7 @@ class TableHost {
   const std::string& directory() const { return directory_; }
   BlockCache& cache() { return cache_; }
   const TableReadStats& stats() const { return stats_; }
+  LevelReadStats& level_stats(unsigned level) { return level_stats_[level]; }
   size_t tables_open() const { return tables_open_; }
   // An open table by its number, or an empty Ref.
   Ref<TableFile> open_table(uint64_t file_number) const;
@@ -109,6 +111,7 @@ class TableHost {
   size_t uncached_bytes_ = 0;
   size_t table_memory_bytes_ = 0;
   TableReadStats stats_;
+  std::array<LevelReadStats, limits::table_level_count> level_stats_;
 };
 
 // Keeps a decoded block: one in the cache, or a loose one. Must not outlive the host.
@@ -141,6 +144,7 @@ class BlockPin {
 struct TableEntry {
   Entry entry;
   BlockPin pin;
+  LookupEnd end = LookupEnd::filtered;
 };
 
 enum class Probe : uint8_t {
@@ -156,10 +160,11 @@ class TableFile : public SharedFile {
   static Task<Result<TableRef>> open(TableHost& host, TableRecord record);
   ~TableFile() override;
 
-  // Point lookup from memory. Allocates nothing. `key_hash` is bloom_hash(key).
+  // Point lookup from memory. Allocates nothing. `key_hash` is bloom_hash(key). The caller counts
+  // it (count_lookup): a lookup in several tables may have to be done again.
   Probe try_get(std::string_view key, uint64_t key_hash, TableEntry& out);
   // Point lookup. `key` must stay until the task has ended, and as long as out.entry.key is used.
-  // Errc::corrupt names file and offset; other errors are those of the disk.
+  // Errc::corrupt names file and offset; other errors are those of the disk. Counts itself.
   Task<Result<bool>> get(std::string_view key, uint64_t key_hash, TableEntry& out);
 
   // A block, from the cache or from the disk into the cache. If the cache has no room the block is
@@ -202,6 +207,7 @@ class TableFile : public SharedFile {
   friend class TableCursor;
   TableFile(TableHost& host, File file, TableRecord record);
 
+  LevelReadStats& level_stats() { return host_.level_stats(record_.level); }
   Task<Result<void>> read_metadata();
   Result<void> check_properties() const;
   // load_block, or past the cache.

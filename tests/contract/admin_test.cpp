@@ -98,6 +98,14 @@ TEST_CASE("flush, compact and verify work without set-up and say what they did")
   CHECK(verified.errors == "");
   CHECK(has(verified.output, " of " + shards + " shards: "));
   CHECK(has(verified.output, " 4000 entries"));
+  HttpClient(node.port()).get(entity("key5"));
+  const std::string status = shell.run({"admin", "status"}).output;
+  CHECK(has(status, "  entries                  4,000\n"));
+  CHECK(has(status, "  tombstones               0\n"));
+  CHECK(has(status, "  write amplification      "));
+  CHECK(has(status, "  level 0                  0 tables"));
+  CHECK(has(status, "  level 6                  " + shards + " tables"));
+  CHECK(has(status, "asked 1 times, past the filter 1, of these in vain 0"));
   // The address of the administration does as well, for status too.
   const std::string url = "http://127.0.0.1:" + std::to_string(admin_port(node));
   CHECK(shell.run({"admin", "verify", "--url", url}).code == 0);

@@ -650,4 +650,68 @@ TEST_CASE("a flush gives memory back as it writes, as far as there is credit") {
   }
 }
 
+// --- statistics ----------------------------------------------------------------------------------
+
+namespace {
+
+Task<void> count_levels() {
+  ShardHome home;
+  ShardOptions options = small_shard_options();
+  options.compaction.l0_trigger = 100;
+  auto opened = co_await Shard::open(options, home.context());
+  CO_OK(opened);
+  Shard& shard = **opened;
+  const uint64_t now_ms = Reactor::current().wall_ms();
+  constexpr unsigned bottom = limits::table_level_count - 1;
+  const auto report = [&](unsigned level) { return shard.level_report(level, now_ms); };
+  // Even keys in one table, a few of them anew in a second one.
+  for (int i = 0; i < 200; i += 2) CO_OK(co_await put(shard, fmt::format("k{:03}", i), "value"));
+  CO_OK(co_await shard.flush());
+  CO_OK(co_await put(shard, "k000", "newer", now_ms + 1'000'000));
+  CO_OK(co_await shard.remove("k002"));
+  CO_OK(co_await put(shard, "k198", "newer"));
+  CO_OK(co_await shard.flush());
+  CO_CHECK(report(0).tables == 2);
+  CO_CHECK(report(0).entries == 103);
+  CO_CHECK(report(0).tombstones == 1);
+  CO_CHECK(report(0).expired_table_bytes == 0);
+  CO_CHECK(shard.level_report(0, now_ms + 2'000'000).expired_table_bytes ==
+           shard.levels().level(0).front()->size_bytes());
+  CO_CHECK(report(0).writes.written_bytes == shard.stats().flushed_bytes);
+  CO_CHECK(report(0).reads.asked == 0);
+
+  // Whether a lookup had to wait for the disk or not, it is counted once.
+  for (int round = 0; round < 2; ++round) {
+    const LevelReadStats before = report(0).reads;
+    for (int i = 0; i < 198; ++i) {
+      const auto found = co_await get(shard, fmt::format("k{:03}", i));
+      CO_CHECK(found && found->has_value() == (i % 2 == 0 && i != 2));
+    }
+    const LevelReadStats after = report(0).reads;
+    const uint64_t asked = after.asked - before.asked;
+    const uint64_t filtered = after.filtered - before.filtered;
+    const uint64_t in_vain = after.false_positives - before.false_positives;
+    CO_CHECK(asked == 2 * 198 - 2);  // k000 and k002 end in the newer table
+    CO_CHECK(asked - filtered - in_vain == 99);
+    CO_CHECK(in_vain < 30);
+    CO_CHECK((after.block_reads != before.block_reads) == (round == 0));
+  }
+  CO_OK(co_await shard.compact());
+  CO_CHECK(report(0).writes.merged_bytes == report(0).writes.written_bytes);
+  CO_CHECK(report(bottom).writes.written_bytes == shard.stats().compacted_bytes_written);
+  CO_CHECK(report(bottom).bytes == report(bottom).writes.written_bytes);
+  CO_CHECK(report(bottom).tombstones == 0);
+  CO_CHECK(report(0).tables == 0);
+  CO_OK(co_await get(shard, "k100"));
+  CO_CHECK(report(bottom).reads.asked == 1);
+  CO_OK(co_await shard.close(false));
+}
+
+}  // namespace
+
+TEST_CASE("levels count lookups once, what filters said, and what was written and merged") {
+  ShardRig rig;
+  CHECK(rig.live(count_levels()) == LifeEnd::finished);
+}
+
 }  // namespace gyre::test
