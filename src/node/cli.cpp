@@ -47,8 +47,8 @@ class CommandLine {
     add_serve();
     add_clients();
     add_admin();
-    inspect_ = add("inspect", "print and check a table, log segment or manifest");
-    inspect_->add_option("FILE", inspect_command_.file, "the file")->required();
+    inspect_ = add("inspect", "print and check a table, log segment, manifest or data directory");
+    inspect_->add_option("FILE", inspect_command_.file, "the file or directory")->required();
     inspect_->add_flag("--records", inspect_command_.records, "print every record too");
     proxy_ = add("proxy", "run the caching proxy in front of Redis (not in this version)");
   }

@@ -100,14 +100,12 @@ std::string format_version(Version version) {
                      version.origin & 0xfffff);
 }
 
-Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& report) {
+Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& report,
+                                const TableRecord* record) {
   Result<FileStatus> status = co_await file_status(path);
   if (!status) co_return fail(status.error());
   if (!status->exists) co_return fail(Errc::not_found, path + " does not exist");
-  if (status->is_directory) {
-    co_return fail(Errc::invalid,
-                   path + " is a directory: inspect takes one file, such as one of shard-000");
-  }
+  if (status->is_directory) co_return co_await inspect_directory(path, records, report);
   Result<File> opened = co_await File::open(path, flag_read);
   if (!opened)
     co_return fail(opened.error().code, path + " can't be opened: " + cause_of(opened.error()));
@@ -117,7 +115,8 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
                    .file = std::move(*opened),
                    .size_bytes = status->size_bytes,
                    .records = records,
-                   .report = &report};
+                   .report = &report,
+                   .record = record};
   const uint64_t tail_bytes = std::min<uint64_t>(in.size_bytes, inspect_tail_bytes);
   Result<std::string> head = co_await in.read(0, std::min<uint64_t>(in.size_bytes, 4096));
   if (!head) co_return fail(head.error());

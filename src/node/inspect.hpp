@@ -37,9 +37,15 @@ class InspectReport {
   Task<Result<void>> flush_if_long();
 };
 
-// Inspects one file. An error means that it could not be inspected: not there, not readable, not a
+struct TableRecord;
+
+// Inspects one file; a directory as inspect_directory. `record`: what a manifest says of a table. An error means that it could not be inspected: not there, not readable, not a
 // file of Gyre, of a later format version. Damage is no error but listed in the report.
-Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& report);
+Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& report,
+                                const TableRecord* record = nullptr);
+// All files that count of a data directory that no node uses, or of one shard's directory, and
+// whether they belong together.
+Task<Result<void>> inspect_directory(std::string path, bool records, InspectReport& report);
 
 // --- for the three kinds -------------------------------------------------------------------------
 
@@ -51,6 +57,7 @@ struct InspectedFile {
   uint64_t size_bytes = 0;
   bool records = false;
   InspectReport* report = nullptr;
+  const TableRecord* record = nullptr;  // of a table, if a manifest is known
 
   void print(std::string_view name, std::string_view value) const;
   void damaged(uint64_t offset, std::string_view what) const;

@@ -62,7 +62,8 @@ Task<Result<void>> TableInspection::run(std::string tail) {
   in_.print("size", fmt::format("{} bytes", format_number(table_bytes)));
   if (verifier_.said()) print_properties(*verifier_.said());
   if (!*opened) co_return Result<void>{};
-  if (Result<void> done = co_await verifier_.check(); !done) co_return in_path(done.error());
+  if (Result<void> done = co_await verifier_.check(in_.record); !done)
+    co_return in_path(done.error());
   print_findings();
   co_return Result<void>{};
 }

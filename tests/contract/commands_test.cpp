@@ -339,6 +339,14 @@ TEST_CASE("inspect passes every file of a data directory, and fails on a changed
   CHECK(node.stop().code == 0);  // a stop flushes
   inspect_all();
   REQUIRE(tables > 0);
+  const Ran whole = shell.run({"inspect", node.data()});
+  CHECK(whole.code == 0);
+  CHECK(whole.errors == "");
+  node.start();
+  const Ran busy = shell.run({"inspect", node.data()});
+  CHECK(busy.code == 1);
+  CHECK(has(busy.errors, "is in use by a node: ask it with gyre admin verify"));
+  CHECK(node.stop().code == 0);
   for (const auto& entry : fs::recursive_directory_iterator(node.data())) {
     const std::string path = entry.path();
     if (!path.ends_with(".table")) continue;

@@ -299,7 +299,7 @@ Task<void> check_strangers() {
   CO_CHECK(refused(co_await inspect("data/nothing"), "is empty"));
   CO_CHECK(refused(co_await inspect("data/GYRE"), "identity of a data directory"));
   CO_CHECK(refused(co_await inspect(shard_path + "/CURRENT"), "inspect that one"));
-  CO_CHECK(refused(co_await inspect(shard_path), "is a directory"));
+  CO_CHECK(refused(co_await inspect("."), "is neither a data directory nor that of a shard"));
   CO_CHECK(refused(co_await inspect("data/absent"), "does not exist"));
 }
 
@@ -333,6 +333,55 @@ TEST_CASE("damaged edits are told from a torn tail") {
 
 TEST_CASE("other files are refused with what they are") {
   with_data(&check_strangers);
+}
+
+namespace {
+
+Task<void> check_directories(sim::Disk& disk) {
+  Inspected whole = co_await inspect("data");
+  CO_OK(whole.done);
+  // Only one shard was ever opened.
+  CO_REQUIRE(whole.damage.size() == 1);
+  CO_CHECK(has(whole.damage[0], "data/shard-001/CURRENT: missing"));
+  CO_CHECK(has(whole.text, "table data/shard-000/000001.table"));
+  CO_CHECK(has(whole.text, "log segment data/shard-000/"));
+  CO_CHECK(has(whole.text, "manifest data/shard-000/MANIFEST-"));
+  const Inspected sound = co_await inspect(shard_path);
+  CO_OK(sound.done);
+  CO_CHECK(sound.damage.empty());
+
+  const std::string table = shard_path + "/000001.table";
+  CO_CHECK(disk.corrupt(table, 100, 1));
+  Inspected damaged = co_await inspect(shard_path);
+  CO_CHECK(damaged.damage.size() == 1 && has(damaged.damage[0], table + ": offset "));
+  CO_CHECK(disk.corrupt(table, 100, 1));
+
+  // A sound table that is not the one the manifest means, one that nobody means, one that is gone.
+  CO_OK(co_await rename_file(table, shard_path + "/000009.table"));
+  damaged = co_await inspect(shard_path);
+  CO_CHECK(damaged.damage.size() == 1 && has(damaged.damage[0], table + ": missing"));
+  CO_CHECK(has(damaged.text, "000009.table: no manifest names it"));
+  CO_OK(co_await rename_file(shard_path + "/000009.table", table));
+
+  const TableRecord other{.file_number = 1, .entry_count = 7};
+  InspectReport report;
+  CO_OK(co_await inspect_file(table, false, report, &other));
+  CO_CHECK(report.damage.size() == 1 &&
+           has(report.damage[0], "the manifest remembers another table under this name, of 7"));
+
+  Result<File> lock = co_await lock_file("data/LOCK");
+  CO_OK(lock);
+  const Inspected busy = co_await inspect("data/");
+  CO_CHECK(!busy.done && has(busy.done.error().detail, "is in use by a node"));
+  static_cast<void>(co_await lock->close());
+}
+
+}  // namespace
+
+TEST_CASE("a directory is inspected with what belongs together in it") {
+  ShardRig rig;
+  REQUIRE(rig.live(make_data()) == LifeEnd::finished);
+  CHECK(rig.live(check_directories(rig.disk())) == LifeEnd::finished);
 }
 
 TEST_CASE("versions and times are readable") {
