@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include <gyre/call.hpp>
+#include <gyre/scope.hpp>
+#include <gyre/time.hpp>
 #include <gyre/when.hpp>
 
 #include "store/checkpoint.hpp"
@@ -27,6 +29,15 @@ std::string_view to_string(AdminVerb verb) {
 
 namespace {
 
+Task<void> verify_into(Shard* shard, VerifyReport* report, Result<void>* done) {
+  Result<VerifyReport> found = co_await shard->verify();
+  if (found) {
+    *report = std::move(*found);
+  } else {
+    *done = fail(found.error());
+  }
+}
+
 Task<Result<bool>> work_on(Shard* shard, AdminVerb verb, std::string directory,
                            VerifyReport* report) {
   Result<void> done{};
@@ -41,12 +52,9 @@ Task<Result<bool>> work_on(Shard* shard, AdminVerb verb, std::string directory,
       done = co_await shard->checkpoint(std::move(directory));
       break;
     case AdminVerb::verify: {
-      Result<VerifyReport> found = co_await shard->verify();
-      if (found) {
-        *report = std::move(*found);
-      } else {
-        done = fail(found.error());
-      }
+      Scope scope(co_await current_stop(), "verify");
+      scope.spawn_background(verify_into(shard, report, &done));
+      co_await scope.join();
       break;
     }
   }

@@ -8,7 +8,7 @@
 //                                          frames kept for reuse (1 MiB each), mailboxes
 // connection   connection_bytes each       parser, frames, pipeline slots, output bookkeeping
 // shard        shard_bytes per shard       two log frames, a segment's zeroes, the buffers of
-//                                          one flush and of one merge
+//                                          one flush, one merge and one check of a table
 // transit      1 largest value per core    bodies that arrive and values that leave
 // memtables    per shard the larger of     what is written and not yet in a table; a value of
 //              memtable_bytes_min and      the largest size must fit

@@ -195,6 +195,7 @@ Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<L
     edit.flushed_through_seq = log_end_.seq_next - 1;
     edit.hlc_max = context_.clock.last();
     if (Result<void> done = co_await manifest_->append(std::move(edit)); !done) co_return done;
+    installed_through_seq_ = log_end_.seq_next - 1;
     spare.insert(spare.end(), chain.begin(), chain.end());
     chain.clear();
     active_->log_start = log_end_.position;

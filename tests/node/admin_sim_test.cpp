@@ -1,0 +1,219 @@
+// The administration of whole nodes in the simulation: verbs at once with clients, and a stop in the
+// middle of them.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include <gyre/scope.hpp>
+#include <gyre/socket.hpp>
+#include <gyre/time.hpp>
+
+#include "../store/sim_rig.hpp"
+#include "http/client.hpp"
+#include "node/config.hpp"
+#include "node/node.hpp"
+#include "sim/life.hpp"
+
+using namespace gyre;
+using namespace gyre::test;
+
+namespace {
+
+constexpr uint16_t port = 8080;
+constexpr uint16_t admin_port = 18080;
+constexpr int keys = 300;
+
+std::string ready_line;
+
+const gyre::Node::Environment environment{
+    .port_of = [](int) { return port; },
+    .print = [](std::string_view line) { ready_line = line; },
+    .exit_now = [](int) { FAIL("a second signal"); },
+};
+
+ServeConfig config() {
+  ConfigInput input;
+  input.machine = {.cpus = 2, .cpus_online = 2, .memory_bytes = 4ull << 30};
+  for (const auto& [name, text] : {std::pair{"listen", "0.0.0.0:8080"},
+                                   {"admin", "0.0.0.0:18080"},
+                                   {"data", "data"},
+                                   {"memory", "128M"},
+                                   {"max-value", "1M"}}) {
+    input.flags.push_back({Layer::flag, name, text, ""});
+  }
+  auto loaded = load_serve_config(input);
+  REQUIRE(loaded.has_value());
+  return *loaded;
+}
+
+struct Seen {
+  std::vector<std::string> wrong;
+  std::vector<std::string> last_lines;
+};
+
+std::string target_of(int key) {
+  return fmt::format("/v0/entity?id=key{}", key);
+}
+
+std::string value_of(int key, int round) {
+  return fmt::format("{} {} {}", key, round, std::string(500, 'v'));
+}
+
+Task<void> put_all(std::string host, int round, Seen& seen) {
+  http::Client client({host, port}, seconds(60));
+  if (!co_await client.connect()) co_return seen.wrong.push_back("no connection");
+  for (int key = 0; key < keys; ++key) {
+    client.send_request("PUT", target_of(key), value_of(key, round));
+    const bool good = co_await client.answer() && client.status() == 201;
+    if (!good || !co_await client.text(1000)) seen.wrong.push_back("a PUT");
+  }
+  co_await client.close();
+}
+
+// Asks and reads to the end: the last line.
+Task<std::string> run_verb(std::string host, std::string verb) {
+  http::Client client({host, admin_port}, seconds(60));
+  std::string last = "no connection";
+  if (co_await client.connect()) {
+    client.set_field("Gyre-Admin: 1");
+    client.send_request("POST", "/admin/" + verb);
+    last = "no answer";
+    if (co_await client.answer()) {
+      Result<std::string> text = co_await client.text(1u << 20);
+      last = text ? *text : text.error().message();
+      while (last.ends_with('\n')) last.pop_back();
+      last = last.substr(last.rfind('\n') + 1);
+    }
+  }
+  co_await client.close();
+  co_return last;
+}
+
+// Asks, and goes away without reading.
+Task<void> ask_and_leave(std::string host, std::string verb) {
+  Result<Descriptor> fd = co_await connect_to(host, admin_port);
+  if (!fd) co_return;
+  Socket socket(std::move(*fd));
+  socket.append(fmt::format("POST /admin/{} HTTP/1.1\r\nHost: n\r\nGyre-Admin: 1\r\n\r\n", verb));
+  static_cast<void>(co_await socket.drained(0));
+  static_cast<void>(co_await sleep_for(milliseconds(1)));
+  co_await socket.close();
+}
+
+Task<void> await_ready() {
+  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+}
+
+Task<void> all_verbs_with_clients(std::string host, Seen& seen) {
+  co_await await_ready();
+  for (int round = 0; round < 3; ++round) {
+    co_await put_all(host, round, seen);
+    Scope scope;
+    scope.spawn(put_all(host, round, seen));
+    for (const std::string& verb :
+         {std::string("flush"), std::string("verify"), std::string("compact"),
+          fmt::format("checkpoint?directory=/copy{}", round)}) {
+      const std::string last = co_await run_verb(host, verb);
+      if (!last.starts_with("ok ")) seen.wrong.push_back(verb + ": " + last);
+    }
+    co_await scope.join();
+  }
+}
+
+Task<void> leave_verbs_under_way(std::string host, uint64_t delay_us, Seen& seen) {
+  co_await await_ready();
+  co_await put_all(host, 0, seen);
+  std::string last = co_await run_verb(host, "flush");
+  if (!last.starts_with("ok ")) seen.wrong.push_back(last);
+  co_await put_all(host, 1, seen);
+  for (const char* verb : {"compact", "checkpoint?directory=/copy", "verify", "flush"}) {
+    co_await ask_and_leave(host, verb);
+  }
+  static_cast<void>(co_await sleep_for(microseconds(static_cast<int64_t>(delay_us))));
+}
+
+Task<void> read_all(std::string host, int round, Seen& seen) {
+  co_await await_ready();
+  http::Client client({host, port}, seconds(60));
+  if (!co_await client.connect()) co_return seen.wrong.push_back("no connection");
+  for (int key = 0; key < keys; ++key) {
+    client.send_request("GET", target_of(key));
+    const bool answered = co_await client.answer() && client.status() == 200;
+    const Result<std::string> value = co_await client.text(1u << 20);
+    if (!answered || !value || *value != value_of(key, round)) seen.wrong.push_back(target_of(key));
+  }
+  co_await client.close();
+}
+
+// A life of the node with a client beside it, until the client is done and the node told to stop.
+void live(sim::World& world, sim::Node& machine, sim::Node& client_machine, Task<void> client,
+          Nanos stop_within) {
+  ready_line.clear();
+  const int64_t frames_before = frames_live() - 1;  // `client` is one
+  {
+    gyre::Node node(config(), environment);
+    sim::Life node_life(world, machine);
+    sim::Life client_life(world, client_machine);
+    for (unsigned core = 0; core < 2; ++core) node_life.start(core, node.run(core));
+    client_life.start(0, std::move(client));
+    REQUIRE(world.run_until([&] { return client_life.ended(); }, seconds(36'000)) ==
+            sim::Stop::satisfied);
+    machine.signal(SIGTERM);
+    REQUIRE(node_life.run(stop_within) == sim::Stop::satisfied);
+    CHECK(node.exit_code() == 0);
+    REQUIRE(node_life.ended());
+  }
+  CHECK(frames_live() == frames_before);
+  CHECK(world.check_quiescent(machine) == "");
+}
+
+}  // namespace
+
+TEST_CASE("every verb works on both cores while clients write") {
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    CAPTURE(seed);
+    sim::World world({.seed = seed});
+    sim::Node& machine = world.add_node({.cores = 2});
+    sim::Node& client_machine = world.add_node();
+    Seen seen;
+    live(world, machine, client_machine, all_verbs_with_clients(machine.address(), seen),
+         seconds(10));
+    for (const std::string& wrong : seen.wrong) CHECK_MESSAGE(false, wrong);
+    for (int round = 0; round < 3; ++round) {
+      FileStatus status;
+      machine.disk().stat(fmt::format("/copy{}/GYRE", round), status);
+      CHECK(status.exists);
+    }
+  }
+}
+
+TEST_CASE("a stop in the middle of every verb ends in time and loses nothing") {
+  unsigned copies = 0;
+  unsigned lives = 0;
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    CAPTURE(seed);
+    sim::World world({.seed = seed});
+    sim::Node& machine = world.add_node({.cores = 2});
+    sim::Node& client_machine = world.add_node();
+    machine.disk().options.read = {milliseconds(1), milliseconds(8)};
+    machine.disk().options.name = {milliseconds(1), milliseconds(8)};
+    Seen seen;
+    live(world, machine, client_machine,
+         leave_verbs_under_way(machine.address(), seed * 3000, seen), seconds(10));
+    FileStatus whole;
+    FileStatus incomplete;
+    machine.disk().stat("/copy", whole);
+    machine.disk().stat("/copy.incomplete", incomplete);
+    CHECK(!incomplete.exists);  // what was stopped was taken away
+    copies += whole.exists;
+    ++lives;
+    machine.disk().options.read = {microseconds(60), microseconds(400)};
+    live(world, machine, client_machine, read_all(machine.address(), 1, seen), seconds(10));
+    for (const std::string& wrong : seen.wrong) CHECK_MESSAGE(false, wrong);
+  }
+  CHECK(copies > 0);
+  CHECK(copies < lives);
+}
