@@ -95,7 +95,8 @@ Task<Result<VerifyReport>> Shard::verify_table(TableRef table, uint64_t bytes_pe
 void Shard::note_damage(const TableFile& table, const VerifyReport& report) {
   const uint64_t number = table.file_number();
   std::erase_if(damaged_, [&](const DamagedTable& known) {
-    return known.file_number == number && report.damage_count == 0;
+    const bool sound = known.file_number == number && report.damage_count == 0;
+    return sound || manifest_->state().find(known.file_number) == nullptr;
   });
   if (report.damage_count == 0) return;
   const auto known = std::find_if(damaged_.begin(), damaged_.end(),
