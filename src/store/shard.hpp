@@ -386,8 +386,8 @@ class Shard final : private LogClient {
   MergeLane level0_lane_{.level0 = true};
   MergeLane deeper_lane_;
   uint64_t merge_round_ = 0;
-  unsigned merges_awaited_ = 0;       // by calls: merges don't rest then
-  uint64_t full_compaction_end_ = 0;  // tables with a smaller file number are to be merged fully
+  unsigned merges_awaited_ = 0;         // by calls: merges don't rest then
+  uint64_t full_compaction_end_ = 0;    // tables with a smaller file number are to be merged fully
   uint64_t installed_through_seq_ = 0;  // what levels_ holds; the manifest may be ahead
   WorkProgress checkpoint_progress_;
   WorkProgress verify_progress_;

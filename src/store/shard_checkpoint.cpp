@@ -5,6 +5,8 @@
 // through which it holds everything. The set is kept, so that no table's file is removed before it
 // is linked, whatever compactions install meanwhile. Table files are never written to after they
 // were installed, so that sharing them is safe; manifests and logs are, and are not shared.
+#include <algorithm>
+
 #include <gyre/file.hpp>
 #include <gyre/time.hpp>
 
@@ -56,17 +58,26 @@ Task<Result<void>> Shard::checkpoint(std::string directory) {
   co_return co_await ManifestLog::write_copy(std::move(directory), std::move(copy));
 }
 
+// Of tables that a merge under way has as inputs only its part.
 uint64_t Shard::full_compaction_bytes_left() const {
-  uint64_t bytes = 0;
+  double bytes = 0;
   for (unsigned level = 0; level < limits::table_level_count; ++level) {
     for (const TableRef& table : levels_->level(level)) {
       const bool done = level + 1 == limits::table_level_count &&
                         table->record().tombstone_count == 0 &&
                         table->record().expire_at_ms_min == 0;
-      if (table->file_number() < full_compaction_end_ && !done) bytes += table->size_bytes();
+      if (table->file_number() >= full_compaction_end_ || done) continue;
+      double part = 1;
+      for (const MergeLane* lane : {&level0_lane_, &deeper_lane_}) {
+        if (lane->job == nullptr) continue;
+        const std::vector<TableRef>& inputs = lane->job->inputs;
+        if (std::find(inputs.begin(), inputs.end(), table) != inputs.end())
+          part = lane->part_left();
+      }
+      bytes += part * static_cast<double>(table->size_bytes());
     }
   }
-  return bytes;
+  return static_cast<uint64_t>(bytes);
 }
 
 }  // namespace gyre
