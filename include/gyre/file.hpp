@@ -133,7 +133,8 @@ inline IoDone remove_directory(std::string path) {
 }
 // Makes creations, renames and removals inside a directory durable.
 Task<Result<void>> sync_directory(std::string path);
-// Makes a directory and its parents where missing, each made durable in its parent.
+// Makes a directory and its parents where missing, each made durable in its parent, also one that
+// exists already.
 Task<Result<void>> make_directories(std::string path);
 Task<Result<std::vector<DirEntry>>> list_directory(std::string path);  // sorted by name
 Task<Result<FileStatus>> file_status(std::string path);                // `exists` false if missing

@@ -217,18 +217,36 @@ Task<Result<void>> sync_directory(std::string path) {
   co_return synced;
 }
 
+namespace {
+
+std::string parent_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// A directory that somebody else made for us may lie where we can't open its parent, or in another
+// file system.
+bool parent_is_foreign(const Error& error) {
+  return error.os_error == EACCES || error.os_error == EPERM || error.os_error == EINVAL ||
+         error.os_error == EROFS;
+}
+
+}  // namespace
+
 Task<Result<void>> make_directories(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   Result<FileStatus> status = co_await file_status(path);
   if (!status) co_return fail(status.error());
+  const std::string parent = parent_of(path);
   if (status->exists) {
-    if (status->is_directory) co_return Result<void>{};
-    co_return fail(Errc::already_exists, path + " is a file, a directory is needed");
+    if (!status->is_directory) {
+      co_return fail(Errc::already_exists, path + " is a file, a directory is needed");
+    }
+    // An earlier life may have been killed between making it and syncing its name.
+    Result<void> synced = co_await sync_directory(parent);
+    if (!synced && parent_is_foreign(synced.error())) synced = {};
+    co_return synced;
   }
-  const size_t slash = path.rfind('/');
-  const std::string parent = slash == std::string::npos ? "."
-                             : slash == 0               ? "/"
-                                                        : path.substr(0, slash);
   if (Result<void> made = co_await make_directories(parent); !made) co_return made;
   if (Result<void> made = co_await make_directory(path); !made) {
     if (made.error().code != Errc::already_exists) co_return made;

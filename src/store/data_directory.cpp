@@ -130,6 +130,10 @@ Task<Result<DataDirectory>> DataDirectory::open(std::string path, uint32_t shard
     Result<std::string> text = co_await read_file(identity, identity_bytes_max);
     if (!text) co_return fail(text.error());
     if (Result<void> parsed = directory.parse(*text); !parsed) co_return fail(parsed.error());
+    // An earlier life may have been killed between naming the file and syncing its name.
+    if (Result<void> synced = co_await sync_directory(path); !synced) {
+      co_return fail(synced.error());
+    }
     co_return directory;
   }
   // Shards without an identity: the file was lost, and nobody knows how many there should be.

@@ -278,7 +278,29 @@ TEST_CASE("make_directories makes what is missing, from the top, and each durabl
     if (submission.code == OpCode::open) synced.push_back(submission.path);
   }
   CHECK(made == std::vector<std::string>{"/a/b", "/a/b/c"});
-  CHECK(synced == std::vector<std::string>{"/a", "/a/b"});
+  // The root too: whoever made /a may have ended before its name was durable.
+  CHECK(synced == std::vector<std::string>{"/", "/a", "/a/b"});
+}
+
+TEST_CASE("make_directories takes a directory whose parent can't be opened, but no disk error") {
+  struct Body {
+    static Task<void> run(Result<void>& result) { result = co_await make_directories("/a/b"); }
+  };
+  for (const int error : {EACCES, EIO}) {
+    Stage stage;
+    stage.backend.answers[OpCode::open] = -error;
+    Result<void> result = fail(Errc::busy);
+    stage.start(Body::run(result));
+    for (int i = 0; i < 20 && !stage.ended(); ++i) {
+      stage.tick();
+      if (Op* op = stage.backend.find(OpCode::stat)) {
+        *static_cast<FileStatus*>(op->out) = {.exists = true, .is_directory = true};
+        stage.backend.complete(*op, {.result = 0});
+      }
+    }
+    stage.finish();
+    CHECK(result.has_value() == (error == EACCES));
+  }
 }
 
 TEST_CASE("a lock that somebody holds is busy; a whole small file is read, a larger one refused") {

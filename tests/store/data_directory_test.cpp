@@ -205,5 +205,23 @@ TEST_CASE("a crash while the directory is made leaves nothing that stops the nex
   }
 }
 
+TEST_CASE("what a killed start left is made durable by the next one") {
+  for (unsigned kill = 0; kill < 60; ++kill) {
+    CAPTURE(kill);
+    ShardRig rig(9 + kill);
+    Found found;
+    rig.kill_after(microseconds(400) * kill);
+    rig.live(open_once("data/node", 2, found));
+    rig.live(open_once("data/node", 2, found));
+    CHECK(found.code == Errc::ok);
+    const std::string uuid = found.uuid;
+    rig.cut_power(sim::CrashMode::lost);
+    rig.live(open_once("data/node", 2, found));
+    CHECK(found.code == Errc::ok);
+    CHECK(found.uuid == uuid);
+    CHECK_FALSE(found.created);
+  }
+}
+
 }  // namespace
 }  // namespace gyre::test
