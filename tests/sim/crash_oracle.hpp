@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "../store/shard_rig.hpp"
@@ -14,50 +16,68 @@
 
 namespace gyre::test {
 
+// The writes of each key that may still matter, and what readers have to see of them. A write whose
+// number is unknown (it is under way, or it was refused) is not seen.
 class CrashOracle {
  public:
   struct Write {
-    uint64_t seq = 0;  // 0: it never got one, so it may not be found
-    std::string key;
-    std::optional<std::string> value;  // nothing: a removal
+    uint64_t seq = 0;
+    std::shared_ptr<const std::string> value;  // nothing: a removal
     uint64_t expire_at_ms = 0;
     Version version;
-    bool acknowledged = false;
-  };
 
-  size_t begin(std::string key, std::optional<std::string> value, uint64_t expire_at_ms = 0) {
-    writes_.push_back(
-        {.key = std::move(key), .value = std::move(value), .expire_at_ms = expire_at_ms});
-    return writes_.size() - 1;
+    bool live(uint64_t now_ms) const {
+      return value != nullptr && (expire_at_ms == 0 || expire_at_ms > now_ms);
+    }
+  };
+  // Keys and values of one moment, without copies of the values.
+  using View = std::map<std::string, std::shared_ptr<const std::string>>;
+
+  uint64_t begin(std::string key, std::optional<std::string> value, uint64_t expire_at_ms = 0) {
+    Begun begun{.key = std::move(key)};
+    if (value) begun.write.value = std::make_shared<const std::string>(std::move(*value));
+    begun.write.expire_at_ms = expire_at_ms;
+    begun_.emplace(++last_id_, std::move(begun));
+    return last_id_;
   }
-  void end(size_t index, uint64_t seq, Version version, bool acknowledged) {
-    Write& write = writes_[index];
+  void end(uint64_t id, uint64_t seq, Version version, bool acknowledged) {
+    auto begun = begun_.extract(id);
+    if (seq == 0) return;  // it never got one, so it may not be found
+    Write& write = begun.mapped().write;
     write.seq = seq;
     write.version = version;
-    write.acknowledged = acknowledged;
-    if (acknowledged && durable_) acknowledged_seq_ = std::max(acknowledged_seq_, seq);
+    if (acknowledged && durable_) durable_through(seq);
+    std::vector<Write>& writes = keys_[begun.mapped().key];
+    writes.push_back(std::move(write));
+    if (!keeps_all_ && writes.size() > 8) prune(writes);
   }
   // Acknowledged writes may be lost from now on (other durabilities than group), the last first.
   void acknowledgements_promise_nothing() { durable_ = false; }
+  // contents_at() will be asked for the past.
+  void keep_all() { keeps_all_ = true; }
+  void durable_through(uint64_t seq) { acknowledged_seq_ = std::max(acknowledged_seq_, seq); }
 
   uint64_t acknowledged_seq() const { return acknowledged_seq_; }
-
-  // The winners among the writes up to `seq`, as far as they are not expired.
-  Contents contents_at(uint64_t seq, uint64_t now_ms = 0) const {
-    std::map<std::string, const Write*> winners;
-    for (const Write& write : writes_) {
-      if (write.seq == 0 || write.seq > seq) continue;
-      const Write*& winner = winners[write.key];
-      if (winner == nullptr || write.version > winner->version) winner = &write;
-    }
-    Contents contents;
-    for (const auto& [key, write] : winners) {
-      const bool expired = write->expire_at_ms != 0 && write->expire_at_ms <= now_ms;
-      if (write->value && !expired) contents[key] = *write->value;
-    }
-    return contents;
+  // What a read of `key` has to find when writes are visible up to `seq`; nullptr: nothing.
+  std::shared_ptr<const std::string> get_at(uint64_t seq, const std::string& key,
+                                            uint64_t now_ms) const {
+    const auto at = keys_.find(key);
+    const Write* write = at == keys_.end() ? nullptr : winner(at->second, seq);
+    return write != nullptr && write->live(now_ms) ? write->value : nullptr;
   }
-  Contents contents(uint64_t now_ms = 0) const { return contents_at(UINT64_MAX, now_ms); }
+
+  // The winners among the writes up to `seq` in [start, end), as far as they are not expired.
+  View view_at(uint64_t seq, uint64_t now_ms, const std::string& start = "",
+               const std::string& end = "") const {
+    View view;
+    for (auto at = keys_.lower_bound(start); at != keys_.end(); ++at) {
+      if (!end.empty() && at->first >= end) break;
+      const Write* write = winner(at->second, seq);
+      if (write != nullptr && write->live(now_ms))
+        view.emplace_hint(view.end(), at->first, write->value);
+    }
+    return view;
+  }
 
   // "" if a recovery may show `found` with `visible_seq` as the end of the log.
   std::string check(const Contents& found, uint64_t visible_seq, uint64_t now_ms = 0) const {
@@ -65,21 +85,20 @@ class CrashOracle {
       return fmt::format("recovered through seq {}, but {} was acknowledged", visible_seq,
                          acknowledged_seq_);
     }
-    const Contents expected = contents_at(visible_seq, now_ms);
-    if (found == expected) return "";
-    return fmt::format("not the writes through seq {}:{}", visible_seq,
-                       differences(expected, found));
+    const std::string wrong = differences(view_at(visible_seq, now_ms), found);
+    return wrong.empty() ? "" : fmt::format("not the writes through seq {}:{}", visible_seq, wrong);
   }
 
-  static std::string differences(const Contents& expected, const Contents& found) {
+  // "" if they are the same.
+  static std::string differences(const View& expected, const Contents& found) {
     std::string text;
     for (const auto& [key, value] : expected) {
       const auto at = found.find(key);
       if (at == found.end()) {
         text += fmt::format(" {} is missing;", key);
-      } else if (at->second != value) {
+      } else if (at->second != *value) {
         text += fmt::format(" {} has {} bytes that are not its {};", key, at->second.size(),
-                            value.size());
+                            value->size());
       }
     }
     for (const auto& [key, value] : found) {
@@ -90,16 +109,44 @@ class CrashOracle {
 
   // After a recovery through `visible_seq` was seen: what is in it stays, the rest never was.
   void adopt(uint64_t visible_seq) {
-    std::erase_if(writes_,
-                  [&](const Write& write) { return write.seq == 0 || write.seq > visible_seq; });
-    for (Write& write : writes_) write.acknowledged = true;
+    begun_.clear();
     acknowledged_seq_ = visible_seq;
+    for (auto at = keys_.begin(); at != keys_.end();) {
+      std::erase_if(at->second, [&](const Write& write) { return write.seq > visible_seq; });
+      if (!keeps_all_) prune(at->second);
+      at = at->second.empty() ? keys_.erase(at) : std::next(at);
+    }
   }
 
  private:
-  std::vector<Write> writes_;
+  struct Begun {
+    std::string key;
+    Write write;
+  };
+
+  static const Write* winner(const std::vector<Write>& writes, uint64_t seq) {
+    const Write* best = nullptr;
+    for (const Write& write : writes) {
+      if (write.seq <= seq && (best == nullptr || write.version > best->version)) best = &write;
+    }
+    return best;
+  }
+  // Of what no crash takes back only the winner can be seen again.
+  void prune(std::vector<Write>& writes) const {
+    const Write* best = winner(writes, acknowledged_seq_);
+    if (best == nullptr) return;
+    const uint64_t kept = best->seq;
+    std::erase_if(writes, [&](const Write& write) {
+      return write.seq <= acknowledged_seq_ && write.seq != kept;
+    });
+  }
+
+  std::map<std::string, std::vector<Write>> keys_;
+  std::unordered_map<uint64_t, Begun> begun_;
+  uint64_t last_id_ = 0;
   uint64_t acknowledged_seq_ = 0;
   bool durable_ = true;
+  bool keeps_all_ = false;
 };
 
 // A write whose caller's bytes are nobody's business once the shard has it.
@@ -121,13 +168,13 @@ struct SequencedWrite : AwaitWrite {
 // as the server does.
 inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, std::string key,
                         std::optional<std::string> value, uint64_t expire_at_ms = 0) {
-  const size_t index = oracle.begin(key, value, expire_at_ms);
+  const uint64_t id = oracle.begin(key, value, expire_at_ms);
   const size_t charge = StoreWrite::charge_for(key.size(), value ? value->size() : 0);
   const Nanos patience_end = Reactor::current().now() + seconds(10);
   while (!memory.try_acquire(charge)) {
     if (shard.read_only()) co_return Errc::read_only;
     if (Reactor::current().now() > patience_end) {
-      oracle.end(index, 0, {}, false);
+      oracle.end(id, 0, {}, false);
       co_return Errc::overloaded;
     }
     shard.memory_wanted();
@@ -139,7 +186,7 @@ inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, st
   write.record.expire_at_ms = expire_at_ms;
   write.key_bytes = std::move(key);
   write.record.key = write.key_bytes;
-  if (value && index % 2 == 0 && value->size() < Memtable::large_value_bytes_min) {
+  if (value && id % 2 == 0 && value->size() < Memtable::large_value_bytes_min) {
     write.value_bytes = std::move(*value);
     write.record.value = write.value_bytes;
   } else if (value) {
@@ -148,7 +195,7 @@ inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, st
   }
   const Errc status = co_await write;
   if (write.charged_bytes != 0) memory.release(write.charged_bytes);
-  oracle.end(index, write.seq, write.record.version, status == Errc::ok);
+  oracle.end(id, write.seq, write.record.version, status == Errc::ok);
   co_return status;
 }
 
