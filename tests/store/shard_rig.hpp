@@ -93,6 +93,12 @@ class ShardRig {
   // The next life is killed after this much time, if it is still there.
   void kill_after(Nanos time) { kill_after_ = time; }
 
+  // The next life ends when this many events have happened in the world, by a power cut or a kill.
+  void stop_after_events(uint64_t events, bool kill) {
+    events_max_ = world_.events_run() + events;
+    kill_at_events_ = kill;
+  }
+
   // One life of the program; nothing may be left of it. When the disk stops at its stop point the
   // power is cut in `mode`.
   LifeEnd live(Task<void> main, sim::CrashMode mode = sim::CrashMode::random) {
@@ -104,6 +110,10 @@ class ShardRig {
       reactor.start(then_quiet(std::move(main)));
       node_.drive(0, reactor);
       sim::Stop stop = run(std::exchange(kill_after_, seconds(36'000)));
+      if (stop == sim::Stop::satisfied && !node_.ended()) {
+        stop = kill_at_events_ ? sim::Stop::deadline : sim::Stop::crash_point;
+      }
+      events_max_ = UINT64_MAX;
       if (stop == sim::Stop::crash_point) {
         end = LifeEnd::power_cut;
         world_.crash(node_, mode);
@@ -137,7 +147,8 @@ class ShardRig {
     return world_.add_node(std::move(options));
   }
   sim::Stop run(Nanos limit = seconds(36'000)) {
-    return world_.run_until([&] { return node_.ended(); }, limit);
+    return world_.run_until([&] { return node_.ended() || world_.events_run() >= events_max_; },
+                            limit);
   }
   // Closes in the background take a moment.
   static Task<void> then_quiet(Task<void> main) {
@@ -148,6 +159,8 @@ class ShardRig {
   sim::World world_;
   sim::Node& node_;
   Nanos kill_after_ = seconds(36'000);
+  uint64_t events_max_ = UINT64_MAX;
+  bool kill_at_events_ = false;
 };
 
 // --- what a program has ------------------------------------------------------------------------
