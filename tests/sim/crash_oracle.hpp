@@ -46,7 +46,7 @@ class CrashOracle {
     Write& write = begun.mapped().write;
     write.seq = seq;
     write.version = version;
-    if (acknowledged && durable_) durable_through(seq);
+    if (acknowledged) visible_through(seq);
     std::vector<Write>& writes = keys_[begun.mapped().key];
     writes.push_back(std::move(write));
     if (!keeps_all_ && writes.size() > 8) prune(writes);
@@ -55,15 +55,23 @@ class CrashOracle {
   void acknowledgements_promise_nothing() { durable_ = false; }
   // contents_at() will be asked for the past.
   void keep_all() { keeps_all_ = true; }
+  // Whoever could read a write relies on it.
+  void visible_through(uint64_t seq) {
+    if (durable_) durable_through(seq);
+  }
   void durable_through(uint64_t seq) { acknowledged_seq_ = std::max(acknowledged_seq_, seq); }
 
   uint64_t acknowledged_seq() const { return acknowledged_seq_; }
   // What a read of `key` has to find when writes are visible up to `seq`; nullptr: nothing.
   std::shared_ptr<const std::string> get_at(uint64_t seq, const std::string& key,
                                             uint64_t now_ms) const {
-    const auto at = keys_.find(key);
-    const Write* write = at == keys_.end() ? nullptr : winner(at->second, seq);
+    const Write* write = winner_at(seq, key);
     return write != nullptr && write->live(now_ms) ? write->value : nullptr;
+  }
+
+  const Write* winner_at(uint64_t seq, const std::string& key) const {
+    const auto at = keys_.find(key);
+    return at == keys_.end() ? nullptr : winner(at->second, seq);
   }
 
   // The winners among the writes up to `seq` in [start, end), as far as they are not expired.
@@ -164,10 +172,11 @@ struct SequencedWrite : AwaitWrite {
   std::string value_bytes;
 };
 
-// One write that the oracle knows of; small values are handed over now as a view, now as a buffer,
+// One write that the oracle knows of, with a version of another node if one is given; small values are handed over now as a view, now as a buffer,
 // as the server does.
 inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, std::string key,
-                        std::optional<std::string> value, uint64_t expire_at_ms = 0) {
+                        std::optional<std::string> value, uint64_t expire_at_ms = 0,
+                        Version version = {}) {
   const uint64_t id = oracle.begin(key, value, expire_at_ms);
   const size_t charge = StoreWrite::charge_for(key.size(), value ? value->size() : 0);
   const Nanos patience_end = Reactor::current().now() + seconds(10);
@@ -180,7 +189,9 @@ inline Task<Errc> write(Shard& shard, Semaphore& memory, CrashOracle& oracle, st
     shard.memory_wanted();
     static_cast<void>(co_await sleep_for(milliseconds(1)));
   }
+  oracle.visible_through(shard.visible_seq());
   SequencedWrite write(shard);
+  write.record.version = version;
   write.charged_bytes = charge;
   write.record.kind = value ? Kind::value : Kind::tombstone;
   write.record.expire_at_ms = expire_at_ms;

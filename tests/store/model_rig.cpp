@@ -105,12 +105,25 @@ struct Model {
 // --- steps ---------------------------------------------------------------------------------------
 
 Task<void> write_one(Shard& shard, ShardHome& home, Model& model, std::string key,
-                     std::optional<std::string> value, uint64_t expire_at_ms) {
+                     std::optional<std::string> value, uint64_t expire_at_ms, Version version) {
   const Errc status = co_await write(shard, home.memory, model.oracle, std::move(key),
-                                     std::move(value), expire_at_ms);
+                                     std::move(value), expire_at_ms, version);
   if (status != Errc::ok && status != Errc::overloaded) {
     model.wrong(fmt::format("a write: {}", to_string(status)));
   }
+}
+
+// What another node stamped, a little earlier or later. An older one comes only where something
+// stays that wins for good: a purged tombstone hides nothing any more.
+Version foreign_version(Shard& shard, ShardHome& home, Model& model, const std::string& key) {
+  if (!model.prng.one_in(10)) return {};
+  const uint64_t distance = hlc_from_us(any_magnitude(model.prng, 1'000'000));
+  const uint64_t now = std::max(home.clock.last(), hlc_from_us(Reactor::current().wall_us()));
+  const Version later{now + distance, model.prng.next()};
+  const CrashOracle::Write* winner = model.oracle.winner_at(shard.visible_seq(), key);
+  if (winner == nullptr || winner->value == nullptr || winner->expire_at_ms != 0) return later;
+  const Version earlier{winner->version.hlc - distance, model.prng.next()};
+  return model.prng.one_in(2) ? earlier : later;
 }
 
 // Several at once, of which later ones may overtake large ones.
@@ -127,7 +140,9 @@ Task<void> write_step(Shard& shard, ShardHome& home, Model& model) {
         expire_at_ms = Reactor::current().wall_ms() + 1 + any_magnitude(model.prng, 3'000);
       }
     }
-    scope.spawn(write_one(shard, home, model, std::move(key), std::move(value), expire_at_ms));
+    const Version version = foreign_version(shard, home, model, key);
+    scope.spawn(
+        write_one(shard, home, model, std::move(key), std::move(value), expire_at_ms, version));
   }
   model.counts.operations += count;
   co_await scope.join();
