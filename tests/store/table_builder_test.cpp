@@ -22,14 +22,6 @@ TableOptions tiny_options() {
   return options;
 }
 
-// Under a sanitizer reads are ten times slower: there every seventh bit has to do, which still
-// reaches every byte.
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr size_t bit_step = 7;
-#else
-constexpr size_t bit_step = 1;
-#endif
-
 void check_round_trip(const TableOptions& options, const std::vector<OwnedEntry>& entries,
                       TestRandom& random, int probes = 50) {
   TableProperties written;
@@ -213,34 +205,6 @@ TEST_CASE("blocks and partitions have the sizes that were asked for") {
   CHECK(properties.data_block_count > data_bytes / 9000);
   CHECK(properties.data_block_count < data_bytes / 7000);
   CHECK(properties.partition_count == (properties.data_block_count + 255) / 256);
-}
-
-TEST_CASE("every single changed bit of a table is noticed") {
-  TestRandom random(16);
-  TableOptions options = tiny_options();
-  auto entries = random_entries(random, 330, 8, 120);
-  OwnedEntry large{"large", Kind::value, {9, 9}, 0, random.bytes(1500)};
-  entries.insert(
-      std::lower_bound(entries.begin(), entries.end(), large,
-                       [](const OwnedEntry& a, const OwnedEntry& b) { return a.key < b.key; }),
-      large);
-  std::string file = build_table(options, entries);
-  CHECK(file.size() > 14000);
-  size_t unnoticed = 0;
-  for (size_t bit = 0; bit < file.size() * 8; bit += bit_step) {
-    file[bit / 8] = static_cast<char>(file[bit / 8] ^ (1 << (bit % 8)));
-    const auto table = TableReader::open(file);
-    if (!table) {
-      CHECK(table.error().code == Errc::corrupt);
-    } else if (const auto all = table->scan(); all) {
-      ++unnoticed;
-    } else {
-      CHECK(all.error().code == Errc::corrupt);
-      CHECK_FALSE(all.error().detail.empty());
-    }
-    file[bit / 8] = static_cast<char>(file[bit / 8] ^ (1 << (bit % 8)));
-  }
-  CHECK(unnoticed == 0);
 }
 
 TEST_CASE("a table cut at any byte is refused") {
