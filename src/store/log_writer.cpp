@@ -265,6 +265,7 @@ void LogWriter::record_ended(LogWrite& write) {
   if (options_.durability == Durability::group) {
     framed_.push(write);
     client_.logged(write);
+    if (store_test_faults.show_before_durable) client_.committed(write.seq);
     return;
   }
   client_.logged(write);
@@ -370,7 +371,8 @@ void LogWriter::submit_frame(size_t size_bytes) noexcept {
   op_bytes_ = size_bytes;
   op_done_bytes_ = 0;
   op_.code = OpCode::write;
-  op_.flags = options_.durability == Durability::group ? flag_dsync : 0;
+  const bool synced = options_.durability == Durability::group && !store_test_faults.skip_log_sync;
+  op_.flags = synced ? flag_dsync : 0;
   op_.fd = current_.fd();
   op_.data = buffers_[open_buffer_].data();
   op_.len = static_cast<uint32_t>(size_bytes);

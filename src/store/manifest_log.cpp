@@ -11,6 +11,7 @@
 #include "base/assert.hpp"
 #include "base/limits.hpp"
 #include "store/file_names.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -196,7 +197,7 @@ Result<void> ManifestLog::replay(std::string_view content) {
     }
   }
   offset_ = reader.valid_bytes();
-  next_file_number_ = state_.next_file_number();
+  next_file_number_ = store_test_faults.reuse_file_numbers ? 1 : state_.next_file_number();
   return {};
 }
 
@@ -271,8 +272,9 @@ Task<Result<void>> ManifestLog::append_alone(VersionEdit edit) {
   if (!applied) co_return applied;
   next_file_number_ = std::max(next_file_number_, edit.next_file_number);
   const AlignedBuffer buffer = aligned_copy(record);
+  const uint16_t flags = store_test_faults.skip_manifest_sync ? 0 : flag_dsync;
   const Result<void> written =
-      co_await file_.write_full(offset_, {buffer.data(), record.size()}, flag_dsync);
+      co_await file_.write_full(offset_, {buffer.data(), record.size()}, flags);
   if (!written) co_return fail(poison(written.error()));
   offset_ += record.size();
   ++edits_since_snapshot_;

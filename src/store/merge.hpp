@@ -31,6 +31,7 @@
 
 #include "base/assert.hpp"
 #include "store/entry.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -94,6 +95,7 @@ class MergeHeap {
   bool before(const Slot& a, const Slot& b) const {
     const int order = a.cursor->key().compare(b.cursor->key());
     if (order != 0) return (order < 0) != back_;
+    if (store_test_faults.merge_takes_older) return wins(b.cursor->entry(), a.cursor->entry());
     if (wins(a.cursor->entry(), b.cursor->entry())) return true;
     if (wins(b.cursor->entry(), a.cursor->entry())) return false;
     return a.rank < b.rank;

@@ -5,6 +5,7 @@
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -56,10 +57,12 @@ std::unique_ptr<Scan> Shard::pin_scan(ScanRange range, uint64_t now_ms) const {
 
 void Scan::add_sources(const Shard& shard) {
   const auto& [start, end, direction] = range_;
+  const bool sees_later = store_test_faults.scan_sees_later_writes;
+  const uint64_t seq = sees_later ? Memtable::seq_newest : shard.visible_seq_;
   const auto add_memtable = [&](const Shard::MemRef& mem) {
     if (mem->table.empty()) return;
     memtables_.push_back(mem);
-    cursors_.push_back(std::make_unique<SourceCursor>(mem->table, shard.visible_seq_));
+    cursors_.push_back(std::make_unique<SourceCursor>(mem->table, seq));
   };
   add_memtable(shard.active_);
   for (auto mem = shard.immutable_.rbegin(); mem != shard.immutable_.rend(); ++mem) {

@@ -107,6 +107,7 @@ Task<Result<void>> Shard::flush_oldest() {
   VersionEdit edit;
   edit.log_start_position = next.log_start;
   edit.flushed_through_seq = mem->table.seq_last();
+  if (store_test_faults.flush_claims_log && log_) edit.flushed_through_seq = log_->seq_next() - 1;
   edit.log_promised_position = log_ ? log_->synced_position() : 0;
   // During recovery the clock may still be behind what the log holds.
   edit.hlc_max = std::max(context_.clock.last(), mem->table.version_max().hlc);
@@ -145,6 +146,11 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
     Result<TableRef> table = co_await TableFile::open(*host_, record);
     if (!table) co_return fail(table.error());
     added.push_back(*table);
+  }
+  for (size_t i = 0; store_test_faults.remove_inputs_early && i < edit.removed.size(); ++i) {
+    if (!moved.empty()) break;
+    co_await remove_file(
+        join_path(options_.directory, table_file_name(edit.removed[i].file_number)));
   }
   if (Result<void> durable = co_await manifest_->append(edit); !durable) co_return durable;
   // From here to the end nothing suspends.
@@ -289,7 +295,8 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
     SourceCursor& winner = heap.top();
     Entry entry = winner.entry();
     const bool dead = entry.is_tombstone() || entry.is_expired(now_ms);
-    if (!dead || older_data_elsewhere(job, entry.key, entry.version)) {
+    const bool forgets = store_test_faults.drop_expired_early && !entry.is_tombstone();
+    if (!dead || (!forgets && older_data_elsewhere(job, entry.key, entry.version))) {
       if (!writer) {
         Result<std::unique_ptr<TableWriter>> made =
             co_await TableWriter::create(options_.directory, manifest_->take_file_number(),

@@ -10,6 +10,7 @@
 #include "base/coding.hpp"
 #include "base/hash.hpp"
 #include "base/limits.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -67,7 +68,8 @@ std::string_view encode_block(std::string_view raw, Codec codec, std::string& sc
 }
 
 Result<void> decode_block(std::string_view stored, const BlockHandle& handle, char* out) {
-  if (stored.size() != handle.stored_bytes || hash64(stored) != handle.checksum) {
+  const bool good = hash64(stored) == handle.checksum || store_test_faults.trust_blocks;
+  if (stored.size() != handle.stored_bytes || !good) {
     return fail(Errc::corrupt, fmt::format("block at offset {} ({} bytes) fails its checksum",
                                            handle.offset, handle.stored_bytes));
   }

@@ -1,6 +1,6 @@
-// Bugs that a test can plant, to show that the crash sweep and the model would find them. All are
-// off and nothing but a test sets them. They are asked once per file operation, frame or dead entry
-// of a merge, never per request.
+// Bugs that a test can plant, to show that the suite would find them: tests/store/planted_bugs_test
+// lists them all with what catches them. All are off and nothing but a test sets them. They are
+// asked once per file operation, frame, or dead or shadowed entry of a merge, never per request.
 #pragma once
 
 namespace gyre {
@@ -13,6 +13,17 @@ struct StoreTestFaults {
   bool drop_tombstones_early = false;         // though older data lies below
   bool acknowledge_before_written = false;    // a write is answered when its frame is submitted
   bool trust_replayed_frames = false;         // what a start replays is not synced
+  bool skip_log_sync = false;                 // frames are written without DSYNC
+  bool show_before_durable = false;           // readers see a write once it is in a frame
+  bool skip_manifest_sync = false;            // edits are written without DSYNC
+  bool reuse_file_numbers = false;            // a start counts tables from 1 again
+  bool flush_claims_log = false;              // of the next memtable, as being in the table
+  bool remove_inputs_early = false;           // before the edit that replaces them is durable
+  bool merge_takes_older = false;             // of a key's versions
+  bool drop_expired_early = false;            // though older data lies below
+  bool scan_sees_later_writes = false;        // instead of those of its start
+  bool trust_blocks = false;                  // their checksums are not looked at
+  bool ignore_promises = false;               // damage to acknowledged frames is a torn tail
 };
 
 inline StoreTestFaults store_test_faults;
