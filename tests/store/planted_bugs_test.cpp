@@ -32,11 +32,17 @@ std::string merge_crashes() {
   return crash_sweep_finds({.script = &merge_script});
 }
 
-std::string kills() {
+std::string log_kills() {
   CrashSweep sweep{.durability = Durability::none, .ends_at_first = true};
   sweep_kills(sweep, 100);
   if (sweep.failures.empty()) return "";
   return fmt::format("{} kills: {}", sweep.cases, sweep.failures.front());
+}
+std::string merge_events() {
+  CrashSweep sweep{.script = &merge_script, .ends_at_first = true};
+  sweep_events(sweep);
+  if (sweep.failures.empty()) return "";
+  return fmt::format("{} events: {}", sweep.cases, sweep.failures.front());
 }
 
 std::string model() {
@@ -114,7 +120,8 @@ const Bug bugs[] = {
     {"frames are written without a sync", &StoreTestFaults::skip_log_sync, 0, log_crashes},
     {"frames go to a segment whose name is not durable",
      &StoreTestFaults::skip_segment_directory_sync, 0, log_crashes},
-    {"a start does not sync what it replays", &StoreTestFaults::trust_replayed_frames, 0, kills},
+    {"a start does not sync what it replays", &StoreTestFaults::trust_replayed_frames, 0,
+     log_kills},
     {"a flush claims the next memtable's part of the log", &StoreTestFaults::flush_claims_log, 0,
      model},
     {"a table is installed before it is durable", &StoreTestFaults::install_before_table_durable, 0,
@@ -124,7 +131,7 @@ const Bug bugs[] = {
     {"a manifest edit is not synced", &StoreTestFaults::skip_manifest_sync, 0, log_crashes},
     {"a start uses file numbers again", &StoreTestFaults::reuse_file_numbers, 0, merge_crashes},
     {"merged tables are removed before the edit is durable", &StoreTestFaults::remove_inputs_early,
-     0, merge_crashes},
+     0, merge_events},
     {"the clock is forgotten at open", &StoreTestFaults::forget_clock, 0, log_crashes},
     {"a merge takes the older version", &StoreTestFaults::merge_takes_older, 0, model},
     {"tombstones are dropped too early", &StoreTestFaults::drop_tombstones_early, 0, model},
