@@ -188,18 +188,23 @@ void Shard::apply_recovered(LogRecord& record) {
 }
 
 Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<LogSegment> spare) {
-  if (active_->table.empty() && !chain.empty()) {
-    // Nothing in the old segments is needed: the next start need not read them again.
-    VersionEdit edit;
+  VersionEdit edit;
+  // Everything found is durable, and nothing in the log says so of its last frames: one that loses
+  // them later (a segment that goes, or is cut short) must not pass for a torn tail.
+  edit.log_promised_position = log_end_.position;
+  edit.hlc_max = context_.clock.last();
+  const bool not_needed = active_->table.empty() && !chain.empty();
+  if (not_needed) {  // the next start need not read the old segments again
     edit.log_start_position = log_end_.position;
     edit.flushed_through_seq = log_end_.seq_next - 1;
-    edit.hlc_max = context_.clock.last();
-    if (Result<void> done = co_await manifest_->append(std::move(edit)); !done) co_return done;
-    installed_through_seq_ = log_end_.seq_next - 1;
     spare.insert(spare.end(), chain.begin(), chain.end());
     chain.clear();
     active_->log_start = log_end_.position;
   }
+  if (not_needed || log_end_.position > manifest_->state().log_promised_position()) {
+    if (Result<void> done = co_await manifest_->append(std::move(edit)); !done) co_return done;
+  }
+  if (not_needed) installed_through_seq_ = log_end_.seq_next - 1;
   const bool many_segments = chain.size() > log_segments_max;
   log_ = std::make_unique<LogWriter>(
       LogWriterOptions{
