@@ -182,6 +182,7 @@ TEST_CASE("closing on a full disk is a clean close: the log has what no table co
 TEST_CASE("the manifest can't be written") {
   sweep_faults({OpCode::write, "MANIFEST", EIO, Stops::always});
   sweep_faults({OpCode::write, "MANIFEST", ENOSPC, Stops::always});
+  sweep_faults({OpCode::allocate, "MANIFEST", ENOSPC, Stops::perhaps});
   sweep_faults({OpCode::fsync, "MANIFEST", EIO, Stops::perhaps});  // only a new one is synced
 }
 
