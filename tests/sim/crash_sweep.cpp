@@ -179,7 +179,7 @@ Task<std::string> check_contents(Shard& shard, const CrashOracle& oracle) {
   co_return "";
 }
 
-// Opens and looks, nothing more.
+// Opens, looks and writes a little.
 Task<void> look(const CrashSweep& sweep, CrashRun& run) {
   ShardHome home(4u << 20);
   auto shard = co_await Shard::open(options_of(sweep), home.context());
@@ -188,7 +188,11 @@ Task<void> look(const CrashSweep& sweep, CrashRun& run) {
     co_return;
   }
   run.error = co_await check_contents(**shard, run.oracle);
-  if (run.error.empty()) run.oracle.adopt((*shard)->visible_seq());
+  if (run.error.empty()) {
+    run.oracle.adopt((*shard)->visible_seq());
+    run.salt += 1000;
+    co_await write_some(**shard, home, run, run.salt, 2);
+  }
   static_cast<void>(co_await (*shard)->close(false));
 }
 
@@ -256,7 +260,7 @@ const char* name_of(CrashMode mode) {
 std::string name_of(const CrashMoment& moment) {
   if (moment.point != 0)
     return fmt::format("{} write point {}", name_of(moment.phase), moment.point);
-  return fmt::format("{} event {}", moment.kill ? "killed at" : "at", moment.event);
+  return fmt::format("at event {}", moment.event);
 }
 
 void note(CrashSweep& sweep, std::string_view what, const CrashRun& run) {
@@ -280,7 +284,7 @@ CrashRun begin(const CrashSweep& sweep) {
 
 void arm(ShardRig& rig, const CrashMoment& moment) {
   if (moment.point != 0) rig.disk().stop_at(rig.disk().write_points() + moment.point, moment.phase);
-  if (moment.event != 0) rig.stop_after_events(moment.event, moment.kill);
+  if (moment.event != 0) rig.stop_after_events(moment.event, false);
 }
 
 void ignore_adjust(ShardOptions&) {}
@@ -344,12 +348,34 @@ void sweep_points(CrashSweep& sweep, uint64_t stride) {
   }
 }
 
+namespace {
+
+// The life of `rig` to come is killed. What the next one shows and writes must survive a power cut
+// right after it.
+void kill_once(CrashSweep& sweep, ShardRig& rig, std::string_view what, CrashMode mode) {
+  CrashRun run = begin(sweep);
+  rig.live(scripted_life(sweep, run));
+  run.error.clear();
+  step_back(rig, sweep);
+  rig.live(look(sweep, run));
+  if (run.error.empty()) {
+    rig.cut_power(mode);
+    rig.live(look_and_go_on(sweep, run));
+  }
+  note(sweep, what, run);
+}
+
+}  // namespace
+
 void sweep_events(CrashSweep& sweep, uint64_t stride) {
   const uint64_t events = measure(sweep).events;
   for (uint64_t event = 1 + sweep.seed % stride; event < events && !sweep.enough();
        event += stride) {
-    crash_at(sweep, {{.event = event}}, crash_modes[event / stride % 3]);
-    crash_at(sweep, {{.event = event, .kill = true}}, CrashMode::random);
+    const CrashMode mode = crash_modes[event / stride % 3];
+    crash_at(sweep, {{.event = event}}, mode);
+    ShardRig rig(sweep.seed, sweep.disk);
+    rig.stop_after_events(event, true);
+    kill_once(sweep, rig, fmt::format("killed at event {}, {}", event, name_of(mode)), mode);
   }
 }
 
@@ -357,17 +383,8 @@ void sweep_kills(CrashSweep& sweep, uint64_t kills) {
   const Nanos total = measure(sweep).time;
   for (uint64_t i = 0; i < kills && !sweep.enough(); ++i) {
     ShardRig rig(sweep.seed, sweep.disk);
-    CrashRun run = begin(sweep);
     rig.kill_after(static_cast<Nanos>(static_cast<uint64_t>(total) * i / kills));
-    rig.live(scripted_life(sweep, run));
-    run.error.clear();
-    step_back(rig, sweep);
-    rig.live(look(sweep, run));
-    if (run.error.empty()) {
-      rig.cut_power(crash_modes[i % 3]);
-      rig.live(look_and_go_on(sweep, run));
-    }
-    note(sweep, fmt::format("killed at {} of {}", i, kills), run);
+    kill_once(sweep, rig, fmt::format("killed at {} of {}", i, kills), crash_modes[i % 3]);
   }
 }
 

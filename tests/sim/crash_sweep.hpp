@@ -59,7 +59,6 @@ struct CrashMoment {
   uint64_t point = 0;  // of the disk, counted from the start of this life
   sim::CrashPhase phase = sim::CrashPhase::before;
   uint64_t event = 0;  // or this one
-  bool kill = false;   // with an event: the process only
 };
 struct ScriptLength {
   uint64_t write_points = 0;
@@ -76,8 +75,8 @@ bool crash_at(CrashSweep& sweep, const std::vector<CrashMoment>& moments, sim::C
 void sweep_points(CrashSweep& sweep, uint64_t stride = 1);
 // Every `stride`-th event: a power cut in a mode that goes round, and a kill.
 void sweep_events(CrashSweep& sweep, uint64_t stride = 1);
-// Kills at evenly spread moments. What the recovery shows must also survive a power cut right
-// after it.
+// Kills at evenly spread moments. After each kill, what the next life shows and writes must also
+// survive a power cut right after it.
 void sweep_kills(CrashSweep& sweep, uint64_t kills);
 
 }  // namespace gyre::test
