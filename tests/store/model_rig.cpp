@@ -196,7 +196,8 @@ Task<void> scan_step(Shard& shard, Model& model) {
 Task<void> slow_scan(std::unique_ptr<Scan> scan, CrashOracle::View view, Model& model,
                      uint64_t seed, ScanDirection direction) {
   sim::Prng prng(seed, "slow scan");
-  std::vector<CrashOracle::View::value_type> expected(view.begin(), view.end());
+  std::vector<std::pair<std::string, std::shared_ptr<const std::string>>> expected(view.begin(),
+                                                                                   view.end());
   if (direction == ScanDirection::reverse) std::reverse(expected.begin(), expected.end());
   const uint64_t pause_one_in = 1 + prng.below(8);
   auto at = expected.begin();

@@ -327,6 +327,7 @@ const OptionSet option_sets[] = {
        o.shard.compaction.fanout = 2;
        o.shard.compaction.base_bytes_min = 1;
      }},
+    {"merges as fast as they can", [](ModelOptions& o) { o.shard.compaction.paced = false; }},
     {"fanout 100", [](ModelOptions& o) { o.shard.compaction.fanout = 100; }},
     {"tables of one entry", [](ModelOptions& o) { o.shard.compaction.table_bytes_target = 1; }},
     {"one table", [](ModelOptions& o) { o.shard.compaction.table_bytes_target = 1u << 30; }},
@@ -338,7 +339,7 @@ const OptionSet option_sets[] = {
     {"synced now and then", [](ModelOptions& o) { o.shard.durability = Durability::interval; }},
     {"not synced", [](ModelOptions& o) { o.shard.durability = Durability::none; }},
     {"short reads and writes",
-     [](ModelOptions& o) { o.disk.short_read_ppm = o.disk.short_write_ppm = 300'000; }},
+     [](ModelOptions& o) { o.disk.short_read_ppm = o.disk.short_write_ppm = 100'000; }},
     {"everything at its least",
      [](ModelOptions& o) {
        o.shard.memtable_bytes_max = 1;
