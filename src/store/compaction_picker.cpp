@@ -46,9 +46,26 @@ CompactionJob job_for(const TableLevels& levels, unsigned level, unsigned output
   return job;
 }
 
-std::optional<CompactionJob> unless_conflict(CompactionJob job, const CompactionJob* running) {
-  if (running != nullptr && conflict(job, *running)) return std::nullopt;
+bool is_damaged(const TableRef& table) {
+  return table->is_damaged();
+}
+
+bool may_run(const CompactionJob& job, const CompactionJob* running) {
+  return std::none_of(job.inputs.begin(), job.inputs.end(), is_damaged) &&
+         std::none_of(job.overlapping.begin(), job.overlapping.end(), is_damaged) &&
+         (running == nullptr || !conflict(job, *running));
+}
+
+std::optional<CompactionJob> if_it_may_run(CompactionJob job, const CompactionJob* running) {
+  if (!may_run(job, running)) return std::nullopt;
   return job;
+}
+
+std::vector<TableRef> level0_inputs(const TableLevels& levels) {
+  std::vector<TableRef> inputs;
+  std::remove_copy_if(levels.level(0).begin(), levels.level(0).end(), std::back_inserter(inputs),
+                      is_damaged);
+  return inputs;
 }
 
 // How many tables of a level a pick looks at.
@@ -67,7 +84,7 @@ std::optional<CompactionJob> least_overlap(const TableLevels& levels, unsigned l
     CompactionJob job = job_for(levels, level, level + 1, {table});
     const double cost = static_cast<double>(bytes_of(job.overlapping)) /
                         static_cast<double>(table->record().size_bytes);
-    if (cost >= best_cost || (running != nullptr && conflict(job, *running))) continue;
+    if (cost >= best_cost || !may_run(job, running)) continue;
     best_cost = cost;
     best = std::move(job);
   }
@@ -82,7 +99,7 @@ double score_of(const TableLevels& levels, const LevelTargets& targets, unsigned
 }
 
 double level0_score(const TableLevels& levels, const CompactionOptions& options) {
-  return static_cast<double>(levels.level(0).size()) / static_cast<double>(options.l0_trigger);
+  return static_cast<double>(level0_runs(levels)) / static_cast<double>(options.l0_trigger);
 }
 
 // A table of level 0 that overlaps no other one, nor the base level: filling in key order makes
@@ -98,7 +115,7 @@ std::optional<CompactionJob> lone_table(const TableLevels& levels, unsigned base
     };
     if (std::any_of(tables.begin(), tables.end(), meets)) continue;
     CompactionJob job = job_for(levels, 0, base_level, {table});
-    if (job.trivial_move && (running == nullptr || !conflict(job, *running))) return job;
+    if (job.trivial_move && may_run(job, running)) return job;
   }
   return std::nullopt;
 }
@@ -134,6 +151,12 @@ LevelTargets level_targets(const TableLevels& levels, const CompactionOptions& o
     }
   }
   return targets;
+}
+
+size_t level0_runs(const TableLevels& levels) {
+  const TableLevels::Level& tables = levels.level(0);
+  return tables.size() -
+         static_cast<size_t>(std::count_if(tables.begin(), tables.end(), is_damaged));
 }
 
 uint64_t CompactionJob::input_bytes() const {
@@ -184,8 +207,7 @@ std::optional<CompactionJob> pick_level0(const TableLevels& levels,
   if (level0_score(levels, options) < 1) return std::nullopt;
   const unsigned base_level = level_targets(levels, options).base_level;
   if (auto job = lone_table(levels, base_level, running)) return job;
-  const TableLevels::Level& tables = levels.level(0);
-  return unless_conflict(job_for(levels, 0, base_level, {tables.begin(), tables.end()}), running);
+  return if_it_may_run(job_for(levels, 0, base_level, level0_inputs(levels)), running);
 }
 
 std::optional<CompactionJob> pick_deeper(const TableLevels& levels,
@@ -208,6 +230,19 @@ std::optional<CompactionJob> pick_deeper(const TableLevels& levels,
   return std::nullopt;
 }
 
+std::optional<CompactionJob> pick_damaged(const TableLevels& levels, const CompactionJob* running) {
+  for (unsigned level = 1; level < level_count; ++level) {
+    const TableLevels::Level& tables = levels.level(level);
+    const auto found = std::find_if(tables.begin(), tables.end(), is_damaged);
+    if (found == tables.end()) continue;
+    CompactionJob job{.level = level, .output_level = 0, .inputs = {*found}, .trivial_move = true};
+    job.smallest_key = (*found)->record().smallest_key;
+    job.largest_key = (*found)->record().largest_key;
+    if (running == nullptr || !conflict(job, *running)) return job;
+  }
+  return std::nullopt;
+}
+
 std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
                                              const CompactionOptions& options) {
   const CompactionNeed need = compaction_need(levels, options);
@@ -223,24 +258,24 @@ std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
                                                   const CompactionJob* running) {
   constexpr unsigned bottom = level_count - 1;
   const auto is_old = [&](const TableRef& table) {
-    return table->record().file_number < file_number_end;
+    return table->record().file_number < file_number_end && !is_damaged(table);
   };
   std::vector<TableRef> newest;
   std::copy_if(levels.level(0).begin(), levels.level(0).end(), std::back_inserter(newest), is_old);
   if (!newest.empty()) {
-    return unless_conflict(job_for(levels, 0, bottom, std::move(newest)), running);
+    return if_it_may_run(job_for(levels, 0, bottom, std::move(newest)), running);
   }
   for (unsigned level = 1; level < bottom; ++level) {
     const TableLevels::Level& tables = levels.level(level);
     const auto found = std::find_if(tables.begin(), tables.end(), is_old);
     if (found == tables.end()) continue;
-    return unless_conflict(job_for(levels, level, bottom, {*found}), running);
+    return if_it_may_run(job_for(levels, level, bottom, {*found}), running);
   }
   for (const TableRef& table : levels.level(bottom)) {
     const TableRecord& record = table->record();
     const bool may_shrink = record.tombstone_count != 0 || record.expire_at_ms_min != 0;
     if (!is_old(table) || !may_shrink) continue;
-    if (auto job = unless_conflict(job_for(levels, bottom, bottom, {table}), running)) return job;
+    if (auto job = if_it_may_run(job_for(levels, bottom, bottom, {table}), running)) return job;
   }
   return std::nullopt;
 }
@@ -267,15 +302,15 @@ std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
   constexpr double dead_share_min = 0.5;
   constexpr unsigned bottom = level_count - 1;
   const auto is_due = [&](const TableRef& table) {
-    return table->record().created_ms + options.reclaim_age_ms <= now_ms &&
+    return !is_damaged(table) && table->record().created_ms + options.reclaim_age_ms <= now_ms &&
            dead_share(*table, now_ms) >= dead_share_min;
   };
   const TableLevels::Level& level0 = levels.level(0);
   if (std::any_of(level0.begin(), level0.end(), is_due)) {
     const unsigned base_level = level_targets(levels, options).base_level;
-    CompactionJob job = job_for(levels, 0, base_level, {level0.begin(), level0.end()});
+    CompactionJob job = job_for(levels, 0, base_level, level0_inputs(levels));
     job.trivial_move = false;
-    if (running == nullptr || !conflict(job, *running)) return job;
+    if (may_run(job, running)) return job;
   }
   size_t table_count = 0;
   for (unsigned level = 1; level < level_count; ++level) table_count += levels.level(level).size();
@@ -296,7 +331,7 @@ std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
     }
     // Moving it would make nothing smaller.
     if (job.trivial_move) job = job_for(levels, level, level, {table});
-    if (running == nullptr || !conflict(job, *running)) return job;
+    if (may_run(job, running)) return job;
   }
   return std::nullopt;
 }

@@ -11,6 +11,10 @@
 // nearly everything and space amplification stays near 1 + 1/fanout (source: RocksDB's dynamic
 // level sizes).
 //
+// A damaged table is never merged: what can be read of it would get lost with what can't. It moves to
+// level 0, where merges go around it (below, one table would bar every merge into its range) and
+// where it counts for nothing, until it is sound again or its file is replaced.
+//
 // Two jobs may run at a time, one out of level 0 and one below, if they don't conflict: they share
 // no table, and what they make does not overlap in one level.
 #pragma once
@@ -58,6 +62,8 @@ struct LevelTargets {
   unsigned base_level = 1;  // where level 0 is merged into
   std::array<uint64_t, limits::table_level_count> bytes{};
 };
+// Of level 0 what can be merged.
+size_t level0_runs(const TableLevels& levels);
 LevelTargets level_targets(const TableLevels& levels, const CompactionOptions& options);
 
 // How much is to be done. A score of 1 is the target.
@@ -84,6 +90,10 @@ std::optional<CompactionJob> pick_deeper(const TableLevels& levels,
                                          const CompactionOptions& options,
                                          const CompactionJob* running = nullptr,
                                          uint64_t round = 0);
+
+// A damaged table below level 0, to be moved there.
+std::optional<CompactionJob> pick_damaged(const TableLevels& levels,
+                                          const CompactionJob* running = nullptr);
 
 // Whichever of the two is further over its target.
 std::optional<CompactionJob> pick_compaction(const TableLevels& levels,

@@ -284,7 +284,7 @@ void Shard::update_pressure() {
   if (flushing_) {
     unflushed -= static_cast<double>(immutable_.front()->charged_bytes - flush_left_bytes_);
   }
-  double runs = static_cast<double>(levels_->level(0).size());
+  double runs = static_cast<double>(level0_runs(*levels_));
   double debt = static_cast<double>(need_.debt_bytes);
   for (const MergeLane* lane : {&level0_lane_, &deeper_lane_}) {
     if (lane->job == nullptr) continue;
@@ -667,7 +667,7 @@ bool Shard::compaction_due() const {
 bool Shard::deeper_goes_first() const {
   const double runs_soft = controller_.options().level0_soft;
   return need_.deeper_score > 1 &&
-         need_.deeper_score > static_cast<double>(levels_->level(0).size()) / runs_soft;
+         need_.deeper_score > static_cast<double>(level0_runs(*levels_)) / runs_soft;
 }
 
 std::optional<CompactionJob> Shard::next_job(const MergeLane& lane) {
@@ -677,6 +677,9 @@ std::optional<CompactionJob> Shard::next_job(const MergeLane& lane) {
   if (lane.level0) {
     if (deeper_first && running == nullptr && !deeper_lane_.error) return std::nullopt;
     return pick_level0(*levels_, options_.compaction, running);
+  }
+  if (!damaged_.empty()) {  // everything may wait for that
+    if (auto job = pick_damaged(*levels_, running)) return job;
   }
   const bool level0_waits = need_.level0_score >= 1 && running == nullptr && !level0_lane_.error;
   if (level0_waits && !deeper_first) return std::nullopt;
@@ -723,6 +726,10 @@ Task<void> Shard::merge_loop(MergeLane& lane) {
     // A table that can't be read, a full disk: nothing is lost, and writes go on as long as level 0
     // has room. It is tried again, ever less often.
     ++stats_.compactions_failed;
+    if (std::exchange(lane.found_damage, false)) {  // the next one goes around it
+      compacted_.set();
+      continue;
+    }
     lane.error = done.error();
     Reactor::current().log(
         "warn", fmt::format("shard={} event=compaction_failed reason=\"{}\" again_in_s={}",

@@ -156,6 +156,7 @@ struct WorkProgress {
 };
 
 class Scan;
+class SourceCursor;
 
 class Shard final : private LogClient {
  public:
@@ -267,6 +268,8 @@ class Shard final : private LogClient {
     uint64_t entries_done = 0;
     uint64_t entries_paced = 0;  // of these, how far `paid_until` accounts for
     Nanos paid_until = 0;
+    TableRef suspect;           // one that a merge could not read for its bytes
+    bool found_damage = false;  // and that is damaged indeed
     std::optional<Error> error;
     double part_left() const {
       if (job == nullptr || entries_total == 0) return job == nullptr ? 0 : 1;
@@ -337,6 +340,7 @@ class Shard final : private LogClient {
   Task<Result<void>> run_compaction(CompactionJob job, MergeLane& lane);
   Task<Result<void>> merge_tables(const CompactionJob& job, MergeLane& lane,
                                   std::vector<TableRecord>& outputs);
+  static Task<Result<void>> load_in_merge(SourceCursor& cursor, MergeLane& lane);
   bool must_stand_still(const MergeLane& lane) const;
   Task<void> stand_still(const MergeLane& lane);
   Nanos pace(MergeLane& lane);
@@ -348,7 +352,7 @@ class Shard final : private LogClient {
   bool older_data_elsewhere(const CompactionJob& job, std::string_view key, Version version) const;
   Task<Result<VerifyReport>> verify_table(TableRef table, uint64_t bytes_per_second,
                                           uint64_t* progress_bytes);
-  void note_damage(const TableFile& table, const VerifyReport& report);
+  void note_damage(TableFile& table, const VerifyReport& report);
   TableRef next_to_scrub(uint64_t position) const;
   Task<void> scrub_loop();
   static void table_dropped(void* self, DroppedTable table) noexcept;

@@ -37,6 +37,14 @@ Task<Result<void>> add_entry(TableWriter& writer, const SourceCursor& cursor) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> finish_output(std::unique_ptr<TableWriter> writer, uint64_t now_ms,
+                                 uint64_t log_sequence_max, std::vector<TableRecord>& outputs) {
+  Result<TableRecord> record = co_await writer->finish(now_ms, log_sequence_max);
+  if (!record) co_return fail(record.error());
+  outputs.push_back(std::move(*record));
+  co_return Result<void>{};
+}
+
 bool is_small(const SourceCursor& cursor, const TableOptions& options) {
   if (cursor.node() != nullptr) return !cursor.node()->large();
   return cursor.entry().kind != Kind::large &&
@@ -251,6 +259,12 @@ Nanos Shard::pace(MergeLane& lane) {
   return rest < rest_min ? 0 : std::min(rest, rest_max);
 }
 
+Task<Result<void>> Shard::load_in_merge(SourceCursor& cursor, MergeLane& lane) {
+  Result<void> loaded = co_await cursor.load_next();
+  if (!loaded && loaded.error().code == Errc::corrupt) lane.suspect = cursor.table();
+  co_return loaded;
+}
+
 Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane,
                                        std::vector<TableRecord>& outputs) {
   std::vector<std::unique_ptr<SourceCursor>> cursors;
@@ -275,7 +289,10 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
   MergeHeap<SourceCursor> heap;
   heap.reserve(cursors.size());
   for (auto& cursor : cursors) {
-    if (Result<void> sought = co_await cursor->seek(""); !sought) co_return sought;
+    if (Result<void> sought = co_await cursor->seek(""); !sought) {
+      if (sought.error().code == Errc::corrupt) lane.suspect = cursor->table();
+      co_return sought;
+    }
     heap.push(*cursor);
   }
   const uint64_t now_ms = Reactor::current().wall_ms();
@@ -288,7 +305,7 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
       SourceCursor* loser = heap.shadowed();
       if (loser == nullptr) break;
       ++lane.entries_done;
-      if (!loser->next()) done = co_await loser->load_next();
+      if (!loser->next()) done = co_await load_in_merge(*loser, lane);
       if (done) heap.advanced(*loser);
     }
     if (!done) break;
@@ -319,19 +336,14 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
         if (writer->add(entry)) done = co_await writer->drain();
       } else {
         done = co_await add_entry(*writer, winner);
+        if (!done && done.error().code == Errc::corrupt) lane.suspect = winner.table();
       }
       if (done && writer->estimated_file_bytes() >= target) {
-        Result<TableRecord> record = co_await writer->finish(now_ms, log_sequence_max);
-        writer.reset();
-        if (record) {
-          outputs.push_back(*record);
-        } else {
-          done = fail(record.error());
-        }
+        done = co_await finish_output(std::move(writer), now_ms, log_sequence_max, outputs);
       }
     }
     if (!done) break;
-    if (!winner.next()) done = co_await winner.load_next();
+    if (!winner.next()) done = co_await load_in_merge(winner, lane);
     if (done) heap.advanced(winner);
     ++lane.entries_done;
     if (++count % entries_between_yields == 0) {
@@ -342,13 +354,7 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
     }
   }
   if (writer && done) {
-    Result<TableRecord> record = co_await writer->finish(now_ms, log_sequence_max);
-    writer.reset();
-    if (record) {
-      outputs.push_back(*record);
-    } else {
-      done = fail(record.error());
-    }
+    done = co_await finish_output(std::move(writer), now_ms, log_sequence_max, outputs);
   }
   if (writer) co_await writer->abandon();
   co_return done;
@@ -382,6 +388,12 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
   }
   std::vector<TableRecord> outputs;
   Result<void> done = co_await merge_tables(job, lane, outputs);
+  if (const TableRef suspect = std::exchange(lane.suspect, {})) {
+    // If it is damaged indeed, the next merges go around it.
+    uint64_t bytes = 0;
+    static_cast<void>(co_await verify_table(suspect, 0, &bytes));
+    lane.found_damage = suspect->is_damaged();
+  }
   if (done) {
     done = co_await sync_table_names();
     if (!done) become_read_only(done.error());  // a failed sync is not tried again

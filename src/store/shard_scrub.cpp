@@ -92,7 +92,12 @@ Task<Result<VerifyReport>> Shard::verify_table(TableRef table, uint64_t bytes_pe
   co_return report;
 }
 
-void Shard::note_damage(const TableFile& table, const VerifyReport& report) {
+void Shard::note_damage(TableFile& table, const VerifyReport& report) {
+  if (table.is_damaged() != (report.damage_count != 0)) {
+    table.set_damaged(report.damage_count != 0);
+    set_levels(levels_);  // what is to be merged has changed
+    compaction_wanted_.set();
+  }
   const uint64_t number = table.file_number();
   std::erase_if(damaged_, [&](const DamagedTable& known) {
     const bool sound = known.file_number == number && report.damage_count == 0;

@@ -196,6 +196,9 @@ class TableFile : public SharedFile {
 
   // Another edit of the manifest moved the table; its file stays the same.
   void set_level(uint8_t level) { record_.level = level; }
+  // Something in it can't be read: no merge takes it (compaction_picker.hpp).
+  void set_damaged(bool damaged) { damaged_ = damaged; }
+  bool is_damaged() const { return damaged_; }
   // No manifest names the table any more.
   void mark_obsolete() { obsolete_ = true; }
   bool is_obsolete() const { return obsolete_; }
@@ -224,6 +227,7 @@ class TableFile : public SharedFile {
   uint64_t data_end_ = 0;
   size_t memory_bytes_ = 0;
   bool obsolete_ = false;
+  bool damaged_ = false;
 };
 
 }  // namespace gyre

@@ -62,7 +62,12 @@ struct Store {
   }
 };
 
-using Oracles = std::array<CrashOracle, shard_count>;
+// Of each shard; they are asked for the past.
+struct Oracles : std::array<CrashOracle, shard_count> {
+  Oracles() {
+    for (CrashOracle& oracle : *this) oracle.keep_all();
+  }
+};
 
 struct Writing {
   Store& store;
@@ -103,9 +108,9 @@ Task<std::string> check_copy(std::string path, const Oracles& oracles,
       break;
     }
     const uint64_t through = copy.shards[i]->visible_seq();
-    const Contents expected = oracles[i].contents_at(through);
+    const CrashOracle::View expected = oracles[i].view_at(through, 0);
     if (through < at_least[i]) wrong = fmt::format("{} instead of {}", through, at_least[i]);
-    if (*found != expected) wrong = CrashOracle::differences(expected, *found);
+    if (wrong.empty()) wrong = CrashOracle::differences(expected, *found);
   }
   if (wrong.empty()) {  // it goes on from there
     const Result<Version> put = co_await copy.shards[0]->put("key1", buffer_of("later"));
@@ -146,7 +151,8 @@ Task<void> checkpoint_while_writing(Oracles& oracles) {
     CO_OK(co_await store.shards[i]->compact());  // removes what the copies have linked
     const Result<Contents> found = co_await scan_all(*store.shards[i]);
     CO_OK(found);
-    CO_CHECK(*found == oracles[i].contents());
+    const CrashOracle::View expected = oracles[i].view_at(UINT64_MAX, 0);
+    CHECK(CrashOracle::differences(expected, *found) == "");
   }
   co_await store.close();
 }

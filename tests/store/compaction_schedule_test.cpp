@@ -248,6 +248,76 @@ TEST_CASE("a tombstone stays until every replica is known to have it") {
   }
 }
 
+// --- what can't be read --------------------------------------------------------------------------
+
+Task<void> fill_one_level() {
+  ShardHome home;
+  auto opened = co_await Shard::open(deep_shard_options(), home.context());
+  CO_OK(opened);
+  for (unsigned i = 0; i < 1000; ++i) {
+    CO_OK(co_await put(**opened, fmt::format("{:06}", i), noise(i, 100)));
+  }
+  CO_OK(co_await (*opened)->compact());
+  CHECK((*opened)->levels().level(bottom).size() > 5);
+  CO_OK(co_await (*opened)->close(true));
+}
+
+// `unreadable`: of the keys that nothing newer covers.
+Task<void> check_around_damage(Shard& shard, unsigned& unreadable) {
+  unreadable = 0;
+  for (unsigned i = 0; i < 1000; ++i) {
+    const auto found = co_await get(shard, fmt::format("{:06}", i));
+    if (!found) {
+      ++unreadable;
+      CHECK(found.error().code == Errc::corrupt);
+      continue;
+    }
+    if (i % 7 == 3) {
+      CO_CHECK(!found->has_value());
+    } else {
+      CO_CHECK(*found == noise(i, 100));
+    }
+  }
+}
+
+Task<void> live_with_damage(bool write) {
+  ShardHome home;
+  const ShardOptions options = deep_shard_options();
+  auto opened = co_await Shard::open(options, home.context());
+  CO_OK(opened);
+  Shard& shard = **opened;
+  if (write) {
+    for (unsigned i = 3; i < 1000; i += 7) CO_OK(co_await shard.remove(fmt::format("{:06}", i)));
+    for (unsigned i = 0; i < 12'000; ++i) {
+      CO_OK(co_await put(shard, fmt::format("{:06}-{}", i * 37 % 1000, i), noise(i, 100)));
+    }
+    CHECK(shard.stats().flushes > 2 * options.compaction.l0_stop);
+  }
+  static_cast<void>(co_await shard.compact());  // the first may stumble over it
+  CO_OK(co_await shard.compact());
+  CHECK(!shard.read_only());
+  CHECK(shard.damaged_tables().size() == 1);
+  CHECK(shard.levels().level(0).size() == 1);
+  CHECK(shard.levels().level(0)[0]->is_damaged());
+  unsigned unreadable = 0;
+  co_await check_around_damage(shard, unreadable);
+  CHECK(unreadable > 0);
+  CHECK(unreadable < 200);  // a table's; its other blocks are read
+  CO_OK(co_await shard.close(true));
+}
+
+TEST_CASE("merges go around a damaged table: writes go on, the rest is read, nothing comes back") {
+  ShardRig rig(7);
+  CHECK(rig.live(fill_one_level()) == LifeEnd::finished);
+  std::vector<DirEntry> entries;
+  rig.disk().list_dir("shard", entries);
+  std::erase_if(entries, [](const DirEntry& e) { return !e.name.ends_with(".table"); });
+  REQUIRE(entries.size() > 5);
+  REQUIRE(rig.disk().corrupt("shard/" + entries[entries.size() / 2].name, 100, 4));
+  CHECK(rig.live(live_with_damage(true)) == LifeEnd::finished);
+  CHECK(rig.live(live_with_damage(false)) == LifeEnd::finished);
+}
+
 // --- writers -------------------------------------------------------------------------------------
 
 struct WriterStats {
