@@ -88,6 +88,7 @@ Task<Result<void>> Shard::close(bool flush) {
   flushed_.set();
   compacted_.set();
   Result<void> log_closed = co_await log_->close();
+  if (log_closed && !read_only_) co_await promise_log_end();
   while (calls_ != 0) {
     no_calls_.reset();
     co_await detail::Uninterrupted{no_calls_};
@@ -99,6 +100,16 @@ Task<Result<void>> Shard::close(bool flush) {
   if (result && !log_closed && !read_only_) result = log_closed;
   if (result && !manifest_closed && !read_only_) result = manifest_closed;
   co_return result;
+}
+
+// So that a log that loses its end later does not pass for one with a torn tail. Best effort: it
+// may be that the disk has no room.
+Task<void> Shard::promise_log_end() {
+  if (log_->synced_position() <= manifest_->state().log_promised_position()) co_return;
+  VersionEdit edit;
+  edit.log_promised_position = log_->synced_position();
+  edit.hlc_max = context_.clock.last();
+  static_cast<void>(co_await manifest_->append(std::move(edit)));
 }
 
 // Files of obsolete tables are removed in the background once nobody reads them any more.

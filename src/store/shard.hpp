@@ -301,6 +301,7 @@ class Shard final : private LogClient {
   Task<Result<void>> reserve_memory(size_t size_bytes);
   void stop_memory_waits();
   Error ended_error() const;
+  Task<void> promise_log_end();
 
   // recovery
   Task<Result<void>> recover();
