@@ -184,14 +184,18 @@ void Shard::append(StoreWrite& write) {
   log_->enqueue(write);
 }
 
-void Shard::take_delayed(Nanos now) {
+StoreWrite& Shard::pop_delayed() {
   auto& write = static_cast<StoreWrite&>(delayed_.pop());
-  const size_t bytes = write.size_bytes();
-  delayed_bytes_ -= bytes;
+  delayed_bytes_ -= write.size_bytes();
+  return write;
+}
+
+void Shard::take_delayed(Nanos now) {
+  StoreWrite& write = pop_delayed();
   stats_.write_delay_total += now - write.asked_at;
   stats_.write_delay_longest = std::max(stats_.write_delay_longest, now - write.asked_at);
   if (read_only_) return completed(write, Errc::read_only);
-  if (!closing_) controller_.take(bytes, now);
+  if (!closing_) controller_.take(write.size_bytes(), now);
   append(write);
 }
 
@@ -200,6 +204,13 @@ void Shard::release_delayed() {
   const Nanos now = Reactor::current().now();
   if (now - pressure_updated_ >= pressure_interval) update_pressure();
   while (!delayed_.empty() && controller_.ready(now)) take_delayed(now);
+  // The pressure grew instead of easing off: what was expected when they came no longer holds.
+  while (!delayed_.empty()) {
+    const auto& first = static_cast<const StoreWrite&>(*delayed_.head);
+    if (now - first.asked_at <= 2 * first.patience) break;
+    ++stats_.writes_refused;
+    completed(pop_delayed(), Errc::overloaded);
+  }
   if (!delayed_.empty()) Reactor::current().arm(delay_timer_, controller_.next_ready(now));
 }
 

@@ -174,7 +174,8 @@ class Shard final : private LogClient {
 
   // Takes the write or refuses it: Errc::ok (done follows, perhaps before this returns),
   // Errc::read_only or Errc::overloaded (done does not follow, the charge stays the caller's). What
-  // done says beside Errc::ok: LogClient::completed.
+  // done says beside Errc::ok: LogClient::completed, and Errc::overloaded (it waited its turn for twice
+  // its patience; it is not there).
   Errc write(StoreWrite& write);
   // A write of a key with this hash64 is about to come: a hint, which saves it a cache miss.
   void write_expected(uint64_t key_hash) const { active_->table.prefetch_slot(key_hash); }
@@ -323,6 +324,7 @@ class Shard final : private LogClient {
   Task<Result<Version>> submit(StoreWrite& write);  // an AwaitWrite
   void append(StoreWrite& write);
   static void keep_bytes(StoreWrite& write);
+  StoreWrite& pop_delayed();
   void take_delayed(Nanos now);
   void release_delayed();
   void end_delays();

@@ -413,5 +413,40 @@ TEST_CASE("writers beyond what can be merged are slowed down evenly and never st
   CHECK(writers.longest < WriteController::delay_max + milliseconds(200));
 }
 
+// Merging ends while writers wait their turn.
+Task<void> overload_then_stop(sim::Disk* disk, WriterStats* out, ShardStats* stats) {
+  ShardHome home(1u << 20);
+  ShardOptions options = small_shard_options();
+  options.memtable_bytes_max = 128u << 10;
+  options.compaction.l0_stop = 12;
+  options.table.codec = Codec::none;
+  auto opened = co_await Shard::open(options, home.context());
+  CO_OK(opened);
+  Scope scope;
+  const Nanos end = Reactor::current().now() + seconds(20);
+  for (unsigned writer = 0; writer < 64; ++writer) {
+    scope.spawn(write_for(opened->get(), &home.memory, writer, end, out));
+  }
+  co_await sleep_for(seconds(5));
+  disk->plan({.code = OpCode::read, .path_part = ".table", .error = EIO, .times = UINT32_MAX});
+  co_await scope.join();
+  CHECK(!(*opened)->read_only());
+  *stats = (*opened)->stats();
+  CO_OK(co_await (*opened)->close(false));
+}
+
+TEST_CASE("who waits its turn is refused soon when merging comes to a stop") {
+  ShardRig rig(8, {.write = {microseconds(100), microseconds(200)},
+                   .sync = {microseconds(100), microseconds(300)},
+                   .bytes_per_second = 10'000'000});
+  WriterStats writers;
+  ShardStats stats;
+  CHECK(rig.live(overload_then_stop(&rig.disk(), &writers, &stats)) == LifeEnd::finished);
+  CHECK(stats.compactions_failed > 0);
+  CHECK(writers.refused > 0);
+  CHECK(stats.write_delay_longest <= 2 * WriteController::delay_max + milliseconds(5));
+  CHECK(writers.longest < milliseconds(500));
+}
+
 }  // namespace
 }  // namespace gyre::test
