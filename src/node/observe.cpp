@@ -33,6 +33,7 @@ CoreReport report_of(Core& core) {
     out.number = number;
     out.read_only = shard.read_only();
     out.read_only_reason = shard.read_only_reason();
+    out.full_disk_reason = shard.full_disk_reason();
     out.stats = shard.stats();
     out.log = shard.log_stats();
     out.log_disk_bytes = shard.log_disk_bytes();
@@ -200,7 +201,10 @@ void ObserveExchange::answer_ready(const std::vector<CoreReport>& reports) {
     retry_after_s_ = 1;  // a read-only shard stays so: there is no point in asking again
   for (const CoreReport& report : reports) {
     for (const CoreReport::ShardReport& shard : report.shards) {
-      check(!shard.read_only, fmt::format("shard-{:03}", shard.number), shard.read_only_reason);
+      const bool full = !shard.full_disk_reason.empty();
+      check(!shard.read_only && !full, fmt::format("shard-{:03}", shard.number),
+            shard.read_only ? shard.read_only_reason : shard.full_disk_reason);
+      if (full) retry_after_s_ = 1;  // somebody may make room
       // Everything else of the shard is served: no reason to take the node away.
       for (const DamagedTable& damaged : shard.damaged) {
         if (!verbose_) break;
@@ -273,6 +277,12 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
   using ShardReport = CoreReport::ShardReport;
   per_shard(text, reports, "shard_read_only", "gauge", "1 after a storage error.",
             [](const ShardReport& s) { return s.read_only ? 1 : 0; });
+  per_shard(text, reports, "shard_disk_full", "gauge",
+            "1 while writes are refused because the disk is full.",
+            [](const ShardReport& s) { return s.full_disk_reason.empty() ? 0 : 1; });
+  per_shard(text, reports, "shard_writes_delayed_total", "counter",
+            "Writes that waited their turn because merging was behind.",
+            [](const ShardReport& s) { return s.stats.writes_delayed; });
   per_shard(text, reports, "shard_writes_total", "counter", "Writes taken.",
             [](const ShardReport& s) { return s.stats.writes; });
   per_shard(text, reports, "shard_writes_refused_total", "counter", "Writes answered with 503.",

@@ -30,6 +30,7 @@ struct CoreReport {
     uint32_t number = 0;
     bool read_only = false;
     std::string read_only_reason;
+    std::string full_disk_reason;
     ShardStats stats;
     LogStats log;
     uint64_t log_disk_bytes = 0;

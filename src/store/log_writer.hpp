@@ -162,6 +162,7 @@ class LogWriter {
   // The disk has no room for the next segment: what is taken from now on may have to wait until it
   // has. Looked for again and again.
   bool waits_for_space() const { return space_error_.has_value(); }
+  const std::optional<Error>& space_error() const { return space_error_; }
   const LogStats& stats() const { return stats_; }
   // Bytes of the files.
   uint64_t disk_bytes() const;

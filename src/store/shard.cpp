@@ -387,15 +387,20 @@ Task<Result<Version>> Shard::submit(StoreWrite& store_write) {
                  status == Errc::overloaded ? std::string(refusal_reason()) : read_only_reason_);
 }
 
-std::string_view Shard::refusal_reason() const {
-  const auto is_full = [](const std::optional<Error>& error) {
-    return error && error->code == Errc::no_space;
-  };
-  if (log_->waits_for_space() || is_full(flush_error_) || is_full(level0_lane_.error) ||
-      is_full(deeper_lane_.error)) {
-    return "the disk is full: writes are taken again when there is room";
+std::string Shard::full_disk_reason() const {
+  const std::optional<Error>* const errors[] = {&log_->space_error(), &flush_error_,
+                                                &level0_lane_.error, &deeper_lane_.error};
+  for (const std::optional<Error>* error : errors) {
+    if (*error && (*error)->code == Errc::no_space) return (*error)->message();
   }
-  if (level0_lane_.error) return "merging tables fails, the node's log says why";
+  return {};
+}
+
+std::string Shard::refusal_reason() const {
+  if (const std::string full = full_disk_reason(); !full.empty()) {
+    return fmt::format("the disk is full: writes are taken again when there is room ({})", full);
+  }
+  if (level0_lane_.error) return "merging tables fails: " + level0_lane_.error->message();
   return "flushing and merging are behind; try again";
 }
 

@@ -222,7 +222,9 @@ class Shard final : private LogClient {
   // Bytes of tables that a full compaction under way has still to merge.
   uint64_t full_compaction_bytes_left() const;
   // Why write() answered Errc::overloaded.
-  std::string_view refusal_reason() const;
+  std::string refusal_reason() const;
+  // Why no write is, or will soon be, taken until somebody makes room; empty: there is room.
+  std::string full_disk_reason() const;
   bool read_only() const { return read_only_; }
   const std::string& read_only_reason() const { return read_only_reason_; }
   const ShardOptions& options() const { return options_; }
