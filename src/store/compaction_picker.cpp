@@ -295,6 +295,21 @@ double dead_share(const TableFile& table, uint64_t now_ms) {
   return dead / static_cast<double>(properties.entry_count);
 }
 
+namespace {
+
+// Since when something in the table is dead, at most.
+uint64_t dead_for_ms(const TableFile& table, uint64_t now_ms) {
+  const TableProperties& properties = table.properties();
+  uint64_t since_ms = now_ms;
+  if (properties.tombstone_count != 0) {
+    since_ms = std::min(since_ms, hlc_to_us(properties.tombstone_hlc_min) / 1000);
+  }
+  if (properties.expiring_count != 0) since_ms = std::min(since_ms, properties.expire_at_ms_min);
+  return now_ms - since_ms;
+}
+
+}  // namespace
+
 std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
                                           const CompactionOptions& options, uint64_t now_ms,
                                           const CompactionJob* running, uint64_t round,
@@ -302,7 +317,9 @@ std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
   constexpr double dead_share_min = 0.5;
   constexpr unsigned bottom = level_count - 1;
   const auto is_due = [&](const TableRef& table) {
-    return !is_damaged(table) && table->record().created_ms + options.reclaim_age_ms <= now_ms &&
+    const uint64_t age_ms = now_ms - std::min(now_ms, table->record().created_ms);
+    return !is_damaged(table) &&
+           age_ms >= std::max(options.reclaim_age_ms, dead_for_ms(*table, now_ms) / 4) &&
            dead_share(*table, now_ms) >= dead_share_min;
   };
   const TableLevels::Level& level0 = levels.level(0);

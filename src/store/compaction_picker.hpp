@@ -112,7 +112,8 @@ double dead_share(const TableFile& table, uint64_t now_ms);
 
 // The lowest-priority work: a table of which at least half is dead is merged into the next level,
 // the deepest into itself (and one of level 0 with all of level 0). `tables_max` are looked at, from
-// `round` on.
+// `round` on. What was written anew and is dead still (other replicas may need its tombstones) waits
+// for a quarter of the time that it has been dead, so that this costs ever less.
 std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
                                           const CompactionOptions& options, uint64_t now_ms,
                                           const CompactionJob* running = nullptr,
