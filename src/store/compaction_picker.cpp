@@ -243,16 +243,6 @@ std::optional<CompactionJob> pick_damaged(const TableLevels& levels, const Compa
   return std::nullopt;
 }
 
-std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
-                                             const CompactionOptions& options) {
-  const CompactionNeed need = compaction_need(levels, options);
-  if (need.level0_score >= 1 && need.level0_score >= need.deeper_score) {
-    return pick_level0(levels, options);
-  }
-  if (auto job = pick_deeper(levels, options)) return job;
-  return pick_level0(levels, options);
-}
-
 std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
                                                   uint64_t file_number_end,
                                                   const CompactionJob* running) {

@@ -95,10 +95,6 @@ std::optional<CompactionJob> pick_deeper(const TableLevels& levels,
 std::optional<CompactionJob> pick_damaged(const TableLevels& levels,
                                           const CompactionJob* running = nullptr);
 
-// Whichever of the two is further over its target.
-std::optional<CompactionJob> pick_compaction(const TableLevels& levels,
-                                             const CompactionOptions& options);
-
 // The next job of a full compaction: every table whose file number is below `file_number_end` goes
 // to the deepest level, and those there that hold tombstones or expiries are written anew, so that
 // what may go goes. Nothing if it is done; each job removes or moves such tables, so it ends.

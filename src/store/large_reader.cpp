@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/io_alignment.hpp"
 #include "base/limits.hpp"
 
 namespace gyre {
@@ -12,13 +13,6 @@ namespace gyre {
 namespace {
 
 constexpr uint64_t alignment = limits::io_alignment_bytes;
-
-uint64_t align_down(uint64_t offset) {
-  return offset / alignment * alignment;
-}
-uint64_t align_up(uint64_t offset) {
-  return align_down(offset + alignment - 1);
-}
 
 }  // namespace
 
@@ -42,9 +36,9 @@ size_t LargeReader::memory_bytes_expected(uint64_t value_bytes) {
   const size_t list_bytes = value_bytes / (64u << 10) * 8 + 32;  // a short string has more
   if (value_bytes + list_bytes + alignment <= piece_bytes_max) {
     // One read, of any offset; the pool hands out powers of two.
-    return std::bit_ceil(align_up(value_bytes + list_bytes + alignment)) + list_bytes;
+    return std::bit_ceil(io_align_up(value_bytes + list_bytes + alignment)) + list_bytes;
   }
-  return 2 * piece_bytes_max + align_up(list_bytes + alignment) + list_bytes;
+  return 2 * piece_bytes_max + io_align_up(list_bytes + alignment) + list_bytes;
 }
 
 // --- groups --------------------------------------------------------------------------------------
@@ -67,17 +61,17 @@ uint64_t LargeReader::group_end(const Group& group) const {
 }
 
 void LargeReader::start(const Group& group) {
-  const uint64_t begin = align_down(handle_.chunk_offset(group.first));
+  const uint64_t begin = io_align_down(handle_.chunk_offset(group.first));
   const uint64_t end = group_end(group) + (is_one_read() ? handle_.list_bytes() : 0);
-  ahead_.start_read(table_, begin, align_up(end) - begin);
+  ahead_.start_read(table_, begin, io_align_up(end) - begin);
   ahead_group_ = group;
   next_chunk_ = group.first + group.count;
-  table_->host().count_window_read(align_up(end) - begin);
+  table_->host().count_window_read(io_align_up(end) - begin);
 }
 
 Task<Result<void>> LargeReader::read_list() {
-  const uint64_t begin = align_down(handle_.list_offset());
-  const size_t end = align_up(handle_.list_offset() + handle_.list_bytes());
+  const uint64_t begin = io_align_down(handle_.list_offset());
+  const size_t end = io_align_up(handle_.list_offset() + handle_.list_bytes());
   OverlappedIo read;
   read.start_read(table_, begin, end - begin);
   table_->host().count_window_read(end - begin);
@@ -131,7 +125,7 @@ Task<Result<void>> LargeReader::fill() {
     if (!read) co_return read;
   }
   Result<OverlappedIo::Done> done = co_await ahead_.finish();
-  const uint64_t begin = align_down(handle_.chunk_offset(group.first));
+  const uint64_t begin = io_align_down(handle_.chunk_offset(group.first));
   if (!done) co_return fail(table_->in_file(done.error(), begin));
   const std::string_view bytes(done->buffer.data(), done->size_bytes);
   if (begin + bytes.size() < group_end(group)) {

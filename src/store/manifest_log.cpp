@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/assert.hpp"
+#include "base/io_alignment.hpp"
 #include "base/limits.hpp"
 #include "store/file_names.hpp"
 #include "store/test_faults.hpp"
@@ -29,10 +30,6 @@ constexpr size_t current_bytes_max = 256;
 
 constexpr std::string_view remedy =
     "restore the directory from a checkpoint, or wipe it and let the replicas rebuild it";
-
-uint64_t align_up(uint64_t bytes) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
 
 AlignedBuffer aligned_copy(std::string_view bytes) {
   AlignedBuffer buffer(bytes.size());
@@ -158,12 +155,12 @@ Task<Result<void>> ManifestLog::read_edits() {
   Result<File> file = co_await File::open(path, flag_read | flag_write | flag_direct);
   if (!file) co_return fail(file.error());
   file_ = std::move(*file);
-  const AlignedBuffer buffer(std::max<uint64_t>(align_up(status->size_bytes), alignment));
+  const AlignedBuffer buffer(std::max<uint64_t>(io_align_up(status->size_bytes), alignment));
   const Result<size_t> size =
-      co_await file_.read_full(0, {buffer.data(), align_up(status->size_bytes)});
+      co_await file_.read_full(0, {buffer.data(), io_align_up(status->size_bytes)});
   if (!size) co_return fail(Error{size.error().code, size.error().os_error, "read " + path});
   // An unaligned rest of an interrupted preallocation is allocated once more.
-  allocated_bytes_ = *size / alignment * alignment;
+  allocated_bytes_ = io_align_down(*size);
   co_return replay({buffer.data(), *size});
 }
 
@@ -290,7 +287,7 @@ Task<Result<void>> ManifestLog::append_alone(VersionEdit edit) {
 Task<Result<void>> ManifestLog::reserve(uint64_t end) {
   if (end <= allocated_bytes_) co_return Result<void>{};
   const uint64_t length =
-      std::max<uint64_t>(align_up(end - allocated_bytes_), allocation_step_bytes);
+      std::max<uint64_t>(io_align_up(end - allocated_bytes_), allocation_step_bytes);
   const Result<void> done = co_await file_.allocate(allocated_bytes_, length);
   // A file system that can't preallocate still takes writes.
   if (!done && done.error().os_error != EOPNOTSUPP) {

@@ -4,22 +4,15 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/io_alignment.hpp"
 #include "base/limits.hpp"
 
 namespace gyre {
 
 namespace {
 
-constexpr uint64_t alignment = limits::io_alignment_bytes;
 // What may lie unused between two blocks of one window: cheaper to read than to seek over.
 constexpr uint64_t gap_bytes_max = 16u << 10;
-
-uint64_t align_down(uint64_t offset) {
-  return offset / alignment * alignment;
-}
-uint64_t align_up(uint64_t offset) {
-  return align_down(offset + alignment - 1);
-}
 
 }  // namespace
 
@@ -257,15 +250,15 @@ TableCursor::Range TableCursor::plan_window(uint32_t index, size_t size_bytes_ma
     if (!entry) break;  // whoever gets there says so
     const BlockHandle& handle = entry->handle;
     if (range.empty()) {
-      range = {align_down(handle.offset), handle.end(), index, index + 1};
+      range = {io_align_down(handle.offset), handle.end(), index, index + 1};
     } else if (back_) {
       if (handle.end() > first_offset || first_offset - handle.end() > gap_bytes_max) break;
-      if (align_up(range.end) - align_down(handle.offset) > size_bytes_max) break;
-      range.begin = align_down(handle.offset);
+      if (io_align_up(range.end) - io_align_down(handle.offset) > size_bytes_max) break;
+      range.begin = io_align_down(handle.offset);
       range.block_first = index;
     } else {
       if (handle.offset < range.end || handle.offset - range.end > gap_bytes_max) break;
-      if (align_up(handle.end()) - range.begin > size_bytes_max) break;
+      if (io_align_up(handle.end()) - range.begin > size_bytes_max) break;
       range.end = handle.end();
       range.block_last = index + 1;
     }
@@ -285,7 +278,7 @@ void TableCursor::start_read_ahead(const Range& range) {
 }
 
 void TableCursor::start_read(const Range& range) {
-  const size_t size_bytes = align_up(range.end) - range.begin;
+  const size_t size_bytes = io_align_up(range.end) - range.begin;
   ahead_.start_read(table_, range.begin, size_bytes);
   ahead_range_ = range;
   table_->host().count_window_read(size_bytes);

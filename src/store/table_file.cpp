@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/io_alignment.hpp"
 #include "base/limits.hpp"
 #include "store/block.hpp"
 #include "store/file_names.hpp"
@@ -17,16 +18,8 @@ namespace gyre {
 
 namespace {
 
-constexpr uint64_t alignment = limits::io_alignment_bytes;
 // Read first when a table is opened: in all but odd tables it holds everything that is needed.
 constexpr uint64_t tail_bytes = 16u << 10;
-
-uint64_t align_down(uint64_t offset) {
-  return offset / alignment * alignment;
-}
-uint64_t align_up(uint64_t offset) {
-  return align_down(offset + alignment - 1);
-}
 
 }  // namespace
 
@@ -152,11 +145,11 @@ Task<Result<TableRef>> TableFile::open(TableHost& host, TableRecord record) {
 
 Task<Result<void>> TableFile::read_metadata() {
   const uint64_t size = record_.size_bytes;
-  uint64_t begin = size > tail_bytes ? align_down(size - tail_bytes) : 0;
+  uint64_t begin = size > tail_bytes ? io_align_down(size - tail_bytes) : 0;
   AlignedBuffer buffer;
   TableFooter footer;
   for (bool again = true; again;) {
-    const uint64_t end = align_up(size);
+    const uint64_t end = io_align_up(size);
     buffer = AlignedBuffer(end - begin);
     const Result<size_t> got = co_await file().read_full(begin, {buffer.data(), end - begin});
     if (!got) co_return fail(in_file(got.error(), begin));
@@ -168,7 +161,7 @@ Task<Result<void>> TableFile::read_metadata() {
     if (!parsed) co_return fail(in_file(parsed.error(), size - table_footer_bytes));
     footer = *parsed;
     again = footer.top_index.offset < begin;
-    if (again) begin = align_down(footer.top_index.offset);
+    if (again) begin = io_align_down(footer.top_index.offset);
   }
   const auto decoded = [&](const BlockHandle& handle) -> Result<std::string> {
     std::string raw(handle.raw_bytes, '\0');
@@ -331,8 +324,8 @@ Task<Result<BlockPin>> TableFile::load_partition(uint32_t index, CacheHint hint)
 
 Task<Result<BlockPin>> TableFile::read_block(BlockHandle handle, CacheHint hint,
                                              bool bypass_cache) {
-  const uint64_t begin = align_down(handle.offset);
-  const size_t size_bytes = align_up(handle.end()) - begin;
+  const uint64_t begin = io_align_down(handle.offset);
+  const size_t size_bytes = io_align_up(handle.end()) - begin;
   AlignedBuffer buffer(size_bytes);
   const Result<size_t> got = co_await file().read_full(begin, {buffer.data(), size_bytes});
   ++host_.stats_.block_reads;

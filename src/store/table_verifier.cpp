@@ -6,6 +6,7 @@
 
 #include <gyre/time.hpp>
 
+#include "base/io_alignment.hpp"
 #include "base/limits.hpp"
 #include "base/printable.hpp"
 #include "store/block.hpp"
@@ -16,10 +17,6 @@ namespace gyre {
 namespace {
 
 constexpr uint64_t alignment = limits::io_alignment_bytes;
-
-uint64_t align_down(uint64_t offset) {
-  return offset / alignment * alignment;
-}
 
 }  // namespace
 
@@ -40,9 +37,8 @@ Task<Result<size_t>> TableVerifier::read_aligned(uint64_t offset, std::span<char
 // Up to `size` bytes: fewer only where the file ends. Valid until the next call.
 Task<Result<std::string_view>> TableVerifier::window(uint64_t offset, uint64_t size) {
   if (offset < window_begin_ || offset + size > window_end_) {
-    const uint64_t begin = align_down(offset);
-    const uint64_t wanted =
-        std::max<uint64_t>(align_down(offset + size - begin + alignment - 1), window_bytes);
+    const uint64_t begin = io_align_down(offset);
+    const uint64_t wanted = std::max<uint64_t>(io_align_up(offset + size - begin), window_bytes);
     if (buffer_.size() < wanted) buffer_ = AlignedBuffer(wanted);
     const Result<size_t> got = co_await read_aligned(begin, {buffer_.data(), wanted});
     window_begin_ = window_end_ = 0;
@@ -57,8 +53,8 @@ Task<Result<std::string_view>> TableVerifier::window(uint64_t offset, uint64_t s
 
 // As window, but leaves it where it is: for what lies elsewhere.
 Task<Result<std::string>> TableVerifier::read(uint64_t offset, uint64_t size) {
-  const uint64_t begin = align_down(offset);
-  const uint64_t wanted = align_down(offset + size - begin + alignment - 1);
+  const uint64_t begin = io_align_down(offset);
+  const uint64_t wanted = io_align_up(offset + size - begin);
   const AlignedBuffer buffer(std::max(wanted, alignment));
   const Result<size_t> got = co_await read_aligned(begin, {buffer.data(), wanted});
   if (!got) co_return fail(got.error());

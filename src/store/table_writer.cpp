@@ -9,6 +9,7 @@
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
+#include "base/io_alignment.hpp"
 #include "base/limits.hpp"
 #include "store/file_names.hpp"
 #include "store/test_faults.hpp"
@@ -17,13 +18,8 @@ namespace gyre {
 
 namespace {
 
-constexpr uint64_t alignment = limits::io_alignment_bytes;
 // A file that outgrows its estimate is preallocated in such steps.
 constexpr uint64_t extension_bytes = 4u << 20;
-
-uint64_t align_up(uint64_t bytes) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
 
 }  // namespace
 
@@ -70,7 +66,7 @@ Task<Result<void>> TableWriter::drain() {
 
 // Allocates the file up to `end` at least, so that writes don't change its size one by one.
 Task<Result<void>> TableWriter::reserve(uint64_t end) {
-  end = align_up(end);
+  end = io_align_up(end);
   if (end <= allocated_bytes_) co_return Result<void>{};
   const Result<void> done =
       co_await file_->file().allocate(allocated_bytes_, end - allocated_bytes_);
@@ -95,7 +91,7 @@ Task<Result<void>> TableWriter::write_piece(size_t bytes) {
     if (!done) co_return fail(done.error());
     buffer = std::move(done->buffer);
   }
-  const size_t padded = align_up(bytes);
+  const size_t padded = io_align_up(bytes);
   if (buffer.size() < padded) buffer = AlignedBuffer(padded);
   std::memcpy(buffer.data(), builder_.pending().data(), bytes);
   std::memset(buffer.data() + bytes, 0, padded - bytes);
@@ -169,7 +165,7 @@ Task<Result<void>> TableWriter::finish_file() {
   }
   const Result<void> ended = co_await wait_for_writes();
   if (!ended) co_return ended;
-  GYRE_ASSERT(written_bytes_ == align_up(builder_.file_bytes()));
+  GYRE_ASSERT(written_bytes_ == io_align_up(builder_.file_bytes()));
   if (allocated_bytes_ != written_bytes_) {
     const Result<void> cut = co_await file_->file().truncate(written_bytes_);
     if (!cut) co_return cut;

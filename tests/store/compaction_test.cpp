@@ -14,7 +14,8 @@ TEST_CASE("an empty shard merges straight into the deepest level") {
   const LevelTargets targets = level_targets(TableLevels(), CompactionOptions());
   CHECK(targets.base_level == bottom);
   CHECK(targets.bytes[bottom] == CompactionOptions().base_bytes_min);
-  CHECK(!pick_compaction(TableLevels(), CompactionOptions()));
+  CHECK(!pick_level0(TableLevels(), CompactionOptions()));
+  CHECK(!pick_deeper(TableLevels(), CompactionOptions()));
   CHECK(!pick_full_compaction(TableLevels(), UINT64_MAX));
 }
 
@@ -42,7 +43,7 @@ void check_shape(const TableLevels& levels, const CompactionOptions& options) {
   for (const uint64_t base : {1u, 1024u, 64u << 10}) {
     tighter.base_bytes_min = base;
     tighter.fanout = 2;
-    const auto job = pick_compaction(levels, tighter);
+    const auto job = pick_deeper(levels, tighter);
     if (!job || job->level == 0) continue;
     CHECK(job->inputs.size() == 1);
     CHECK(job->output_level == job->level + 1);
