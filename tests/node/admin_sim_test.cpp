@@ -11,43 +11,16 @@
 #include <gyre/socket.hpp>
 #include <gyre/time.hpp>
 
-#include "../store/sim_rig.hpp"
 #include "http/client.hpp"
-#include "node/config.hpp"
-#include "node/node.hpp"
-#include "sim/life.hpp"
+#include "node_sim_rig.hpp"
 
 using namespace gyre;
 using namespace gyre::test;
 
 namespace {
 
-constexpr uint16_t port = 8080;
 constexpr uint16_t admin_port = 18080;
 constexpr int keys = 300;
-
-std::string ready_line;
-
-const gyre::Node::Environment environment{
-    .port_of = [](int) { return port; },
-    .print = [](std::string_view line) { ready_line = line; },
-    .exit_now = [](int) { FAIL("a second signal"); },
-};
-
-ServeConfig config() {
-  ConfigInput input;
-  input.machine = {.cpus = 2, .cpus_online = 2, .memory_bytes = 4ull << 30};
-  for (const auto& [name, text] : {std::pair{"listen", "0.0.0.0:8080"},
-                                   {"admin", "0.0.0.0:18080"},
-                                   {"data", "data"},
-                                   {"memory", "128M"},
-                                   {"max-value", "1M"}}) {
-    input.flags.push_back({Layer::flag, name, text, ""});
-  }
-  auto loaded = load_serve_config(input);
-  REQUIRE(loaded.has_value());
-  return *loaded;
-}
 
 struct Seen {
   std::vector<std::string> wrong;
@@ -103,10 +76,6 @@ Task<void> ask_and_leave(std::string host, std::string verb) {
   co_await socket.close();
 }
 
-Task<void> await_ready() {
-  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
-}
-
 Task<void> all_verbs_with_clients(std::string host, Seen& seen) {
   co_await await_ready();
   for (int round = 0; round < 3; ++round) {
@@ -148,25 +117,15 @@ Task<void> read_all(std::string host, int round, Seen& seen) {
   co_await client.close();
 }
 
-// A life of the node with a client beside it, until the client is done and the node told to stop.
+// Until the client is done and the node told to stop.
 void live(sim::World& world, sim::Node& machine, sim::Node& client_machine, Task<void> client,
           Nanos stop_within) {
-  ready_line.clear();
-  const int64_t frames_before = frames_live() - 1;  // `client` is one
-  {
-    gyre::Node node(config(), environment);
-    sim::Life node_life(world, machine);
-    sim::Life client_life(world, client_machine);
-    for (unsigned core = 0; core < 2; ++core) node_life.start(core, node.run(core));
-    client_life.start(0, std::move(client));
-    REQUIRE(world.run_until([&] { return client_life.ended(); }, seconds(36'000)) ==
-            sim::Stop::satisfied);
-    machine.signal(SIGTERM);
-    REQUIRE(node_life.run(stop_within) == sim::Stop::satisfied);
-    CHECK(node.exit_code() == 0);
-    REQUIRE(node_life.ended());
-  }
-  CHECK(frames_live() == frames_before);
+  live_node(two_core_config({{"admin", "0.0.0.0:18080"}}), world, machine, client_machine,
+            std::move(client), [&](gyre::Node& node, sim::Life& node_life) {
+              machine.signal(SIGTERM);
+              REQUIRE(node_life.run(stop_within) == sim::Stop::satisfied);
+              CHECK(node.exit_code() == 0);
+            });
   CHECK(world.check_quiescent(machine) == "");
 }
 

@@ -15,41 +15,15 @@
 #include <gyre/sync.hpp>
 #include <gyre/time.hpp>
 
-#include "../store/sim_rig.hpp"
 #include "http/client.hpp"
-#include "node/config.hpp"
-#include "node/node.hpp"
-#include "sim/life.hpp"
+#include "node_sim_rig.hpp"
 
 using namespace gyre;
 using namespace gyre::test;
 
 namespace {
 
-constexpr uint16_t port = 8080;
 constexpr int keys = 200;
-
-std::string ready_line;  // of the node that was started last
-
-const gyre::Node::Environment environment{
-    .port_of = [](int) { return port; },
-    .print = [](std::string_view line) { ready_line = line; },
-    .exit_now = [](int) { FAIL("a second signal"); },
-};
-
-ServeConfig two_core_config() {
-  ConfigInput input;
-  input.machine = {.cpus = 2, .cpus_online = 2, .memory_bytes = 4ull << 30};
-  for (const auto& [name, text] : {std::pair{"listen", "0.0.0.0:8080"},
-                                   {"data", "data"},
-                                   {"memory", "128M"},
-                                   {"max-value", "1M"}}) {
-    input.flags.push_back({Layer::flag, name, text, ""});
-  }
-  auto config = load_serve_config(input);
-  REQUIRE(config.has_value());
-  return *config;
-}
 
 struct Answer {
   uint16_t status = 0;
@@ -80,7 +54,7 @@ std::string target_of(int key) {
 }
 
 Task<void> fill(std::string host, int& stored) {
-  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  co_await await_ready();
   for (int key = 0; key < keys; ++key) {
     const Answer answer = co_await ask(host, "PUT", target_of(key));
     stored += answer.status == 201;
@@ -126,24 +100,12 @@ Task<void> watch_recovery(std::string host, Seen& seen) {
   }
 }
 
-// A life of the node with a client beside it; `end` ends it once the client is done.
+// `end` ends the node's life.
 template <class End>
 void live(sim::World& world, sim::Node& machine, sim::Node& client_machine, Task<void> client,
           End end) {
-  ready_line.clear();
-  const int64_t frames_before = frames_live() - 1;  // `client` is one
-  {
-    gyre::Node node(two_core_config(), environment);
-    sim::Life node_life(world, machine);
-    sim::Life client_life(world, client_machine);
-    for (unsigned core = 0; core < 2; ++core) node_life.start(core, node.run(core));
-    client_life.start(0, std::move(client));
-    REQUIRE(world.run_until([&] { return client_life.ended(); }, seconds(36'000)) ==
-            sim::Stop::satisfied);
-    end(node_life);
-    REQUIRE(node_life.ended());
-  }
-  CHECK(frames_live() == frames_before);
+  live_node(two_core_config(), world, machine, client_machine, std::move(client),
+            [&](gyre::Node&, sim::Life& node_life) { end(node_life); });
 }
 
 }  // namespace
@@ -198,7 +160,7 @@ Task<void> put_until_refused(std::string host, int client, Outcome& outcome) {
 }
 
 Task<void> put_on_failing_disk(std::string host, sim::Disk& disk, Outcome& outcome) {
-  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  co_await await_ready();
   for (int shard = 0; shard < 2; ++shard) {
     disk.plan({.code = OpCode::write,
                .path_part = fmt::format("shard-00{}/", shard),
@@ -214,7 +176,7 @@ Task<void> put_on_failing_disk(std::string host, sim::Disk& disk, Outcome& outco
 }
 
 Task<void> look_again(std::string host, Outcome& outcome) {
-  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  co_await await_ready();
   for (const auto& [target, put] : outcome.put) {
     const uint16_t got = (co_await ask(host, "GET", target)).status;
     const bool good = put == 500 ? got == 200 || got == 404 : got == (put == 201 ? 200 : 404);
@@ -284,7 +246,7 @@ Task<void> ask_much_and_not_read(std::string host, int large, Event& end, Prompt
 }
 
 Task<void> read_beside_stalled(std::string host, Promptness& seen) {
-  while (ready_line.empty()) static_cast<void>(co_await sleep_for(milliseconds(1)));
+  co_await await_ready();
   for (int i = 0; i < 8; ++i) {
     const std::string middle = fmt::format("/v0/entity?id=middle{}", i);
     const std::string large = fmt::format("/v0/entity?id=large{}", i);
