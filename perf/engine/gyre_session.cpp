@@ -357,7 +357,7 @@ uint64_t GyreSession::table_bytes() {
   std::atomic<uint64_t> sum{0};
   static_cast<void>(on_every_core([&](unsigned core) -> Task<Result<void>> {
     return [](const Shard* shard, std::atomic<uint64_t>* out) -> Task<Result<void>> {
-      *out += shard->levels().total_bytes();
+      *out += shard->stored_bytes();
       co_return Result<void>{};
     }(stores_[core]->shard.get(), &sum);
   }));

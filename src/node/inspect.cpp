@@ -126,7 +126,11 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
   const bool has_log_magic = head->size() >= 4 && get_fixed<uint32_t>(head->data()) == log_magic;
   // The name decides where damage has left no other sign.
   Result<void> done;
-  if (find_table_footer(*tail) != std::string_view::npos || in.name.kind == FileKind::table) {
+  const bool named_values = in.name.kind == FileKind::values;
+  if (named_values || (in.name.kind == FileKind::foreign && has_value_footer(*tail))) {
+    done = co_await inspect_values(in, std::move(*tail));
+  } else if (find_table_footer(*tail) != std::string_view::npos ||
+             in.name.kind == FileKind::table) {
     done = co_await inspect_table(in, std::move(*tail));
   } else if (has_log_magic || in.name.kind == FileKind::log) {
     done = co_await inspect_log(in);

@@ -2,13 +2,14 @@
 // Reads only, also from a directory in use.
 //
 // Which kind a file is follows from its content; its name and its directory are used to check it
-// further: a table, log segment or manifest carries its number inside, and a log's checksums are
+// further: a table, value file, log segment or manifest carries its number inside, and a log's checksums are
 // salted with the identity of the data directory.
 //
 // Damage does not end an inspection where the rest can still be read: everything found is listed.
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,7 @@ class InspectReport {
 
   std::string text;
   std::vector<std::string> damage;  // "PATH: offset N: what", one for each place
+  std::set<uint64_t> value_files;   // that the tables inspected name, by number
 
   // Gives the text to whoever reads it; here it is kept.
   virtual Task<Result<void>> flush();
@@ -47,7 +49,7 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
 // whether they belong together.
 Task<Result<void>> inspect_directory(std::string path, bool records, InspectReport& report);
 
-// --- for the three kinds -------------------------------------------------------------------------
+// --- for the four kinds --------------------------------------------------------------------------
 
 struct InspectedFile {
   std::string path;
@@ -71,6 +73,9 @@ inline constexpr uint32_t inspect_tail_bytes = 8192;  // where a table's footer 
 size_t find_table_footer(std::string_view tail);
 
 Task<Result<void>> inspect_table(InspectedFile& in, std::string tail);
+// Whether a file that ends so is a value file.
+bool has_value_footer(std::string_view tail);
+Task<Result<void>> inspect_values(InspectedFile& in, std::string tail);
 Task<Result<void>> inspect_log(InspectedFile& in);
 Task<Result<void>> inspect_manifest(InspectedFile& in);
 

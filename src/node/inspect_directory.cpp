@@ -2,6 +2,9 @@
 // they belong together: what the manifest names is there and is what the manifest remembers.
 #include <fmt/format.h>
 
+#include <set>
+#include <utility>
+
 #include <gyre/time.hpp>
 
 #include "node/client_commands.hpp"
@@ -48,6 +51,7 @@ class ShardInspection {
   }
   Task<Result<void>> file(std::string name, const TableRecord* record = nullptr);
   Task<Result<void>> files(const LevelState& state, uint64_t manifest_number);
+  Task<Result<void>> value_files(const std::vector<DirEntry>& entries);
 
   std::string directory_;
   bool records_;
@@ -89,9 +93,31 @@ Task<Result<void>> ShardInspection::file(std::string name, const TableRecord* re
   co_return co_await report_.flush_if_long();
 }
 
+// Those that the tables name, after the tables were read.
+Task<Result<void>> ShardInspection::value_files(const std::vector<DirEntry>& entries) {
+  std::set<uint64_t> missing = std::exchange(report_.value_files, {});
+  for (const DirEntry& entry : entries) {
+    const FileName name = parse_file_name(entry.name);
+    if (entry.is_directory || name.kind != FileKind::values) continue;
+    if (missing.erase(name.number) == 0) {
+      report_.text += fmt::format(
+          "{}: no table names it: left by a flush or merge that did not end, the next start "
+          "removes it\n",
+          join_path(directory_, entry.name));
+      continue;
+    }
+    if (Result<void> done = co_await file(entry.name); !done) co_return done;
+  }
+  for (const uint64_t number : missing) {
+    damaged(join_path(directory_, value_file_name(number)), "missing, but a table names it");
+  }
+  co_return Result<void>{};
+}
+
 Task<Result<void>> ShardInspection::files(const LevelState& state, uint64_t manifest_number) {
   const Result<std::vector<DirEntry>> entries = co_await list_directory(directory_);
   if (!entries) co_return fail(entries.error());
+  report_.value_files.clear();
   size_t tables_found = 0;
   for (const DirEntry& entry : *entries) {
     const FileName name = parse_file_name(entry.name);
@@ -114,6 +140,7 @@ Task<Result<void>> ShardInspection::files(const LevelState& state, uint64_t mani
     }
     if (Result<void> done = co_await file(entry.name, record); !done) co_return done;
   }
+  if (Result<void> done = co_await value_files(*entries); !done) co_return done;
   if (tables_found == state.table_count()) co_return Result<void>{};
   for (unsigned level = 0; level < limits::table_level_count; ++level) {
     for (const TableRecord* record : state.level(level)) {

@@ -7,7 +7,9 @@
 #include "node/client_commands.hpp"
 #include "node/inspect.hpp"
 #include "node/progress.hpp"
+#include "store/file_names.hpp"
 #include "store/table_verifier.hpp"
+#include "store/value_file.hpp"
 
 namespace gyre {
 
@@ -75,8 +77,12 @@ void TableInspection::print_record(const Entry& entry, uint64_t value_bytes) {
   if (entry.is_tombstone()) {
     line += "  tombstone";
   } else {
-    line += fmt::format("  {} of {} bytes", entry.kind == Kind::large ? "large value" : "value",
+    line += fmt::format("  {} of {} bytes", is_streamed(entry.kind) ? "large value" : "value",
                         format_number(value_bytes));
+    std::string_view handle = entry.value;
+    if (is_separate(entry.kind)) {
+      line += " in " + value_file_name(take_value_file_number(handle).value_or(0));
+    }
   }
   line += "  " + format_version(entry.version);
   if (entry.expire_at_ms != 0) line += "  expires " + format_time_ms(entry.expire_at_ms);
@@ -99,6 +105,18 @@ void TableInspection::print_properties(const TableProperties& said) const {
     in_.print("first expiry", format_time_ms(said.expire_at_ms_min));
   }
   in_.print("log sequence to", format_number(said.log_sequence_max));
+  if (!said.value_references.empty()) {
+    uint64_t values = 0;
+    uint64_t bytes = 0;
+    for (const ValueReference& reference : said.value_references) {
+      values += reference.value_count;
+      bytes += reference.value_bytes;
+      in_.report->value_files.insert(reference.file_number);
+    }
+    in_.print("in value files",
+              fmt::format("{} values, {}, in {} files", format_number(values), format_bytes(bytes),
+                          format_number(said.value_references.size())));
+  }
   in_.print("structure", fmt::format("{} data blocks of about {} bytes in {} partitions, {}, "
                                      "{} filter bits per key",
                                      format_number(said.data_block_count),

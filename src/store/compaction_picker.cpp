@@ -300,6 +300,54 @@ uint64_t dead_for_ms(const TableFile& table, uint64_t now_ms) {
 
 }  // namespace
 
+namespace {
+
+// The next `tables_max` tables below level 0, from `round` on, with their level, until `visit`
+// answers something.
+template <class Visit>
+std::optional<CompactionJob> visit_deeper(const TableLevels& levels, uint64_t round,
+                                          size_t tables_max, Visit visit) {
+  size_t table_count = 0;
+  for (unsigned level = 1; level < level_count; ++level) table_count += levels.level(level).size();
+  if (table_count == 0) return std::nullopt;
+  uint64_t at = table_count <= tables_max ? 0 : round * tables_max % table_count;
+  for (size_t looked = 0; looked < std::min(table_count, tables_max); ++looked, ++at) {
+    uint64_t index = at % table_count;
+    unsigned level = 1;
+    while (index >= levels.level(level).size()) index -= levels.level(level++).size();
+    if (auto job = visit(level, levels.level(level)[index])) return job;
+  }
+  return std::nullopt;
+}
+
+bool names_sparse_values(const TableRef& table) {
+  return std::any_of(table->value_files().begin(), table->value_files().end(),
+                     [](const ValueFileRef& file) { return file->is_sparse(); });
+}
+
+}  // namespace
+
+std::optional<CompactionJob> pick_sparse_values(const TableLevels& levels,
+                                                const CompactionOptions& options,
+                                                const CompactionJob* running, uint64_t round,
+                                                size_t tables_max) {
+  const auto is_due = [](const TableRef& table) {
+    return !is_damaged(table) && names_sparse_values(table);
+  };
+  const TableLevels::Level& level0 = levels.level(0);
+  if (std::any_of(level0.begin(), level0.end(), is_due)) {
+    const unsigned base_level = level_targets(levels, options).base_level;
+    CompactionJob job = job_for(levels, 0, base_level, level0_inputs(levels));
+    job.trivial_move = false;
+    if (may_run(job, running)) return job;
+  }
+  return visit_deeper(levels, round, tables_max,
+                      [&](unsigned level, const TableRef& table) -> std::optional<CompactionJob> {
+                        if (!is_due(table)) return std::nullopt;
+                        return if_it_may_run(job_for(levels, level, level, {table}), running);
+                      });
+}
+
 std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
                                           const CompactionOptions& options, uint64_t now_ms,
                                           const CompactionJob* running, uint64_t round,
@@ -319,16 +367,8 @@ std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
     job.trivial_move = false;
     if (may_run(job, running)) return job;
   }
-  size_t table_count = 0;
-  for (unsigned level = 1; level < level_count; ++level) table_count += levels.level(level).size();
-  if (table_count == 0) return std::nullopt;
-  uint64_t at = table_count <= tables_max ? 0 : round * tables_max % table_count;
-  for (size_t looked = 0; looked < std::min(table_count, tables_max); ++looked, ++at) {
-    uint64_t index = at % table_count;
-    unsigned level = 1;
-    while (index >= levels.level(level).size()) index -= levels.level(level++).size();
-    const TableRef& table = levels.level(level)[index];
-    if (!is_due(table)) continue;
+  const auto rewrite = [&](unsigned level, const TableRef& table) -> std::optional<CompactionJob> {
+    if (!is_due(table)) return std::nullopt;
     // Into the next level that holds anything, else into itself.
     CompactionJob job = job_for(levels, level, level, {table});
     for (unsigned below = level + 1; below <= bottom; ++below) {
@@ -338,9 +378,9 @@ std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
     }
     // Moving it would make nothing smaller.
     if (job.trivial_move) job = job_for(levels, level, level, {table});
-    if (may_run(job, running)) return job;
-  }
-  return std::nullopt;
+    return if_it_may_run(std::move(job), running);
+  };
+  return visit_deeper(levels, round, tables_max, rewrite);
 }
 
 }  // namespace gyre

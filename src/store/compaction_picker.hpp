@@ -106,6 +106,13 @@ std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
 // expired values, whose expiries are taken to be spread evenly over the table's span.
 double dead_share(const TableFile& table, uint64_t now_ms);
 
+// Rewrites tables that name values in sparse value files, which moves those values; looks at no more
+// than `tables_max` tables.
+std::optional<CompactionJob> pick_sparse_values(const TableLevels& levels,
+                                                const CompactionOptions& options,
+                                                const CompactionJob* running, uint64_t round,
+                                                size_t tables_max = 256);
+
 // The lowest-priority work: a table of which at least half is dead is merged into the next level,
 // the deepest into itself (and one of level 0 with all of level 0). `tables_max` are looked at, from
 // `round` on. What was written anew and is dead still (other replicas may need its tombstones) waits

@@ -17,12 +17,22 @@ namespace gyre {
 enum class Kind : uint8_t {
   value = 1,
   tombstone = 2,
-  large =
-      3,  // `value` is an encoded LargeHandle: the bytes lie in the table's file, outside blocks
+  // Instead of the value the entry has a handle: where its bytes lie outside the table's blocks.
+  large = 3,           // in the table's file, as an extent (LargeHandle, table_format.hpp)
+  separate = 4,        // in a value file, as a block (value_file.hpp)
+  separate_large = 5,  // in a value file, as an extent
 };
 
 inline constexpr bool is_known_kind(uint8_t kind) {
-  return kind >= 1 && kind <= 3;
+  return kind >= 1 && kind <= 5;
+}
+// In a value file.
+inline constexpr bool is_separate(Kind kind) {
+  return kind == Kind::separate || kind == Kind::separate_large;
+}
+// As an extent: read with a LargeReader.
+inline constexpr bool is_streamed(Kind kind) {
+  return kind == Kind::large || kind == Kind::separate_large;
 }
 
 // Views only: whoever hands out an Entry says how long its bytes live.
@@ -40,7 +50,7 @@ struct Entry {
 };
 
 // Whether `a` replaces `b`, both entries of one key. Irreflexive, total up to equal content.
-// A large value is not compared by its bytes: two handles of one version name equal values.
+// A value outside blocks is not compared by its bytes: handles of one version name equal values.
 inline bool wins(const Entry& a, const Entry& b) {
   if (a.version != b.version) return a.version > b.version;
   if (a.is_tombstone() != b.is_tombstone()) return a.is_tombstone();

@@ -9,6 +9,7 @@ namespace gyre {
 namespace {
 
 constexpr std::string_view table_suffix = ".table";
+constexpr std::string_view value_suffix = ".values";
 constexpr std::string_view log_suffix = ".log";
 constexpr std::string_view manifest_prefix = "MANIFEST-";
 constexpr size_t digits_min = 6;
@@ -39,6 +40,9 @@ FileName parse_file_name(std::string_view name) {
   if (name.ends_with(table_suffix)) {
     return numbered(FileKind::table, name.substr(0, name.size() - table_suffix.size()));
   }
+  if (name.ends_with(value_suffix)) {
+    return numbered(FileKind::values, name.substr(0, name.size() - value_suffix.size()));
+  }
   if (name.ends_with(log_suffix)) {
     return numbered(FileKind::log, name.substr(0, name.size() - log_suffix.size()));
   }
@@ -47,6 +51,9 @@ FileName parse_file_name(std::string_view name) {
 
 std::string table_file_name(uint64_t number) {
   return fmt::format("{:06}{}", number, table_suffix);
+}
+std::string value_file_name(uint64_t number) {
+  return fmt::format("{:06}{}", number, value_suffix);
 }
 std::string log_file_name(uint64_t number) {
   return fmt::format("{:06}{}", number, log_suffix);

@@ -1,6 +1,7 @@
 // The names of a shard's files, all in one directory:
 //
 //   000012.table       a table; its number is never used twice in a shard
+//   000013.values      a value file; numbered with the tables
 //   000001.log         a log segment
 //   MANIFEST-000003    a manifest
 //   CURRENT            names the manifest that counts, as "MANIFEST-000003\n"
@@ -16,11 +17,19 @@
 
 namespace gyre {
 
-enum class FileKind : uint8_t { foreign, table, log, manifest, current, current_temporary };
+enum class FileKind : uint8_t {
+  foreign,
+  table,
+  values,
+  log,
+  manifest,
+  current,
+  current_temporary,
+};
 
 struct FileName {
   FileKind kind = FileKind::foreign;
-  uint64_t number = 0;  // of tables, logs and manifests
+  uint64_t number = 0;  // of tables, value files, logs and manifests
 
   friend bool operator==(const FileName&, const FileName&) = default;
 };
@@ -28,6 +37,7 @@ struct FileName {
 FileName parse_file_name(std::string_view name);
 
 std::string table_file_name(uint64_t number);
+std::string value_file_name(uint64_t number);
 std::string log_file_name(uint64_t number);
 std::string manifest_file_name(uint64_t number);
 inline constexpr std::string_view current_file_name = "CURRENT";

@@ -16,15 +16,15 @@ constexpr uint64_t alignment = limits::io_alignment_bytes;
 
 }  // namespace
 
-Result<LargeReader> LargeReader::open(TableRef table, std::string_view encoded) {
-  const Result<LargeHandle> handle = LargeHandle::decode(encoded, table->data_end());
-  if (!handle) return fail(table->in_file(handle.error(), table->data_end()));
-  return LargeReader(std::move(table), *handle);
+Result<LargeReader> LargeReader::open(Ref<BlockFile> file, std::string_view encoded) {
+  const Result<LargeHandle> handle = LargeHandle::decode(encoded, file->data_end());
+  if (!handle) return fail(file->in_file(handle.error(), file->data_end()));
+  return LargeReader(std::move(file), *handle);
 }
 
-Result<uint64_t> LargeReader::size_of(const TableFile& table, std::string_view encoded) {
-  const Result<LargeHandle> handle = LargeHandle::decode(encoded, table.data_end());
-  if (!handle) return fail(table.in_file(handle.error(), table.data_end()));
+Result<uint64_t> LargeReader::size_of(const BlockFile& file, std::string_view encoded) {
+  const Result<LargeHandle> handle = LargeHandle::decode(encoded, file.data_end());
+  if (!handle) return fail(file.in_file(handle.error(), file.data_end()));
   return handle->size_bytes;
 }
 
@@ -63,20 +63,20 @@ uint64_t LargeReader::group_end(const Group& group) const {
 void LargeReader::start(const Group& group) {
   const uint64_t begin = io_align_down(handle_.chunk_offset(group.first));
   const uint64_t end = group_end(group) + (is_one_read() ? handle_.list_bytes() : 0);
-  ahead_.start_read(table_, begin, io_align_up(end) - begin);
+  ahead_.start_read(file_, begin, io_align_up(end) - begin);
   ahead_group_ = group;
   next_chunk_ = group.first + group.count;
-  table_->host().count_window_read(io_align_up(end) - begin);
+  file_->host().count_window_read(io_align_up(end) - begin);
 }
 
 Task<Result<void>> LargeReader::read_list() {
   const uint64_t begin = io_align_down(handle_.list_offset());
   const size_t end = io_align_up(handle_.list_offset() + handle_.list_bytes());
   OverlappedIo read;
-  read.start_read(table_, begin, end - begin);
-  table_->host().count_window_read(end - begin);
+  read.start_read(file_, begin, end - begin);
+  file_->host().count_window_read(end - begin);
   const Result<OverlappedIo::Done> done = co_await read.finish();
-  if (!done) co_return fail(table_->in_file(done.error(), begin));
+  if (!done) co_return fail(file_->in_file(done.error(), begin));
   co_return take_list({done->buffer.data(), done->size_bytes}, begin);
 }
 
@@ -84,11 +84,11 @@ Task<Result<void>> LargeReader::read_list() {
 Result<void> LargeReader::take_list(std::string_view bytes, uint64_t begin) {
   if (begin + bytes.size() < handle_.list_offset() + handle_.list_bytes()) {
     return fail(
-        table_->in_file(Error::of(Errc::corrupt, "the file ends early"), begin + bytes.size()));
+        file_->in_file(Error::of(Errc::corrupt, "the file ends early"), begin + bytes.size()));
   }
   list_ = bytes.substr(handle_.list_offset() - begin, handle_.list_bytes());
   const Result<void> checked = check_large_list(handle_, list_);
-  if (!checked) return fail(table_->in_file(checked.error(), handle_.list_offset()));
+  if (!checked) return fail(file_->in_file(checked.error(), handle_.list_offset()));
   return {};
 }
 
@@ -126,11 +126,11 @@ Task<Result<void>> LargeReader::fill() {
   }
   Result<OverlappedIo::Done> done = co_await ahead_.finish();
   const uint64_t begin = io_align_down(handle_.chunk_offset(group.first));
-  if (!done) co_return fail(table_->in_file(done.error(), begin));
+  if (!done) co_return fail(file_->in_file(done.error(), begin));
   const std::string_view bytes(done->buffer.data(), done->size_bytes);
   if (begin + bytes.size() < group_end(group)) {
     co_return fail(
-        table_->in_file(Error::of(Errc::corrupt, "the file ends early"), begin + bytes.size()));
+        file_->in_file(Error::of(Errc::corrupt, "the file ends early"), begin + bytes.size()));
   }
   if (list_.empty()) {
     const Result<void> taken = take_list(bytes, begin);
@@ -143,7 +143,7 @@ Task<Result<void>> LargeReader::fill() {
     const std::string_view stored =
         bytes.substr(handle_.chunk_offset(chunk) - begin, handle_.chunk_size_bytes(chunk));
     const Result<void> checked = check_large_chunk(handle_, list_, chunk, stored);
-    if (!checked) co_return fail(table_->in_file(checked.error(), handle_.chunk_offset(chunk)));
+    if (!checked) co_return fail(file_->in_file(checked.error(), handle_.chunk_offset(chunk)));
   }
   const uint64_t first_offset = handle_.chunk_offset(group.first);
   rest_ = bytes.substr(first_offset - begin, group_end(group) - first_offset);

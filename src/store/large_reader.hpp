@@ -1,7 +1,7 @@
-// Streams a large value out of a table, in pieces of at most 256 KiB whose chunks passed their
+// Streams a large value out of a table or a value file, in pieces of at most 256 KiB whose chunks passed their
 // checksums, the next piece being read while the caller uses the current one.
 //
-// Holds a reference to the table, so that the file outlives a compaction that removes it.
+// Holds a reference to the file, so that it outlives a compaction that removes it.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 #include <gyre/result.hpp>
 #include <gyre/task.hpp>
 
-#include "store/table_file.hpp"
+#include "store/block_file.hpp"
 
 namespace gyre {
 
@@ -20,10 +20,10 @@ class LargeReader {
  public:
   static constexpr size_t piece_bytes_max = 256u << 10;
 
-  // `encoded` is the value of a Kind::large entry of `table`.
-  static Result<LargeReader> open(TableRef table, std::string_view encoded);
+  // `encoded` is a LargeHandle in `file`: TableFile::place_of says both for an entry.
+  static Result<LargeReader> open(Ref<BlockFile> file, std::string_view encoded);
   // The size without a reader.
-  static Result<uint64_t> size_of(const TableFile& table, std::string_view encoded);
+  static Result<uint64_t> size_of(const BlockFile& file, std::string_view encoded);
   LargeReader(LargeReader&&) noexcept = default;
   LargeReader& operator=(LargeReader&&) noexcept = default;
 
@@ -33,13 +33,12 @@ class LargeReader {
   // The next piece, valid until the next call; empty at the end. After an error nothing more.
   Task<Result<std::string_view>> next();
 
-  const TableRef& table() const { return table_; }
   size_t memory_bytes() const;
   // What a reader of such a value holds at most: to be reserved before it starts.
   static size_t memory_bytes_expected(uint64_t value_bytes);
 
  private:
-  LargeReader(TableRef table, LargeHandle handle) : table_(std::move(table)), handle_(handle) {}
+  LargeReader(Ref<BlockFile> file, LargeHandle handle) : file_(std::move(file)), handle_(handle) {}
 
   // The chunks of one read: [first, first + count).
   struct Group {
@@ -54,7 +53,7 @@ class LargeReader {
   Result<void> take_list(std::string_view bytes, uint64_t begin);
   Task<Result<void>> fill();
 
-  TableRef table_;
+  Ref<BlockFile> file_;
   LargeHandle handle_;
   std::string list_;
   AlignedBuffer buffer_;

@@ -124,8 +124,12 @@ bool Scan::is_outside(std::string_view key) const {
 }
 
 Scan::Step Scan::try_next() {
-  GYRE_ASSERT(loading_ == nullptr);
-  if (std::exchange(on_record_, false) && !step(heap_.top())) return Step::wait;
+  GYRE_ASSERT(loading_ == nullptr && !value_wanted_);
+  if (std::exchange(on_record_, false)) {
+    value_ = {};
+    has_value_ = false;
+    if (!step(heap_.top())) return Step::wait;
+  }
   unsigned passed_over = 0;
   while (!heap_.empty()) {
     while (SourceCursor* loser = heap_.shadowed()) {
@@ -138,13 +142,28 @@ Scan::Step Scan::try_next() {
       if (!step(winner) || ++passed_over == passed_over_max) return Step::wait;
       continue;
     }
+    if (entry.kind == Kind::separate && !has_value_ && !find_value(winner)) return Step::wait;
     on_record_ = true;
     return Step::record;
   }
   return Step::end;
 }
 
+// From the cache; otherwise load() has to read it.
+bool Scan::find_value(const SourceCursor& cursor) {
+  value_ = {.entry = cursor.entry()};
+  has_value_ = cursor.table()->try_resolve(value_, CacheHint::scan);
+  value_wanted_ = !has_value_;
+  return has_value_;
+}
+
 Task<Result<void>> Scan::load() {
+  if (std::exchange(value_wanted_, false)) {
+    const TableRef table = heap_.top().table();
+    Result<void> read = co_await table->resolve(value_, CacheHint::scan);
+    has_value_ = read.has_value();
+    co_return read;
+  }
   if (loading_ == nullptr) {
     co_await maybe_yield();
     co_return Result<void>{};
@@ -157,27 +176,30 @@ Task<Result<void>> Scan::load() {
 
 bool Scan::large() const {
   const SourceCursor& cursor = heap_.top();
-  return cursor.node() != nullptr ? cursor.node()->large() : cursor.entry().kind == Kind::large;
+  return cursor.node() != nullptr ? cursor.node()->large() : is_streamed(cursor.entry().kind);
 }
 
 uint64_t Scan::value_bytes() const {
   const SourceCursor& cursor = heap_.top();
   if (cursor.node() != nullptr) return cursor.node()->value_bytes();
-  if (cursor.entry().kind != Kind::large) return cursor.entry().value.size();
-  return LargeReader::size_of(*cursor.table(), cursor.entry().value).value_or(0);
+  if (!is_streamed(cursor.entry().kind)) return entry().value.size();
+  const Result<TableFile::ValuePlace> place = cursor.table()->place_of(cursor.entry());
+  return place ? LargeReader::size_of(*place->file, place->handle).value_or(0) : 0;
 }
 
 Result<LargeValueStream> Scan::large_value() const {
   const SourceCursor& cursor = heap_.top();
   if (cursor.node() != nullptr) return LargeValueStream(cursor.node()->large_value().share());
-  Result<LargeReader> reader = LargeReader::open(cursor.table(), cursor.entry().value);
+  const Result<TableFile::ValuePlace> place = cursor.table()->place_of(cursor.entry());
+  if (!place) return fail(place.error());
+  Result<LargeReader> reader = LargeReader::open(place->file, place->handle);
   if (!reader) return fail(reader.error());
   return LargeValueStream(std::move(*reader));
 }
 
 Result<LargeValueStream> LargeValueStream::open(StoreRead&& read) {
-  if (!read.large_table) return LargeValueStream(std::move(read.large_buffer));
-  Result<LargeReader> reader = LargeReader::open(read.large_table, read.large_encoded);
+  if (!read.large_file) return LargeValueStream(std::move(read.large_buffer));
+  Result<LargeReader> reader = LargeReader::open(read.large_file, read.large_encoded);
   if (!reader) return fail(reader.error());
   return LargeValueStream(std::move(*reader));
 }

@@ -64,7 +64,7 @@ class Scan {
   Task<Result<void>> load();
 
   // The present record; valid until the next try_next. If large(), entry().value is not the value.
-  const Entry& entry() const { return heap_.top().entry(); }
+  const Entry& entry() const { return has_value_ ? value_.entry : heap_.top().entry(); }
   bool large() const;
   uint64_t value_bytes() const;
   Result<LargeValueStream> large_value() const;
@@ -76,6 +76,7 @@ class Scan {
   void add_sources(const Shard& shard);
   bool step(SourceCursor& cursor);
   bool is_outside(std::string_view key) const;
+  bool find_value(const SourceCursor& cursor);
 
   ScanRange range_;
   uint64_t now_ms_ = 0;
@@ -84,6 +85,9 @@ class Scan {
   std::vector<std::unique_ptr<SourceCursor>> cursors_;
   MergeHeap<SourceCursor> heap_;
   SourceCursor* loading_ = nullptr;
+  TableEntry value_;  // the present record, if its value lies in a value file
+  bool has_value_ = false;
+  bool value_wanted_ = false;
   bool on_record_ = false;
 };
 

@@ -36,7 +36,7 @@ Shard::Shard(ShardOptions options, ShardContext context)
     : options_(std::move(options)),
       context_(context),
       cache_(std::make_unique<BlockCache>(options_.cache_bytes)),
-      host_(std::make_unique<TableHost>(options_.directory, *cache_, &Shard::table_dropped, this)),
+      host_(std::make_unique<TableHost>(options_.directory, *cache_, &Shard::file_dropped, this)),
       levels_(std::make_shared<TableLevels>()),
       active_(std::make_shared<Mem>(context_)),
       controller_(controller_options(options_)),
@@ -458,12 +458,14 @@ Result<void> fill_from_table(const TableRef& table, TableEntry& found, StoreRead
   const Entry& entry = found.entry;
   out.version = entry.version;
   out.expire_at_ms = entry.expire_at_ms;
-  out.large = entry.kind == Kind::large;
+  out.large = is_streamed(entry.kind);
   if (out.large) {
-    Result<uint64_t> size = LargeReader::size_of(*table, entry.value);
+    Result<TableFile::ValuePlace> place = table->place_of(entry);
+    if (!place) return fail(place.error());
+    Result<uint64_t> size = LargeReader::size_of(*place->file, place->handle);
     if (!size) return fail(size.error());
-    out.large_encoded.assign(entry.value);
-    out.large_table = table;
+    out.large_encoded.assign(place->handle);
+    out.large_file = std::move(place->file);
     out.size_bytes = *size;
   } else {
     out.value = entry.value;
@@ -550,6 +552,9 @@ ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out
       return true;
     });
   }
+  if (winner != nullptr && is_live(winning.entry.kind, winning.entry.expire_at_ms, now_ms)) {
+    needs_io = needs_io || !(*winner)->try_resolve(winning);
+  }
   if (needs_io) return ReadOutcome::wait;  // get() asks and counts again
   tally.commit(*host_);
   if (!found) {
@@ -605,6 +610,9 @@ Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) 
     co_return true;
   }
   if (!is_live(winning.entry.kind, winning.entry.expire_at_ms, now_ms)) co_return false;
+  if (Result<void> resolved = co_await winner->resolve(winning); !resolved) {
+    co_return fail(resolved.error());
+  }
   if (Result<void> filled = fill_from_table(winner, winning, out); !filled)
     co_return fail(filled.error());
   co_return true;
@@ -697,6 +705,13 @@ bool Shard::deeper_goes_first() const {
          need_.deeper_score > static_cast<double>(level0_runs(*levels_)) / runs_soft;
 }
 
+// Dead values take more room than live ones: emptying their files no longer waits until nothing
+// else is to be merged.
+bool Shard::values_go_first() const {
+  const ValueFileTotals& all = host_->value_totals();
+  return all.sparse_files != 0 && all.bytes > 2 * all.live_bytes;
+}
+
 std::optional<CompactionJob> Shard::next_job(const MergeLane& lane) {
   const CompactionJob* const running = (lane.level0 ? deeper_lane_ : level0_lane_).job;
   // Both may want the tables of the base level: whoever's turn it is takes them first.
@@ -711,8 +726,16 @@ std::optional<CompactionJob> Shard::next_job(const MergeLane& lane) {
   const bool level0_waits = need_.level0_score >= 1 && running == nullptr && !level0_lane_.error;
   if (level0_waits && !deeper_first) return std::nullopt;
   ++merge_round_;
+  if (values_go_first()) {
+    if (auto job = pick_sparse_values(*levels_, options_.compaction, running, merge_round_)) {
+      return job;
+    }
+  }
   if (auto job = pick_deeper(*levels_, options_.compaction, running, merge_round_)) return job;
   if (auto job = pick_full_compaction(*levels_, full_compaction_end_, running)) return job;
+  if (auto job = pick_sparse_values(*levels_, options_.compaction, running, merge_round_)) {
+    return job;
+  }
   std::optional<CompactionJob> job = pick_reclaim(
       *levels_, options_.compaction, Reactor::current().wall_ms(), running, merge_round_);
   stats_.reclaims += job ? 1 : 0;
@@ -800,10 +823,11 @@ Task<Result<void>> Shard::compact() {
   co_return done;
 }
 
-void Shard::table_dropped(void* self, DroppedTable table) noexcept {
+void Shard::file_dropped(void* self, DroppedFile file) noexcept {
   auto& shard = *static_cast<Shard*>(self);
-  shard.scope_.spawn_background(
-      shard.remove_file(join_path(shard.options_.directory, table_file_name(table.file_number))));
+  const std::string name = file.kind == FileKind::table ? table_file_name(file.file_number)
+                                                        : value_file_name(file.file_number);
+  shard.scope_.spawn_background(shard.remove_file(join_path(shard.options_.directory, name)));
 }
 
 Task<void> Shard::remove_file(std::string path) {

@@ -47,10 +47,16 @@
 #include "store/memtable.hpp"
 #include "store/table_file.hpp"
 #include "store/table_levels.hpp"
+#include "store/value_writer.hpp"
 #include "store/verification.hpp"
 #include "store/write_controller.hpp"
 
 namespace gyre {
+
+inline constexpr uint64_t no_value_separation = ~uint64_t{0};
+// A value that isn't in its table's block costs a read more where neither is cached, and a scan a
+// read for each; a merge saves copying it. ARCHITECTURE.md has the measurements.
+inline constexpr uint64_t separate_value_bytes_min_default = 16u << 10;
 
 struct ShardOptions {
   std::string directory;
@@ -64,7 +70,10 @@ struct ShardOptions {
   size_t cache_bytes = 8u << 20;
   TableOptions table;
   CompactionOptions compaction;
-  Nanos scrub_period = 0;  // every table is checked once in this time; 0: never
+  // Values from here on are kept apart from the tables; no_value_separation: none is.
+  uint64_t separate_value_bytes_min = separate_value_bytes_min_default;
+  uint64_t value_file_bytes_max = 256u << 20;  // of one that a merge writes; then the next
+  Nanos scrub_period = 0;                      // every table is checked once in this time; 0: never
 };
 
 // What shards of a core share; outlives them.
@@ -111,7 +120,7 @@ struct StoreRead {
   std::string_view value;  // unless large
   bool large = false;
   ValueBuffer large_buffer;   // a large value still in memory
-  TableRef large_table;       // or in a table, if set
+  Ref<BlockFile> large_file;  // or in a table or value file, if set
   std::string large_encoded;  // for LargeReader::open
   BlockPin pin;
   std::shared_ptr<const Memtable> memtable;
@@ -141,8 +150,10 @@ struct ShardStats {
   uint64_t merges_paused = 0;       // for something more urgent
   uint64_t compacted_bytes_read = 0;
   uint64_t compacted_bytes_written = 0;
+  uint64_t value_bytes_written = 0;  // to value files; part of the flushed and compacted ones
+  uint64_t value_bytes_moved = 0;    // out of sparse value files
   uint64_t records_recovered = 0;
-  uint64_t scrubbed_tables = 0;
+  uint64_t scrubbed_tables = 0;  // value files too
   uint64_t scrubbed_bytes = 0;
   std::array<LevelWriteStats, limits::table_level_count> levels;
 };
@@ -238,6 +249,8 @@ class Shard final : private LogClient {
   const WriteController& write_controller() const { return controller_; }
   const CompactionNeed& compaction_need() const { return need_; }
   const TableHost& tables() const { return *host_; }
+  // Of tables and value files in use.
+  uint64_t stored_bytes() const { return levels_->total_bytes() + host_->value_totals().bytes; }
   uint64_t log_disk_bytes() const { return log_->disk_bytes(); }
 
  private:
@@ -270,6 +283,8 @@ class Shard final : private LogClient {
     uint64_t entries_total = 0;
     uint64_t entries_done = 0;
     uint64_t entries_paced = 0;  // of these, how far `paid_until` accounts for
+    uint64_t moved_bytes = 0;    // values copied from one value file to another
+    uint64_t moved_bytes_paced = 0;
     Nanos paid_until = 0;
     TableRef suspect;           // one that a merge could not read for its bytes
     bool found_damage = false;  // and that is damaged indeed
@@ -343,8 +358,12 @@ class Shard final : private LogClient {
   Task<void> merge_loop(MergeLane& lane);
   Task<Result<void>> wait_for_compaction();
   Task<Result<void>> run_compaction(CompactionJob job, MergeLane& lane);
-  Task<Result<void>> merge_tables(const CompactionJob& job, MergeLane& lane,
+  ValueWriter value_writer(uint64_t size_bytes_estimate);
+  Task<Result<void>> merge_tables(const CompactionJob& job, MergeLane& lane, ValueWriter& values,
                                   std::vector<TableRecord>& outputs);
+  void count_value_files(const std::vector<TableRef>& added, const std::vector<TableRef>& removed,
+                         const std::vector<TableRef>& moved);
+  bool values_go_first() const;
   static Task<Result<void>> load_in_merge(SourceCursor& cursor, MergeLane& lane);
   bool must_stand_still(const MergeLane& lane) const;
   Task<void> stand_still(const MergeLane& lane);
@@ -356,11 +375,14 @@ class Shard final : private LogClient {
   void count_merge(const CompactionJob& job, const std::vector<TableRecord>& outputs);
   bool older_data_elsewhere(const CompactionJob& job, std::string_view key, Version version) const;
   Task<Result<VerifyReport>> verify_table(TableRef table, uint64_t bytes_per_second,
-                                          uint64_t* progress_bytes);
+                                          uint64_t* progress_bytes, ReadValues read);
+  Task<Result<VerifyReport>> verify_values(ValueFileRef values, uint64_t bytes_per_second,
+                                           uint64_t* progress_bytes);
   void note_damage(TableFile& table, const VerifyReport& report);
-  TableRef next_to_scrub(uint64_t position) const;
+  Ref<BlockFile> next_to_scrub(uint64_t position) const;
+  Task<Result<void>> scrub(Ref<BlockFile> file, uint64_t bytes_per_second);
   Task<void> scrub_loop();
-  static void table_dropped(void* self, DroppedTable table) noexcept;
+  static void file_dropped(void* self, DroppedFile file) noexcept;
   Task<void> remove_file(std::string path);
   Task<void> drop_tables();
 

@@ -1,4 +1,4 @@
-// A copy of a shard while it serves (storage study b15): hard links of its tables, and a manifest
+// A copy of a shard while it serves (storage study b15): hard links of its tables and value files, and a manifest
 // that names just these.
 //
 // The moment of the copy is one step that does not suspend: it takes the set of tables and the seq
@@ -41,6 +41,8 @@ Task<Result<void>> Shard::checkpoint(std::string directory) {
   }
   checkpoint_progress_.tables = levels->table_count();
   checkpoint_progress_.bytes = levels->total_bytes();
+  const std::map<uint64_t, ValueFileRef> value_files = levels->value_files();
+  for (const auto& [number, file] : value_files) checkpoint_progress_.bytes += file->size_bytes();
   // The moment is over.
 
   StopSource* const stop = co_await current_stop();
@@ -52,6 +54,14 @@ Task<Result<void>> Shard::checkpoint(std::string directory) {
     if (!linked) co_return linked;
     ++checkpoint_progress_.tables_done;
     checkpoint_progress_.bytes_done += record.size_bytes;
+    co_await maybe_yield();
+  }
+  for (const auto& [number, file] : value_files) {
+    if (closing_ || is_stopped(stop)) co_return fail(Errc::cancelled, "stopped");
+    Result<void> linked =
+        co_await link_file(file->path(), join_path(directory, value_file_name(number)));
+    if (!linked) co_return linked;
+    checkpoint_progress_.bytes_done += file->size_bytes();
     co_await maybe_yield();
   }
   // It syncs the directory before CURRENT names the manifest.

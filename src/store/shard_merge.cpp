@@ -9,6 +9,7 @@
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
+#include "store/entry_writer.hpp"
 #include "store/file_names.hpp"
 #include "store/merge.hpp"
 #include "store/shard.hpp"
@@ -21,21 +22,9 @@ namespace gyre {
 namespace {
 
 constexpr unsigned entries_between_yields = 64;
-
-// Adds what `cursor` stands on.
-Task<Result<void>> add_entry(TableWriter& writer, const SourceCursor& cursor) {
-  const Entry& entry = cursor.entry();
-  if (cursor.node() != nullptr && cursor.node()->large()) {
-    co_return co_await writer.add_large(entry, cursor.node()->large_value().share());
-  }
-  if (entry.kind == Kind::large) {
-    Result<LargeReader> reader = LargeReader::open(cursor.table(), entry.value);
-    if (!reader) co_return fail(reader.error());
-    co_return co_await writer.add_large(entry, *reader);
-  }
-  if (writer.add(entry)) co_return co_await writer.drain();
-  co_return Result<void>{};
-}
+// A table ends when it is as large as it should be, or names so many times as many bytes of values:
+// moving those is the job of one merge.
+constexpr uint64_t values_per_table_byte = 16;
 
 Task<Result<void>> finish_output(std::unique_ptr<TableWriter> writer, uint64_t now_ms,
                                  uint64_t log_sequence_max, std::vector<TableRecord>& outputs) {
@@ -45,13 +34,16 @@ Task<Result<void>> finish_output(std::unique_ptr<TableWriter> writer, uint64_t n
   co_return Result<void>{};
 }
 
-bool is_small(const SourceCursor& cursor, const TableOptions& options) {
-  if (cursor.node() != nullptr) return !cursor.node()->large();
-  return cursor.entry().kind != Kind::large &&
-         cursor.entry().value.size() < options.large_value_bytes_min;
-}
-
 }  // namespace
+
+ValueWriter Shard::value_writer(uint64_t size_bytes_estimate) {
+  return ValueWriter({.directory = options_.directory,
+                      .codec = options_.table.codec,
+                      .chunk_bytes = options_.table.chunk_bytes,
+                      .file_bytes_max = options_.value_file_bytes_max,
+                      .size_bytes_estimate = size_bytes_estimate},
+                     [this] { return manifest_->take_file_number(); });
+}
 
 // --- flush --------------------------------------------------------------------------------------
 
@@ -81,14 +73,16 @@ Task<Result<void>> Shard::flush_oldest() {
       options_.directory, number,
       {.table = options_.table, .level = 0, .size_bytes_estimate = mem->table.used_bytes()});
   if (!writer) co_return fail(writer.error());
+  ValueWriter values = value_writer(0);
+  EntryWriter entries(values, options_.separate_value_bytes_min, options_.table);
   SourceCursor cursor(mem->table, Memtable::seq_newest);
   Result<void> done = co_await cursor.seek("");
   unsigned count = 0;
   while (done && cursor.valid()) {
-    if (is_small(cursor, options_.table)) {
+    if (entries.is_plain(cursor)) {
       if ((*writer)->add(cursor.entry())) done = co_await (*writer)->drain();
     } else {
-      done = co_await add_entry(**writer, cursor);
+      done = co_await entries.add(**writer, cursor);
     }
     if (!done) break;
     cursor.next();
@@ -102,13 +96,16 @@ Task<Result<void>> Shard::flush_oldest() {
     }
   }
   Result<TableRecord> record = fail(Errc::cancelled);
+  if (done) done = co_await values.finish();
   if (done) {
     record = co_await (*writer)->finish(Reactor::current().wall_ms(), mem->table.seq_last());
-  } else {
+    if (!record) done = fail(record.error());
+  }
+  if (!done) {
     co_await (*writer)->abandon();
+    co_await values.abandon();
     co_return done;
   }
-  if (!record) co_return fail(record.error());
   if (Result<void> named = co_await sync_table_names(); !named) co_return named;
 
   const Mem& next = immutable_.size() > 1 ? *immutable_[1] : *active_;
@@ -128,7 +125,8 @@ Task<Result<void>> Shard::flush_oldest() {
   immutable_.pop_front();
   if (log_) log_->release_before(log_start);
   ++stats_.flushes;
-  stats_.flushed_bytes += record->size_bytes;
+  stats_.flushed_bytes += record->size_bytes + values.written_bytes();
+  stats_.value_bytes_written += values.written_bytes();
   stats_.levels[0].written_bytes += record->size_bytes;
   co_return Result<void>{};
 }
@@ -166,6 +164,7 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
   for (const RemovedTable& table : edit.removed) {
     removed.push_back(host_->open_table(table.file_number));
   }
+  count_value_files(added, removed, moved);
   set_levels(levels_->with(edit, removed, added));
   for (const TableRef& table : removed) {
     if (std::find(moved.begin(), moved.end(), table) == moved.end()) table->mark_obsolete();
@@ -175,9 +174,25 @@ Task<Result<void>> Shard::install(VersionEdit edit, std::vector<TableRef> moved)
   co_return Result<void>{};
 }
 
+// How much of each value file is live changes with the tables in use.
+void Shard::count_value_files(const std::vector<TableRef>& added,
+                              const std::vector<TableRef>& removed,
+                              const std::vector<TableRef>& moved) {
+  const auto is_moved = [&](const TableRef& table) {
+    return std::find(moved.begin(), moved.end(), table) != moved.end();
+  };
+  for (const TableRef& table : added) {  // first: what is only handed on must not end in between
+    if (!is_moved(table)) table->use_values();
+  }
+  for (const TableRef& table : removed) {
+    if (!is_moved(table)) table->disuse_values();
+  }
+}
+
 void Shard::set_levels(std::shared_ptr<const TableLevels> levels) {
   levels_ = std::move(levels);
   need_ = gyre::compaction_need(*levels_, options_.compaction);
+  need_.debt_bytes += host_->value_totals().sparse_live_bytes;
   // What merging as many runs as slow writes down would cost all the way down, if every level was
   // within its target.
   const LevelTargets targets = level_targets(*levels_, options_.compaction);
@@ -251,8 +266,10 @@ Nanos Shard::pace(MergeLane& lane) {
   const uint64_t entries = lane.entries_done - lane.entries_paced;
   lane.entries_paced = lane.entries_done;
   if (!options_.compaction.paced || rate == 0 || merges_awaited_ != 0) return 0;
+  const uint64_t moved = lane.moved_bytes - std::exchange(lane.moved_bytes_paced, lane.moved_bytes);
   const double bytes = static_cast<double>(lane.job->input_bytes()) * static_cast<double>(entries) /
-                       static_cast<double>(lane.entries_total);
+                           static_cast<double>(lane.entries_total) +
+                       static_cast<double>(moved);
   lane.paid_until =
       std::max(lane.paid_until, now - rest_max) + static_cast<Nanos>(bytes * 1e9 / rate);
   const Nanos rest = lane.paid_until - now;
@@ -266,7 +283,8 @@ Task<Result<void>> Shard::load_in_merge(SourceCursor& cursor, MergeLane& lane) {
 }
 
 Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane,
-                                       std::vector<TableRecord>& outputs) {
+                                       ValueWriter& values, std::vector<TableRecord>& outputs) {
+  EntryWriter entries(values, options_.separate_value_bytes_min, options_.table);
   std::vector<std::unique_ptr<SourceCursor>> cursors;
   const TableCursorOptions cursor_options = TableCursorOptions::for_compaction();
   for (const TableRef& table : job.inputs) {
@@ -332,13 +350,16 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
         entry.expire_at_ms = 0;
         entry.value = {};
         if (writer->add(entry)) done = co_await writer->drain();
-      } else if (is_small(winner, options_.table)) {
+      } else if (entries.is_plain(winner)) {
         if (writer->add(entry)) done = co_await writer->drain();
       } else {
-        done = co_await add_entry(*writer, winner);
+        done = co_await entries.add(*writer, winner);
+        lane.moved_bytes = entries.moved_bytes();
         if (!done && done.error().code == Errc::corrupt) lane.suspect = winner.table();
       }
-      if (done && writer->estimated_file_bytes() >= target) {
+      const uint64_t weight =
+          writer->estimated_file_bytes() + writer->separate_bytes() / values_per_table_byte;
+      if (done && weight >= target) {
         done = co_await finish_output(std::move(writer), now_ms, log_sequence_max, outputs);
       }
     }
@@ -356,7 +377,9 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
   if (writer && done) {
     done = co_await finish_output(std::move(writer), now_ms, log_sequence_max, outputs);
   }
+  if (done) done = co_await values.finish();
   if (writer) co_await writer->abandon();
+  stats_.value_bytes_moved += entries.moved_bytes();
   co_return done;
 }
 
@@ -366,6 +389,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
     ~Running() {
       lane.job = nullptr;
       lane.entries_total = lane.entries_done = lane.entries_paced = 0;
+      lane.moved_bytes = lane.moved_bytes_paced = 0;
     }
     MergeLane& lane;
   };
@@ -387,11 +411,12 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
     edit.removed.push_back({static_cast<uint8_t>(job.output_level), table->file_number()});
   }
   std::vector<TableRecord> outputs;
-  Result<void> done = co_await merge_tables(job, lane, outputs);
+  ValueWriter values = value_writer(0);
+  Result<void> done = co_await merge_tables(job, lane, values, outputs);
   if (const TableRef suspect = std::exchange(lane.suspect, {})) {
     // If it is damaged indeed, the next merges go around it.
     uint64_t bytes = 0;
-    static_cast<void>(co_await verify_table(suspect, 0, &bytes));
+    static_cast<void>(co_await verify_table(suspect, 0, &bytes, {.all = true}));
     lane.found_damage = suspect->is_damaged();
   }
   if (done) {
@@ -402,7 +427,13 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
     edit.added = outputs;
     done = co_await install(std::move(edit), {});
   }
-  if (done) count_merge(job, outputs);
+  if (done) {
+    count_merge(job, outputs);
+    stats_.compacted_bytes_written += values.written_bytes();
+    stats_.value_bytes_written += values.written_bytes();
+  } else if (!manifest_->poisoned()) {
+    co_await values.abandon();
+  }
   for (const TableRecord& output : outputs) {
     if (done) stats_.compacted_bytes_written += output.size_bytes;
     // Orphans; the next open would remove them too. (After a manifest error nobody knows.)

@@ -64,15 +64,21 @@ Task<Result<void>> Shard::open_tables() {
       tables.push_back(*table);
     }
   }
+  for (const TableRef& table : tables) table->use_values();
   set_levels(TableLevels().with(all, {}, tables));
   installed_through_seq_ = state.flushed_through_seq();
-  // Tables that no edit names were being written when the process ended.
+  // Tables that no edit names, and value files that no table names, were being written when the
+  // process ended.
   Result<std::vector<DirEntry>> entries = co_await list_directory(options_.directory);
   if (!entries) co_return fail(entries.error());
   for (const DirEntry& entry : *entries) {
     const FileName name = parse_file_name(entry.name);
-    if (entry.is_directory || name.kind != FileKind::table) continue;
-    if (state.find(name.number) != nullptr) continue;
+    const bool is_table = name.kind == FileKind::table;
+    if (entry.is_directory || (!is_table && name.kind != FileKind::values)) continue;
+    if (is_table ? state.find(name.number) != nullptr
+                 : static_cast<bool>(host_->open_value_file(name.number))) {
+      continue;
+    }
     Result<void> gone = co_await unlink_file(join_path(options_.directory, entry.name));
     if (!gone) co_return gone;
   }

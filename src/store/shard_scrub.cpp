@@ -1,7 +1,9 @@
 // Checking a shard's files while it serves: all of them at once for whoever asks (verify), and every
-// table once per scrub_period, a trickle, for damage that nobody has read yet (scrub).
+// table and value file once per scrub_period, a trickle, for damage that nobody has read yet
+// (scrub). A value file is checked as a whole; only if that fails, the tables that name it are
+// walked for the values that are damaged.
 //
-// Both read past the cache. What seems damaged is read a second time before it is called so. A table
+// Both read past the cache. What seems damaged is read a second time before it is called so. A file
 // that a compaction takes out of service meanwhile is let go in the middle.
 #include <fmt/format.h>
 
@@ -11,6 +13,7 @@
 
 #include "store/shard.hpp"
 #include "store/table_verifier.hpp"
+#include "store/value_verifier.hpp"
 
 namespace gyre {
 
@@ -21,18 +24,34 @@ constexpr uint64_t scrub_bytes_per_second = 8u << 20;
 constexpr uint64_t scrub_slice_bytes = TableVerifier::window_bytes;
 constexpr Nanos empty_shard_pause = seconds(60);
 
-// Of one table.
-class TableCheck final : public TableVerifier::Observer {
+// Of one file.
+class FileCheck final : public TableVerifier::Observer {
  public:
-  TableCheck(const TableFile& table, StopSource* stop, uint64_t bytes_per_second,
-             uint64_t& progress_bytes)
-      : table_(table),
+  FileCheck(const BlockFile& file, StopSource* stop, uint64_t bytes_per_second,
+            uint64_t& progress_bytes)
+      : file_(file),
         stop_(stop),
         bytes_per_second_(bytes_per_second),
         progress_bytes_(progress_bytes) {}
 
+  // Of a table: the values of these files are read.
+  void look_at_values(const TableFile& table, const ReadValues& read) {
+    table_ = &table;
+    read_ = &read;
+  }
+
   void damaged(uint64_t offset, std::string_view what) override {
-    report.add_damage(fmt::format("{}: offset {}: {}", table_.path(), offset, what));
+    report.add_damage(fmt::format("{}: offset {}: {}", file_.path(), offset, what));
+  }
+
+  std::optional<ValueSource> value_source(uint64_t file_number) override {
+    if (table_ == nullptr) return std::nullopt;
+    for (const ValueFileRef& file : table_->value_files()) {
+      if (file->file_number() != file_number) continue;
+      return ValueSource{&file->file(), file->content_bytes(),
+                         read_->all || read_->files.contains(file_number)};
+    }
+    return std::nullopt;
   }
 
   Task<Result<void>> after_block(uint64_t bytes_read) override {
@@ -47,14 +66,16 @@ class TableCheck final : public TableVerifier::Observer {
       co_await maybe_yield();
     }
     if (stop_ != nullptr && stop_->stop_requested()) co_return fail(Errc::cancelled);
-    if (table_.is_obsolete()) co_return fail(Errc::closed, "the table is no longer used");
+    if (file_.is_obsolete()) co_return fail(Errc::closed, "the file is no longer used");
     co_return Result<void>{};
   }
 
   VerifyReport report;
 
  private:
-  const TableFile& table_;
+  const BlockFile& file_;
+  const TableFile* table_ = nullptr;
+  const ReadValues* read_ = nullptr;
   StopSource* stop_;
   uint64_t bytes_per_second_;
   uint64_t& progress_bytes_;
@@ -65,12 +86,13 @@ class TableCheck final : public TableVerifier::Observer {
 
 // Errc::cancelled: stopped. Errc::closed: the table went out of service, and nothing is said of it.
 Task<Result<VerifyReport>> Shard::verify_table(TableRef table, uint64_t bytes_per_second,
-                                               uint64_t* progress_bytes) {
+                                               uint64_t* progress_bytes, ReadValues read) {
   StopSource* const stop = co_await current_stop();
   VerifyReport report;
   for (unsigned attempt = 0; attempt < 2; ++attempt) {
     const uint64_t progress_before = *progress_bytes;
-    TableCheck check(*table, stop, bytes_per_second, *progress_bytes);
+    FileCheck check(*table, stop, bytes_per_second, *progress_bytes);
+    check.look_at_values(*table, read);
     TableVerifier verifier(table->file(), check);
     Result<bool> opened = co_await verifier.open(table->size_bytes(), table->file_number());
     Result<void> done = opened ? Result<void>{} : fail(opened.error());
@@ -89,6 +111,29 @@ Task<Result<VerifyReport>> Shard::verify_table(TableRef table, uint64_t bytes_pe
     if (report.damage_count == 0) break;
   }
   note_damage(*table, report);
+  co_return report;
+}
+
+// As verify_table.
+Task<Result<VerifyReport>> Shard::verify_values(ValueFileRef values, uint64_t bytes_per_second,
+                                                uint64_t* progress_bytes) {
+  StopSource* const stop = co_await current_stop();
+  VerifyReport report;
+  for (unsigned attempt = 0; attempt < 2; ++attempt) {
+    const uint64_t progress_before = *progress_bytes;
+    FileCheck check(*values, stop, bytes_per_second, *progress_bytes);
+    const Result<std::optional<ValueFooter>> done = co_await verify_value_file(
+        values->file(), values->size_bytes(), values->file_number(), check);
+    if (!done && (done.error().code == Errc::cancelled || done.error().code == Errc::closed)) {
+      co_return fail(done.error());
+    }
+    if (!done)
+      check.report.add_damage(fmt::format("{}: {}", values->path(), done.error().message()));
+    report = std::move(check.report);
+    report.bytes = values->size_bytes();
+    *progress_bytes = progress_before + values->size_bytes();
+    if (report.damage_count == 0) break;
+  }
   co_return report;
 }
 
@@ -129,12 +174,30 @@ std::vector<DamagedTable> Shard::damaged_tables() const {
 Task<Result<VerifyReport>> Shard::verify() {
   const Call call(*this);
   const std::shared_ptr<const TableLevels> levels = levels_;
+  const std::map<uint64_t, ValueFileRef> value_files = levels->value_files();
   verify_progress_ = {.tables = levels->table_count(), .bytes = levels->total_bytes()};
+  for (const auto& [number, file] : value_files) verify_progress_.bytes += file->size_bytes();
   verify_abandoned_ = false;
   VerifyReport report;
   if (Result<void> good = co_await manifest_->verify(); !good) {
     if (good.error().code == Errc::cancelled) co_return fail(good.error());
     report.add_damage(good.error().message());
+  }
+  ReadValues read;
+  for (const auto& [number, file] : value_files) {
+    if (closing_ || verify_abandoned_) co_return fail(Errc::cancelled, "stopped");
+    if (file->is_obsolete()) continue;
+    const Result<FileStatus> status = co_await file_status(file->path());
+    if (status && !status->exists && !file->is_obsolete()) {
+      report.add_damage(file->path() + ": missing, though it is in use");
+    }
+    Result<VerifyReport> checked = co_await verify_values(file, 0, &verify_progress_.bytes_done);
+    if (checked) {
+      if (checked->damage_count != 0) read.files.insert(number);
+      report.add(std::move(*checked));
+    } else if (checked.error().code != Errc::closed) {
+      co_return fail(checked.error());
+    }
   }
   for (unsigned level = 0; level < limits::table_level_count; ++level) {
     for (const TableRef& table : levels->level(level)) {
@@ -144,7 +207,8 @@ Task<Result<VerifyReport>> Shard::verify() {
       if (status && !status->exists && !table->is_obsolete()) {
         report.add_damage(table->path() + ": missing, though it is in use");
       }
-      Result<VerifyReport> checked = co_await verify_table(table, 0, &verify_progress_.bytes_done);
+      Result<VerifyReport> checked =
+          co_await verify_table(table, 0, &verify_progress_.bytes_done, read);
       ++verify_progress_.tables_done;
       if (checked) {
         report.add(std::move(*checked));
@@ -158,18 +222,52 @@ Task<Result<VerifyReport>> Shard::verify() {
 
 // --- scrub ---------------------------------------------------------------------------------------
 
-// The table with the smallest number that is not below `position`, or with the smallest of all.
-TableRef Shard::next_to_scrub(uint64_t position) const {
-  TableRef behind;
-  TableRef first;
+// The file with the smallest number that is not below `position`, or with the smallest of all.
+Ref<BlockFile> Shard::next_to_scrub(uint64_t position) const {
+  Ref<BlockFile> behind;
+  Ref<BlockFile> first;
+  const auto consider = [&](const Ref<BlockFile>& file) {
+    const uint64_t number = file->file_number();
+    if (!first || number < first->file_number()) first = file;
+    if (number >= position && (!behind || number < behind->file_number())) behind = file;
+  };
   for (unsigned level = 0; level < limits::table_level_count; ++level) {
     for (const TableRef& table : levels_->level(level)) {
-      const uint64_t number = table->file_number();
-      if (!first || number < first->file_number()) first = table;
-      if (number >= position && (!behind || number < behind->file_number())) behind = table;
+      consider(table);
+      for (const ValueFileRef& values : table->value_files()) consider(values);
     }
   }
   return behind ? behind : first;
+}
+
+Task<Result<void>> Shard::scrub(Ref<BlockFile> file, uint64_t bytes_per_second) {
+  uint64_t progress_bytes = 0;
+  ++stats_.scrubbed_tables;
+  stats_.scrubbed_bytes += file->size_bytes();
+  const uint64_t number = file->file_number();
+  if (const TableRef table = host_->open_table(number)) {
+    file.reset();
+    const auto checked = co_await verify_table(table, bytes_per_second, &progress_bytes, {});
+    co_return checked ? Result<void>{} : fail(checked.error());
+  }
+  const ValueFileRef values = host_->open_value_file(number);
+  file.reset();
+  if (!values) co_return Result<void>{};
+  const Result<VerifyReport> checked =
+      co_await verify_values(values, bytes_per_second, &progress_bytes);
+  if (!checked) co_return fail(checked.error());
+  if (checked->damage_count == 0) co_return Result<void>{};
+  const std::shared_ptr<const TableLevels> levels = levels_;
+  for (unsigned level = 0; level < limits::table_level_count; ++level) {
+    for (const TableRef& table : levels->level(level)) {
+      const auto& named = table->value_files();
+      if (std::find(named.begin(), named.end(), values) == named.end()) continue;
+      const auto walked =
+          co_await verify_table(table, bytes_per_second, &progress_bytes, {.files = {number}});
+      if (!walked && walked.error().code == Errc::cancelled) co_return fail(walked.error());
+    }
+  }
+  co_return Result<void>{};
 }
 
 // Each table waits for its share of the period, by bytes, and is then read at a bounded rate.
@@ -184,8 +282,8 @@ Task<void> Shard::scrub_loop() {
   for (;;) {
     Nanos pause = std::min(empty_shard_pause, options_.scrub_period);
     uint64_t rate = scrub_bytes_per_second;
-    if (const TableRef next = next_to_scrub(position)) {  // not kept during the wait
-      const auto total = static_cast<double>(levels_->total_bytes());
+    if (const Ref<BlockFile> next = next_to_scrub(position)) {  // not kept during the wait
+      const auto total = static_cast<double>(stored_bytes());
       const auto period = static_cast<double>(options_.scrub_period);
       pause = static_cast<Nanos>(share * period * static_cast<double>(next->size_bytes()) / total);
       rate = std::max(rate, static_cast<uint64_t>(2 * total * 1e9 / period));
@@ -193,17 +291,11 @@ Task<void> Shard::scrub_loop() {
       position = next->file_number();
     }
     if (!co_await sleep_for(pause)) co_return;
-    const TableRef table = next_to_scrub(position);
-    if (!table) continue;
-    position = table->file_number() + 1;
-    uint64_t progress_bytes = 0;
-    const Result<VerifyReport> checked = co_await verify_table(table, rate, &progress_bytes);
-    if (checked) {
-      ++stats_.scrubbed_tables;
-      stats_.scrubbed_bytes += checked->bytes;
-    } else if (checked.error().code == Errc::cancelled) {
-      co_return;
-    }
+    Ref<BlockFile> file = next_to_scrub(position);
+    if (!file) continue;
+    position = file->file_number() + 1;
+    const Result<void> checked = co_await scrub(std::move(file), rate);
+    if (!checked && checked.error().code == Errc::cancelled) co_return;
   }
 }
 

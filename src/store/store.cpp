@@ -170,7 +170,7 @@ uint32_t Store::shard_count() const {
 
 uint64_t Store::table_bytes() const {
   uint64_t bytes = 0;
-  for (const auto& shard : impl_->shards) bytes += shard->levels().total_bytes();
+  for (const auto& shard : impl_->shards) bytes += shard->stored_bytes();
   return bytes;
 }
 

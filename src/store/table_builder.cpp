@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/assert.hpp"
-#include "base/coding.hpp"
 #include "base/limits.hpp"
 
 namespace gyre {
@@ -52,14 +51,15 @@ size_t TableBuilder::memory_bytes() const {
                  block_.memory_bytes() + bloom_.memory_bytes() + partition_index_.memory_bytes() +
                  top_index_.memory_bytes() + properties_.smallest_key.capacity() +
                  properties_.largest_key.capacity();
-  if (large_) bytes += large_->key.capacity() + large_->checksums.capacity();
+  bytes += references_.size() * (sizeof(ValueReference) + 4 * sizeof(void*));
+  if (large_) bytes += large_->key.capacity() + large_->extent.memory_bytes();
   return bytes;
 }
 
 // --- entries -------------------------------------------------------------------------------------
 
 void TableBuilder::add(const Entry& entry) {
-  GYRE_ASSERT(entry.kind != Kind::large);
+  GYRE_ASSERT(entry.kind == Kind::value || entry.is_tombstone());
   if (entry.kind == Kind::value && entry.value.size() >= options_.large_value_bytes_min) {
     begin_large(entry, entry.value.size());
     add_large_bytes(entry.value);
@@ -68,6 +68,19 @@ void TableBuilder::add(const Entry& entry) {
   }
   prepare_for(entry.key);
   account(entry, entry.value.size());
+  add_to_block(entry);
+}
+
+void TableBuilder::add_separate(const Entry& entry, const SeparateValue& value) {
+  GYRE_ASSERT(is_separate(entry.kind));
+  prepare_for(entry.key);
+  account(entry, value.raw_bytes);
+  ValueReference& reference = references_[value.file_number];
+  reference.file_number = value.file_number;
+  ++reference.value_count;
+  reference.value_bytes += value.stored_bytes;
+  reference.end_offset = std::max(reference.end_offset, value.end_offset);
+  separate_bytes_ += value.stored_bytes;
   add_to_block(entry);
 }
 
@@ -142,48 +155,21 @@ void TableBuilder::settle_block(std::string_view separator, bool is_last) {
 
 void TableBuilder::begin_large(const Entry& entry, uint64_t size_bytes) {
   prepare_for(entry.key);
-  large_.emplace();
-  large_->key = entry.key;
-  large_->version = entry.version;
-  large_->expire_at_ms = entry.expire_at_ms;
-  large_->handle.offset = file_bytes_;
-  large_->handle.size_bytes = size_bytes;
-  large_->handle.chunk_bytes = options_.chunk_bytes;
-  large_->checksums.reserve(large_->handle.list_bytes());
+  large_.emplace(entry, file_bytes_, size_bytes, options_.chunk_bytes);
 }
 
 void TableBuilder::add_large_bytes(std::string_view piece) {
-  GYRE_ASSERT(large_ && piece.size() <= large_->handle.size_bytes - large_->added_bytes);
+  GYRE_ASSERT(large_);
   append_to_file(piece);
-  const uint64_t chunk_bytes = options_.chunk_bytes;
-  while (!piece.empty()) {
-    const uint64_t room = chunk_bytes - large_->added_bytes % chunk_bytes;
-    const std::string_view part = piece.substr(0, room);
-    piece.remove_prefix(part.size());
-    large_->added_bytes += part.size();
-    if (part.size() == chunk_bytes) {  // a whole chunk at once
-      append_fixed(large_->checksums, hash64(part));
-      continue;
-    }
-    if (!large_->chunk) large_->chunk.emplace();
-    large_->chunk->update(part);
-    if (part.size() == room) close_chunk();
-  }
-}
-
-void TableBuilder::close_chunk() {
-  append_fixed(large_->checksums, large_->chunk->digest());
-  large_->chunk.reset();
+  large_->extent.add(piece);
 }
 
 void TableBuilder::end_large() {
-  GYRE_ASSERT(large_ && large_->added_bytes == large_->handle.size_bytes);
-  if (large_->chunk) close_chunk();
-  large_->handle.list_checksum = hash64(large_->checksums);
-  append_to_file(large_->checksums);
-  const std::string handle = large_->handle.encode();
+  GYRE_ASSERT(large_);
+  append_to_file(large_->extent.end());
+  const std::string handle = large_->extent.handle().encode();
   const Entry entry{large_->key, Kind::large, large_->version, large_->expire_at_ms, handle};
-  account(entry, large_->handle.size_bytes);
+  account(entry, large_->extent.handle().size_bytes);
   ++properties_.large_count;
   add_to_block(entry);
   large_.reset();
@@ -205,6 +191,9 @@ void TableBuilder::finish(uint64_t created_ms, uint64_t log_sequence_max) {
   settle_block(properties_.largest_key, true);
   properties_.created_ms = created_ms;
   properties_.log_sequence_max = log_sequence_max;
+  for (const auto& [number, reference] : references_) {
+    properties_.value_references.push_back(reference);
+  }
   TableFooter footer;
   footer.file_number = file_number_;
   std::string top_index;

@@ -3,6 +3,7 @@
 //
 //   for each entry in key order:
 //     small value or tombstone   add(entry)
+//     value of a value file      add_separate(entry, where)
 //     large value                begin_large(entry, size) · add_large_bytes(piece)… · end_large()
 //     while (pending().size() >= piece) { write; consume(piece); }
 //   finish(…); write the rest; properties() and file_bytes() go into the manifest
@@ -15,27 +16,31 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "base/hash.hpp"
 #include "store/block.hpp"
 #include "store/bloom.hpp"
+#include "store/extent_builder.hpp"
 #include "store/table_format.hpp"
 #include "store/table_index.hpp"
+#include "store/value_file.hpp"
 
 namespace gyre {
 
 // The large value that is passing through a builder.
 struct OpenExtent {
+  OpenExtent(const Entry& entry, uint64_t offset, uint64_t size_bytes, uint32_t chunk_bytes)
+      : key(entry.key),
+        version(entry.version),
+        expire_at_ms(entry.expire_at_ms),
+        extent(offset, size_bytes, chunk_bytes) {}
   std::string key;
   Version version;
-  uint64_t expire_at_ms = 0;
-  LargeHandle handle;
-  uint64_t added_bytes = 0;
-  std::string checksums;
-  std::optional<StreamingHash> chunk;  // open while a chunk is incomplete
+  uint64_t expire_at_ms;
+  ExtentBuilder extent;
 };
 
 class TableBuilder {
@@ -46,6 +51,8 @@ class TableBuilder {
   // extent, all of which is then pending. A Kind::large entry can't be added: its handle means
   // nothing in this file, its bytes have to be streamed.
   void add(const Entry& entry);
+  // is_separate(entry.kind), and entry.value names `value`.
+  void add_separate(const Entry& entry, const SeparateValue& value);
 
   // entry.kind and entry.value are ignored. The pieces must add up to `size_bytes`.
   void begin_large(const Entry& entry, uint64_t size_bytes);
@@ -63,6 +70,8 @@ class TableBuilder {
   uint64_t file_bytes() const { return file_bytes_; }
   // What the file would have if it was finished now, without the top index.
   uint64_t estimated_file_bytes() const;
+  // Of the values that it names in value files, as stored there.
+  uint64_t separate_bytes() const { return separate_bytes_; }
   const TableProperties& properties() const { return properties_; }
   // What the builder holds, pending bytes included.
   size_t memory_bytes() const;
@@ -72,7 +81,6 @@ class TableBuilder {
   void account(const Entry& entry, uint64_t value_bytes);
   void add_to_block(const Entry& entry);
   void close_block();
-  void close_chunk();
   // The waiting block gets its index entry, and its partition perhaps an end.
   void settle_block(std::string_view separator, bool is_last);
   // What must happen before `key` is added.
@@ -97,6 +105,8 @@ class TableBuilder {
   uint64_t partition_bytes_ = 0;  // raw bytes of its data blocks
   IndexBuilder top_index_;
   std::optional<OpenExtent> large_;
+  std::map<uint64_t, ValueReference> references_;
+  uint64_t separate_bytes_ = 0;
   TableProperties properties_;
   bool finished_ = false;
 };

@@ -21,10 +21,6 @@ constexpr size_t footer_checked_bytes = 72;
 constexpr uint8_t checksum_type_xxh3 = 1;
 constexpr uint64_t u32_max = 0xffffffff;
 
-bool is_known_codec(uint8_t codec) {
-  return codec <= static_cast<uint8_t>(Codec::lz4);
-}
-
 }  // namespace
 
 // --- blocks --------------------------------------------------------------------------------------
@@ -203,8 +199,44 @@ std::string TableProperties::encode() const {
     append_varint(out, number);
   }
   append_varint(out, expire_at_ms_max);
+  append_varint(out, value_references.size());
+  for (const ValueReference& reference : value_references) {
+    for (const uint64_t number : {reference.file_number, reference.value_count,
+                                  reference.value_bytes, reference.end_offset}) {
+      append_varint(out, number);
+    }
+  }
   return out;
 }
+
+namespace {
+
+// In order, without doubles, and no more than there are entries for.
+bool take_value_references(Decoder& in, TableProperties& out) {
+  const uint64_t count = in.varint();
+  if (count > out.entry_count || count > in.remaining()) return false;
+  out.value_references.reserve(count);
+  uint64_t last_number = 0;
+  uint64_t values = 0;
+  for (uint64_t i = 0; i < count && in.ok(); ++i) {
+    ValueReference reference;
+    for (uint64_t* field : {&reference.file_number, &reference.value_count, &reference.value_bytes,
+                            &reference.end_offset}) {
+      *field = in.varint();
+    }
+    if (reference.file_number <= last_number || reference.value_count == 0 ||
+        reference.value_count > out.entry_count - values ||
+        reference.value_bytes > reference.end_offset) {
+      return false;
+    }
+    last_number = reference.file_number;
+    values += reference.value_count;
+    out.value_references.push_back(reference);
+  }
+  return true;
+}
+
+}  // namespace
 
 Result<TableProperties> TableProperties::decode(std::string_view bytes, uint32_t format_version) {
   Decoder in(bytes);
@@ -239,6 +271,7 @@ Result<TableProperties> TableProperties::decode(std::string_view bytes, uint32_t
   small(out.options.bloom_bits_per_key);
   const uint64_t codec = in.varint();
   out.expire_at_ms_max = format_version == 1 ? out.expire_at_ms_min : in.varint();
+  if (format_version >= 3 && in.ok()) in_range = take_value_references(in, out) && in_range;
   if (!in.ok() || in.remaining() != 0 || !in_range || codec > 0xff ||
       !is_known_codec(static_cast<uint8_t>(codec))) {
     return fail(Errc::corrupt, fmt::format("malformed table properties ({} bytes)", bytes.size()));

@@ -29,6 +29,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <gyre/result.hpp>
 #include <gyre/version.hpp>
@@ -36,10 +37,15 @@
 namespace gyre {
 
 // 2 knows the last expiry; readers take a table of version 1 for one that ends at its first.
-inline constexpr uint32_t table_format_version = 2;
+// 3 may name value files.
+inline constexpr uint32_t table_format_version = 3;
 inline constexpr size_t table_footer_bytes = 88;
 
 enum class Codec : uint8_t { none = 0, lz4 = 1 };
+
+inline constexpr bool is_known_codec(uint8_t codec) {
+  return codec <= static_cast<uint8_t>(Codec::lz4);
+}
 
 // How a table is written; readers need none of it.
 struct TableOptions {
@@ -103,12 +109,22 @@ Result<TableFooter> parse_footer(std::string_view tail, uint64_t table_bytes, ui
 
 inline constexpr uint64_t no_tombstone_hlc = ~uint64_t{0};
 
+// What a table names of one value file (value_file.hpp).
+struct ValueReference {
+  uint64_t file_number = 0;
+  uint64_t value_count = 0;
+  uint64_t value_bytes = 0;  // as stored there
+  uint64_t end_offset = 0;   // of the last one in the file
+
+  friend bool operator==(const ValueReference&, const ValueReference&) = default;
+};
+
 struct TableProperties {
   uint64_t entry_count = 0;
   uint64_t tombstone_count = 0;
-  uint64_t large_count = 0;
+  uint64_t large_count = 0;  // in extents of the table
   uint64_t raw_key_bytes = 0;
-  uint64_t raw_value_bytes = 0;  // large values included
+  uint64_t raw_value_bytes = 0;  // those outside blocks included
   uint64_t data_block_count = 0;
   uint64_t partition_count = 0;
   std::string smallest_key;  // meaningless in a table without entries, which nobody writes
@@ -122,6 +138,7 @@ struct TableProperties {
   uint64_t log_sequence_max = 0;  // the last log record that is contained
   uint64_t created_ms = 0;        // wall clock
   TableOptions options;
+  std::vector<ValueReference> value_references;  // by file number
 
   friend bool operator==(const TableProperties& a, const TableProperties& b) {
     return a.encode() == b.encode();

@@ -16,6 +16,16 @@ size_t TableLevels::table_count() const {
   return count;
 }
 
+std::map<uint64_t, ValueFileRef> TableLevels::value_files() const {
+  std::map<uint64_t, ValueFileRef> files;
+  for (const auto& level : levels_) {
+    for (const TableRef& table : *level) {
+      for (const ValueFileRef& file : table->value_files()) files[file->file_number()] = file;
+    }
+  }
+  return files;
+}
+
 uint64_t TableLevels::total_bytes() const {
   uint64_t bytes = 0;
   for (const uint64_t level : bytes_) bytes += level;

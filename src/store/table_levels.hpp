@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,8 @@ class TableLevels {
   uint64_t level_bytes(unsigned number) const { return bytes_[number]; }
   size_t table_count() const;
   uint64_t total_bytes() const;
+  // Those that its tables name, by number.
+  std::map<uint64_t, ValueFileRef> value_files() const;
   // The table of a level >= 1 that may hold `key`, or nullptr.
   const TableRef* find(unsigned number, std::string_view key) const;
   // The index of the first table of a level >= 1 whose largest key is not below `key`.

@@ -11,12 +11,34 @@
 #include "base/printable.hpp"
 #include "store/block.hpp"
 #include "store/bloom.hpp"
+#include "store/file_names.hpp"
+#include "store/value_file.hpp"
 
 namespace gyre {
 
 namespace {
 
 constexpr uint64_t alignment = limits::io_alignment_bytes;
+
+// The bytes of a whole block or extent against the handle that an entry has.
+Result<void> check_block_value(std::string_view encoded, std::string_view stored) {
+  const Result<BlockHandle> handle = decode_block_value(encoded, ~uint64_t{0});
+  if (!handle) return fail(handle.error());
+  std::string raw(handle->raw_bytes, '\0');
+  return decode_block(stored, *handle, raw.data());
+}
+
+Result<void> check_large_value(std::string_view encoded, std::string_view stored) {
+  const Result<LargeHandle> handle = LargeHandle::decode(encoded, ~uint64_t{0});
+  if (!handle) return fail(handle.error());
+  const std::string_view list = stored.substr(handle->size_bytes);
+  Result<void> checked = check_large_list(*handle, list);
+  for (uint64_t i = 0; checked && i < handle->chunk_count(); ++i) {
+    checked = check_large_chunk(
+        *handle, list, i, stored.substr(i * handle->chunk_bytes, handle->chunk_size_bytes(i)));
+  }
+  return checked;
+}
 
 }  // namespace
 
@@ -181,8 +203,13 @@ Task<Result<void>> TableVerifier::check_data_block(IndexEntry entry,
   BlockCursor cursor(*view);
   for (cursor.seek_to_first(); cursor.valid(); cursor.next()) {
     count(cursor.entry(), entry.handle.offset, partition);
-    if (cursor.entry().kind != Kind::large) continue;
-    Result<void> done = co_await check_large_value(cursor.entry(), entry.handle.offset);
+    const Entry& found = cursor.entry();
+    Result<void> done{};
+    if (found.kind == Kind::large) {
+      done = co_await check_large_value(found, entry.handle.offset);
+    } else if (is_separate(found.kind)) {
+      done = co_await check_separate_value(found, entry.handle.offset);
+    }
     if (!done) co_return done;
   }
   if (cursor.failed()) {
@@ -226,10 +253,54 @@ void TableVerifier::count(const Entry& entry, uint64_t block_offset,
   }
   if (entry.kind == Kind::large) {
     ++found_.large_count;
-  } else {
+  } else if (!is_separate(entry.kind)) {
     found_.raw_value_bytes += entry.value.size();
     observer_.visit(entry, entry.value.size());
   }
+}
+
+Task<Result<void>> TableVerifier::check_separate_value(Entry entry, uint64_t block_offset) {
+  const Result<SeparateValue> value = separate_value(entry);
+  if (!value) {
+    observer_.damaged(block_offset, value.error().detail);
+    complete_ = false;
+    co_return Result<void>{};
+  }
+  found_.raw_value_bytes += value->raw_bytes;
+  observer_.visit(entry, value->raw_bytes);
+  ValueReference& reference = references_[value->file_number];
+  reference.file_number = value->file_number;
+  ++reference.value_count;
+  reference.value_bytes += value->stored_bytes;
+  reference.end_offset = std::max(reference.end_offset, value->end_offset);
+  const auto source = observer_.value_source(value->file_number);
+  if (!source) co_return Result<void>{};
+  const std::string what =
+      fmt::format("the value of {}, at offset {} of {}", printable(entry.key),
+                  value->end_offset - value->stored_bytes, value_file_name(value->file_number));
+  if (value->end_offset > source->content_bytes) {
+    observer_.damaged(block_offset, what + ": behind the values of that file");
+    co_return Result<void>{};
+  }
+  if (!source->read) co_return Result<void>{};
+  const uint64_t offset = value->end_offset - value->stored_bytes;
+  const uint64_t begin = io_align_down(offset);
+  const AlignedBuffer buffer(io_align_up(value->end_offset) - begin);
+  const Result<size_t> got =
+      co_await source->file->read_full(begin, {buffer.data(), buffer.size()});
+  if (!got) co_return fail(got.error());
+  if (begin + *got < value->end_offset) {
+    observer_.damaged(block_offset, what + ": the file ends before it");
+    co_return Result<void>{};
+  }
+  std::string_view rest = entry.value;
+  static_cast<void>(take_value_file_number(rest));
+  const Result<void> checked =
+      entry.kind == Kind::separate
+          ? gyre::check_block_value(rest, {buffer.data() + (offset - begin), value->stored_bytes})
+          : gyre::check_large_value(rest, {buffer.data() + (offset - begin), value->stored_bytes});
+  if (!checked) observer_.damaged(block_offset, what + ": " + checked.error().detail);
+  co_return co_await observer_.after_block(value->stored_bytes);
 }
 
 Task<Result<void>> TableVerifier::check_large_value(Entry entry, uint64_t block_offset) {
@@ -275,6 +346,12 @@ void TableVerifier::compare() {
   differs("entries", said_->entry_count, found_.entry_count);
   differs("tombstones", said_->tombstone_count, found_.tombstone_count);
   differs("large values", said_->large_count, found_.large_count);
+  std::vector<ValueReference> references;
+  for (const auto& [number, reference] : references_) references.push_back(reference);
+  if (references != said_->value_references) {
+    observer_.damaged(footer_.properties.offset,
+                      "the properties name other value files than the entries do");
+  }
   differs("expiring entries", said_->expiring_count, found_.expiring_count);
   differs("bytes of keys", said_->raw_key_bytes, found_.raw_key_bytes);
   differs("bytes of values", said_->raw_value_bytes, found_.raw_value_bytes);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -35,9 +36,20 @@ class TableVerifier {
    public:
     virtual ~Observer() = default;
     virtual void damaged(uint64_t offset, std::string_view what) = 0;
-    // Every entry in key order; of large values the size only.
+    // Every entry in key order; of values outside blocks the size only.
     virtual void visit(const Entry& entry, uint64_t value_bytes) {
       static_cast<void>(entry), static_cast<void>(value_bytes);
+    }
+    // A value file that the table names. Without an answer its values are not looked at; with
+    // `read` each is checked, else only that it lies within the file.
+    struct ValueSource {
+      const File* file = nullptr;
+      uint64_t content_bytes = 0;
+      bool read = false;
+    };
+    virtual std::optional<ValueSource> value_source(uint64_t file_number) {
+      static_cast<void>(file_number);
+      return std::nullopt;
     }
     // After each block and chunk, of which so many bytes were read. An error ends the check.
     virtual Task<Result<void>> after_block(uint64_t bytes_read);
@@ -63,6 +75,7 @@ class TableVerifier {
   Task<Result<size_t>> read_aligned(uint64_t offset, std::span<char> into) const;
   Task<Result<std::string_view>> window(uint64_t offset, uint64_t size);
   Task<Result<std::string>> read(uint64_t offset, uint64_t size);
+  Task<Result<void>> check_separate_value(Entry entry, uint64_t block_offset);
   Task<Result<std::optional<std::string>>> block(BlockHandle handle, const char* what,
                                                  bool through_window = false);
   Task<Result<void>> check_partition(IndexEntry entry);
@@ -82,6 +95,7 @@ class TableVerifier {
   TopIndex top_index_;
   std::optional<TableProperties> said_;
   TableProperties found_;
+  std::map<uint64_t, ValueReference> references_;  // as the entries name them
   std::string last_key_;
   uint64_t stored_bytes_ = 0;
   uint64_t raw_bytes_ = 0;

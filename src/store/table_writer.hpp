@@ -1,32 +1,29 @@
-// Writes one table to its file: the builder makes bytes, the writer puts them on the disk in
-// aligned writes of 256 KiB, up to two of them under way while the builder fills the next.
+// Writes one table to its file: the builder makes bytes, which go to the disk as
+// direct_file_writer.hpp says, whose rules for errors are the writer's too.
 //
 //   Result<std::unique_ptr<TableWriter>> writer = co_await TableWriter::create(…)
 //   for each entry in key order:
 //     small value or tombstone   if (writer->add(entry)) co_await writer->drain()
 //     large value                co_await writer->add_large(entry, buffer or reader)
+//     value of a value file      if (writer->add_separate(…)) co_await writer->drain()
 //     every 64 entries           co_await maybe_yield()
 //   co_await writer->finish(…)      or, to give up, co_await writer->abandon()
 //
 // The table is durable when finish() answers, its name is not: the caller syncs the directory,
-// once for all tables of a job, before it names them in the manifest. After any error, and after
-// abandon(), the file is gone and every further call answers the same error. A writer that is
-// destroyed before either leaves a file that the next start removes.
+// once for all files of a job, before it names them in the manifest.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include <gyre/result.hpp>
 #include <gyre/task.hpp>
 
+#include "store/direct_file_writer.hpp"
 #include "store/large_reader.hpp"
 #include "store/manifest_edit.hpp"
-#include "store/shared_file.hpp"
 #include "store/table_builder.hpp"
 #include "store/value_buffer.hpp"
 
@@ -40,7 +37,7 @@ struct TableWriterOptions {
 
 class TableWriter {
  public:
-  static constexpr size_t piece_bytes = 256u << 10;
+  static constexpr size_t piece_bytes = DirectFileWriter::piece_bytes;
 
   static Task<Result<std::unique_ptr<TableWriter>>> create(std::string directory,
                                                            uint64_t file_number,
@@ -49,9 +46,14 @@ class TableWriter {
   TableWriter(const TableWriter&) = delete;
   TableWriter& operator=(const TableWriter&) = delete;
 
-  // Keys must strictly increase. Not for Kind::large. True: drain() is due.
+  // Keys must strictly increase. Not for values outside blocks. True: drain() is due.
   bool add(const Entry& entry) {
     builder_.add(entry);
+    return builder_.pending().size() >= piece_bytes;
+  }
+  // The same for an entry whose value lies in a value file.
+  bool add_separate(const Entry& entry, const SeparateValue& value) {
+    builder_.add_separate(entry, value);
     return builder_.pending().size() >= piece_bytes;
   }
   // Puts what is pending on its way; waits only if two writes are under way.
@@ -70,6 +72,8 @@ class TableWriter {
   uint64_t file_bytes() const { return builder_.file_bytes(); }
   // What the file would have if it was finished now: to decide when to start the next table.
   uint64_t estimated_file_bytes() const { return builder_.estimated_file_bytes(); }
+  // Of the values that it names in value files.
+  uint64_t separate_bytes() const { return builder_.separate_bytes(); }
   bool empty() const { return builder_.properties().entry_count == 0; }
   const TableProperties& properties() const { return builder_.properties(); }
   size_t memory_bytes() const;
@@ -77,27 +81,13 @@ class TableWriter {
   static constexpr size_t memory_bytes_expected = 4u << 20;
 
  private:
-  TableWriter(std::string path, uint64_t file_number, const TableWriterOptions& options,
-              Ref<SharedFile> file);
+  TableWriter(uint64_t file_number, const TableWriterOptions& options,
+              std::unique_ptr<DirectFileWriter> file);
 
-  Task<Result<void>> reserve(uint64_t end);
-  Task<Result<void>> write_piece(size_t bytes);
-  Task<Result<void>> wait_for_writes();
-  Task<Result<void>> finish_file();
-  // Removes the file; everything answers `error` from then on.
-  Task<Result<void>> fail_with(Error error);
-  Task<void> remove_file();
-
-  std::string path_;
   uint64_t file_number_;
   TableWriterOptions options_;
   TableBuilder builder_;
-  Ref<SharedFile> file_;  // empty once it is closed
-  std::array<OverlappedIo, 2> writes_;
-  size_t oldest_write_ = 0;
-  uint64_t written_bytes_ = 0;  // by all writes started
-  uint64_t allocated_bytes_ = 0;
-  std::optional<Error> error_;
+  std::unique_ptr<DirectFileWriter> file_;
 };
 
 }  // namespace gyre

@@ -3,10 +3,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace gyre {
+
+// Of which value files a check of a table reads the values that it names.
+struct ReadValues {
+  bool all = false;
+  std::set<uint64_t> files;
+};
 
 struct VerifyReport {
   static constexpr size_t damage_kept_max = 1000;

@@ -143,6 +143,23 @@ Task<Result<void>> merge_work(Shard& shard, ShardHome& home, CrashRun& run) {
   co_return Result<void>{};
 }
 
+// The same with values apart: their files come, become sparse, are emptied and go.
+Task<Result<void>> value_work(Shard& shard, ShardHome& home, CrashRun& run) {
+  Result<void> done = co_await merge_work(shard, home, run);
+  if (done) done = co_await shard.flush();
+  for (unsigned round = 0; done && shard.stats().value_bytes_moved == 0; ++round) {
+    if (round == 20) co_return fail(Errc::invalid, "no value was moved to another file");
+    // One key of the range at a time: what is left of the old files are values of the others.
+    const std::string key = fmt::format("key{}", 2 * (round % 5) + 1);
+    static_cast<void>(
+        co_await write(shard, home.memory, run.oracle, key, noise(run.salt + 700 + round, 600)));
+    done = co_await shard.compact();
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+  }
+  co_await write_keys(shard, home, run, "last", 6, 0, true);
+  co_return done;
+}
+
 Task<void> scripted_life(const CrashSweep& sweep, CrashRun& run) {
   ShardHome home(4u << 20);
   auto shard = co_await Shard::open(options_of(sweep), home.context());
@@ -298,9 +315,16 @@ void adjust_for_merges(ShardOptions& options) {
   options.table.codec = Codec::none;
 }
 
+void adjust_for_values(ShardOptions& options) {
+  adjust_for_merges(options);
+  options.separate_value_bytes_min = 300;
+  options.value_file_bytes_max = 3'000;
+}
+
 }  // namespace
 
 const CrashScript log_script{"log", ignore_adjust, log_work, false, true};
+const CrashScript value_script{"value", adjust_for_values, value_work, true, false};
 const CrashScript merge_script{"merge", adjust_for_merges, merge_work, true, false};
 
 ScriptLength measure(CrashSweep& sweep) {

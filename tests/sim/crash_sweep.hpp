@@ -37,6 +37,8 @@ extern const CrashScript log_script;
 // Merges with several outputs, moves of whole tables, expired values and tombstones that go, large
 // values of tables, a close that flushes.
 extern const CrashScript merge_script;
+// The same with values in value files, which become sparse, are emptied and go.
+extern const CrashScript value_script;
 
 struct CrashSweep {
   const CrashScript* script = &log_script;

@@ -19,7 +19,7 @@ uint64_t stride() {
 }
 
 TEST_CASE("every write point of a scripted run, before, during and after: lost, torn, garbled") {
-  for (const CrashScript* script : {&log_script, &merge_script}) {
+  for (const CrashScript* script : {&log_script, &merge_script, &value_script}) {
     CrashSweep sweep{.script = script};
     sweep_points(sweep, stride());
     expect_clean(sweep, "every write point");
@@ -31,6 +31,9 @@ TEST_CASE("every event of a scripted run: the power is cut, or the process kille
   CrashSweep merges{.script = &merge_script};
   sweep_events(merges, stride());
   expect_clean(merges, "every event");
+  CrashSweep values{.script = &value_script};
+  sweep_events(values, 5 * stride());
+  expect_clean(values, "every fifth event");
   CrashSweep log{.script = &log_script};
   sweep_events(log, 7 * stride());
   expect_clean(log, "every seventh event");
@@ -59,7 +62,7 @@ CrashMoment random_moment(sim::Prng& prng, uint64_t points) {
 }
 
 TEST_CASE("a crash during the recovery from a crash, at every write point of that") {
-  for (const CrashScript* script : {&log_script, &merge_script}) {
+  for (const CrashScript* script : {&log_script, &merge_script, &value_script}) {
     CrashSweep sweep{.script = script, .seed = 3};
     const uint64_t points = measure(sweep).write_points;
     sim::Prng prng(sweep.seed, "points");

@@ -54,6 +54,9 @@ ModelOptions random_model_options(uint64_t seed) {
   if (prng.one_in(3)) options.disk.short_read_ppm = options.disk.short_write_ppm = 30'000;
   if (prng.one_in(5)) options.disk.stall_ppm = 20'000;
   if (prng.one_in(5)) options.disk.capacity_bytes = 64u << 20;
+  shard.separate_value_bytes_min =
+      pick<uint64_t>(prng, {1, 1, 40, 400, 16u << 10, no_value_separation});
+  shard.value_file_bytes_max = pick<uint64_t>(prng, {1, 4u << 10, 1u << 20});
   return options;
 }
 

@@ -308,6 +308,19 @@ const OptionSet option_sets[] = {
        o.shard.table.large_value_bytes_min = 500;
        o.shard.table.chunk_bytes = 7;
      }},
+    {"every value apart", [](ModelOptions& o) { o.shard.separate_value_bytes_min = 1; }},
+    {"every value apart in a file of its own",
+     [](ModelOptions& o) {
+       o.shard.separate_value_bytes_min = 1;
+       o.shard.value_file_bytes_max = 1;
+     }},
+    {"large extents apart",
+     [](ModelOptions& o) {
+       o.shard.separate_value_bytes_min = 300;
+       o.shard.table.large_value_bytes_min = 300;
+     }},
+    {"no value apart",
+     [](ModelOptions& o) { o.shard.separate_value_bytes_min = no_value_separation; }},
     {"no filters", [](ModelOptions& o) { o.shard.table.bloom_bits_per_key = 0; }},
     {"filters of a bit", [](ModelOptions& o) { o.shard.table.bloom_bits_per_key = 1; }},
     {"no compression", [](ModelOptions& o) { o.shard.table.codec = Codec::none; }},

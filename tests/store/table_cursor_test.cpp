@@ -157,7 +157,7 @@ Task<void> count_reads_back(const TableRecord& record) {
       if (!cursor.next()) moved = co_await cursor.load_next();
     }
     CHECK(moved.has_value());
-    const TableReadStats& stats = world.host.stats();
+    const BlockReadStats& stats = world.host.stats();
     CHECK(stats.window_reads <= windows + 2 * partitions);
     CHECK(stats.window_read_bytes <= record.size_bytes + stats.window_reads * 8192);
   }
@@ -196,7 +196,7 @@ Task<void> count_reads(const TableRecord& record) {
       if (!cursor.next()) moved = co_await cursor.load_next();
     }
     CHECK(moved.has_value());
-    const TableReadStats& stats = world.host.stats();
+    const BlockReadStats& stats = world.host.stats();
     CHECK(stats.window_reads <= windows + 2 * partitions);
     CHECK(stats.block_reads == partitions);
     CHECK(stats.window_read_bytes <= record.size_bytes + stats.window_reads * 8192);

@@ -105,7 +105,7 @@ inline Task<Result<TableRecord>> write_new_shard_table(uint64_t file_number,
 
 // All of a large value.
 inline Task<Result<std::string>> read_large(TableRef table, std::string encoded) {
-  Result<LargeReader> reader = LargeReader::open(std::move(table), encoded);
+  Result<LargeReader> reader = LargeReader::open(table, encoded);
   if (!reader) co_return fail(reader.error());
   std::string out;
   for (;;) {
@@ -148,11 +148,11 @@ inline Task<Result<std::vector<OwnedEntry>>> read_all(TableRef table, TableCurso
 struct TableWorld {
   explicit TableWorld(size_t cache_bytes = 8u << 20)
       : cache(cache_bytes), host(shard_directory, cache, &TableWorld::on_dropped, this) {}
-  static void on_dropped(void* context, DroppedTable table) noexcept {
+  static void on_dropped(void* context, DroppedFile table) noexcept {
     static_cast<TableWorld*>(context)->dropped.push_back(table);
   }
 
-  std::vector<DroppedTable> dropped;
+  std::vector<DroppedFile> dropped;
   BlockCache cache;
   TableHost host;
 };
