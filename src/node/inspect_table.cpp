@@ -124,6 +124,10 @@ void TableInspection::print_properties(const TableProperties& said) const {
                                      format_number(said.partition_count),
                                      said.options.codec == Codec::lz4 ? "LZ4" : "not compressed",
                                      said.options.bloom_bits_per_key));
+  if (said.tombstone_dense_block_count != 0) {
+    in_.print("tombstones", fmt::format("{} data blocks are at least half tombstones",
+                                        format_number(said.tombstone_dense_block_count)));
+  }
 }
 
 void TableInspection::print_findings() const {

@@ -285,6 +285,14 @@ double dead_share(const TableFile& table, uint64_t now_ms) {
   return dead / static_cast<double>(properties.entry_count);
 }
 
+bool is_tombstone_dense(const TableFile& table) {
+  constexpr uint64_t dense_blocks_min = 4;
+  constexpr uint64_t blocks_per_dense_max = 10;
+  const TableProperties& properties = table.properties();
+  const uint64_t dense = properties.tombstone_dense_block_count;
+  return dense >= dense_blocks_min && dense * blocks_per_dense_max >= properties.data_block_count;
+}
+
 namespace {
 
 // Since when something in the table is dead, at most.
@@ -358,7 +366,7 @@ std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
     const uint64_t age_ms = now_ms - std::min(now_ms, table->record().created_ms);
     return !is_damaged(table) &&
            age_ms >= std::max(options.reclaim_age_ms, dead_for_ms(*table, now_ms) / 4) &&
-           dead_share(*table, now_ms) >= dead_share_min;
+           (dead_share(*table, now_ms) >= dead_share_min || is_tombstone_dense(*table));
   };
   const TableLevels::Level& level0 = levels.level(0);
   if (std::any_of(level0.begin(), level0.end(), is_due)) {

@@ -113,8 +113,15 @@ std::optional<CompactionJob> pick_sparse_values(const TableLevels& levels,
                                                 const CompactionJob* running, uint64_t round,
                                                 size_t tables_max = 256);
 
-// The lowest-priority work: a table of which at least half is dead is merged into the next level,
-// the deepest into itself (and one of level 0 with all of level 0). `tables_max` are looked at, from
+// Whether tombstones lie so densely in a part of the table that a scan passes over many at a stretch,
+// however few they are in the whole: at least a tenth of its data blocks are
+// dense, and at least 4. Of a tenth a merge writes ten bytes at most for each byte of dead blocks;
+// fewer than 4 are some hundred tombstones, and many small tables would be merged for them. (The
+// idea and the shares, a half of a block and a tenth of the blocks: Pebble.)
+bool is_tombstone_dense(const TableFile& table);
+
+// The lowest-priority work: a table of which at least half is dead, or that is tombstone-dense, is
+// merged into the next level, the deepest into itself (and one of level 0 with all of level 0). `tables_max` are looked at, from
 // `round` on. What was written anew and is dead still (other replicas may need its tombstones) waits
 // for a quarter of the time that it has been dead, so that this costs ever less.
 std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,

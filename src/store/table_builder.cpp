@@ -121,6 +121,7 @@ void TableBuilder::account(const Entry& entry, uint64_t value_bytes) {
 void TableBuilder::add_to_block(const Entry& entry) {
   bloom_.add(bloom_hash(entry.key));
   block_.add(entry);
+  block_tombstone_count_ += entry.is_tombstone() ? 1 : 0;
   if (block_.size_bytes() >= options_.block_bytes_target) close_block();
 }
 
@@ -131,6 +132,10 @@ void TableBuilder::close_block() {
   const std::string_view stored = encode_block(raw, options_.codec, compressed_, handle);
   handle.offset = file_bytes_;
   append_to_file(stored);
+  if (is_tombstone_dense(block_.entry_count(), block_tombstone_count_)) {
+    ++properties_.tombstone_dense_block_count;
+  }
+  block_tombstone_count_ = 0;
   block_.clear();
   waiting_ = handle;
   partition_bytes_ += handle.raw_bytes;

@@ -96,6 +96,7 @@ class TableBuilder {
   uint64_t file_bytes_ = 0;
 
   BlockBuilder block_;
+  uint32_t block_tombstone_count_ = 0;  // of the open block
   std::string compressed_;
   std::string scratch_;
   std::optional<BlockHandle> waiting_;  // a closed block without an index entry yet; its last key

@@ -199,6 +199,7 @@ std::string TableProperties::encode() const {
     append_varint(out, number);
   }
   append_varint(out, expire_at_ms_max);
+  append_varint(out, tombstone_dense_block_count);
   append_varint(out, value_references.size());
   for (const ValueReference& reference : value_references) {
     for (const uint64_t number : {reference.file_number, reference.value_count,
@@ -271,6 +272,7 @@ Result<TableProperties> TableProperties::decode(std::string_view bytes, uint32_t
   small(out.options.bloom_bits_per_key);
   const uint64_t codec = in.varint();
   out.expire_at_ms_max = format_version == 1 ? out.expire_at_ms_min : in.varint();
+  if (format_version >= 3) out.tombstone_dense_block_count = in.varint();
   if (format_version >= 3 && in.ok()) in_range = take_value_references(in, out) && in_range;
   if (!in.ok() || in.remaining() != 0 || !in_range || codec > 0xff ||
       !is_known_codec(static_cast<uint8_t>(codec))) {
@@ -279,7 +281,8 @@ Result<TableProperties> TableProperties::decode(std::string_view bytes, uint32_t
   out.options.codec = static_cast<Codec>(codec);
   if (out.expire_at_ms_max < out.expire_at_ms_min || out.smallest_key > out.largest_key ||
       out.version_min > out.version_max || out.tombstone_count > out.entry_count ||
-      out.large_count > out.entry_count) {
+      out.large_count > out.entry_count ||
+      out.tombstone_dense_block_count > std::min(out.data_block_count, out.tombstone_count)) {
     return fail(Errc::corrupt, "table properties contradict themselves");
   }
   return out;

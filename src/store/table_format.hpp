@@ -37,7 +37,8 @@
 namespace gyre {
 
 // 2 knows the last expiry; readers take a table of version 1 for one that ends at its first.
-// 3 may name value files.
+// 3 knows how many blocks are dense with tombstones, and may name value files; readers take one of
+// version 1 or 2 for one that has none of either.
 inline constexpr uint32_t table_format_version = 3;
 inline constexpr size_t table_footer_bytes = 88;
 
@@ -119,6 +120,11 @@ struct ValueReference {
   friend bool operator==(const ValueReference&, const ValueReference&) = default;
 };
 
+// A data block of which at least half of the entries are tombstones.
+constexpr bool is_tombstone_dense(uint64_t entry_count, uint64_t tombstone_count) {
+  return tombstone_count != 0 && 2 * tombstone_count >= entry_count;
+}
+
 struct TableProperties {
   uint64_t entry_count = 0;
   uint64_t tombstone_count = 0;
@@ -127,6 +133,7 @@ struct TableProperties {
   uint64_t raw_value_bytes = 0;  // those outside blocks included
   uint64_t data_block_count = 0;
   uint64_t partition_count = 0;
+  uint64_t tombstone_dense_block_count = 0;  // is_tombstone_dense
   std::string smallest_key;  // meaningless in a table without entries, which nobody writes
   std::string largest_key;
   Version version_min;

@@ -200,6 +200,8 @@ Task<Result<void>> TableVerifier::check_data_block(IndexEntry entry,
     complete_ = false;
     co_return Result<void>{};
   }
+  const uint64_t entries_before = found_.entry_count;
+  const uint64_t tombstones_before = found_.tombstone_count;
   BlockCursor cursor(*view);
   for (cursor.seek_to_first(); cursor.valid(); cursor.next()) {
     count(cursor.entry(), entry.handle.offset, partition);
@@ -215,6 +217,10 @@ Task<Result<void>> TableVerifier::check_data_block(IndexEntry entry,
   if (cursor.failed()) {
     observer_.damaged(entry.handle.offset, cursor.error().detail);
     complete_ = false;
+  }
+  if (is_tombstone_dense(found_.entry_count - entries_before,
+                         found_.tombstone_count - tombstones_before)) {
+    ++found_.tombstone_dense_block_count;
   }
   if (last_key_ > entry.separator) {
     observer_.damaged(entry.handle.offset, "the block holds keys behind its place in the index");
@@ -356,6 +362,10 @@ void TableVerifier::compare() {
   differs("bytes of keys", said_->raw_key_bytes, found_.raw_key_bytes);
   differs("bytes of values", said_->raw_value_bytes, found_.raw_value_bytes);
   differs("data blocks", said_->data_block_count, found_.data_block_count);
+  if (footer_.format_version >= 3) {
+    differs("blocks dense with tombstones", said_->tombstone_dense_block_count,
+            found_.tombstone_dense_block_count);
+  }
   differs("partitions", said_->partition_count, found_.partition_count);
   differs("as first expiry", said_->expire_at_ms_min, found_.expire_at_ms_min);
   if (footer_.format_version >= 2) {

@@ -7,6 +7,7 @@
 
 #include "shard_rig.hpp"
 #include "store/await_write.hpp"
+#include "store/source_cursor.hpp"
 
 namespace gyre::test {
 namespace {
@@ -204,6 +205,92 @@ TEST_CASE("the space of what was removed or has expired comes back without being
     } else {
       CHECK(after == 0);
     }
+  }
+}
+
+// The tombstones that a scan of everything would pass over.
+Task<Result<uint64_t>> tombstones_met(Shard& shard) {
+  uint64_t met = 0;
+  for (unsigned level = 0; level <= bottom; ++level) {
+    for (const TableRef& table : shard.levels().level(level)) {
+      SourceCursor cursor(std::vector<TableRef>{table}, TableCursorOptions::for_scan());
+      Result<void> moved = co_await cursor.seek("");
+      while (moved && cursor.valid()) {
+        met += cursor.entry().is_tombstone() ? 1 : 0;
+        if (!cursor.next()) moved = co_await cursor.load_next();
+      }
+      if (!moved) co_return fail(moved.error());
+    }
+  }
+  co_return met;
+}
+
+struct Removals {
+  unsigned keys;
+  unsigned removed;
+  bool in_a_row;
+  bool reclaimed;
+};
+
+// Some keys are removed, the others overwritten.
+Task<void> remove_some(Removals removals, uint64_t* met, ShardStats* stats) {
+  ShardHome home;
+  ShardOptions options = deep_shard_options();
+  options.memtable_bytes_max = 1u << 20;
+  options.compaction.l0_trigger = 4;
+  options.compaction.table_bytes_target = 64u << 10;
+  options.table.block_bytes_target = 512;
+  auto opened = co_await Shard::open(options, home.context());
+  CO_OK(opened);
+  Shard& shard = **opened;
+  const auto key = [](unsigned i) { return fmt::format("{:06}", i); };
+  const auto [keys, removed, in_a_row, reclaimed] = removals;
+  for (unsigned i = 0; i < keys; ++i) CO_OK(co_await put(shard, key(i), noise(i, 40)));
+  CO_OK(co_await shard.compact());
+  for (unsigned i = 0; i < keys; ++i) {
+    const bool removes =
+        in_a_row ? i >= keys / 2 && i < keys / 2 + removed : i % (keys / removed) == 1;
+    if (removes) {
+      CO_OK(co_await shard.remove(key(i)));
+    } else {
+      CO_OK(co_await put(shard, key(i), noise(i, 40)));
+    }
+  }
+  CO_OK(co_await shard.flush());
+  CO_REQUIRE(shard.levels().level(0).size() == 1);
+  {
+    const TableFile& table = *shard.levels().level(0)[0];
+    CHECK(table.properties().tombstone_count == removed);
+    CHECK((table.properties().tombstone_dense_block_count != 0) == in_a_row);
+    CHECK(dead_share(table, Reactor::current().wall_ms()) <= 0.25);
+    CHECK(is_tombstone_dense(table) == reclaimed);
+  }
+  co_await sleep_for(seconds(600));
+  const Result<uint64_t> counted = co_await tombstones_met(shard);
+  CO_OK(counted);
+  *met = *counted;
+  *stats = shard.stats();
+  const auto found = co_await scan_all(shard);
+  CO_OK(found);
+  CHECK(found->size() == keys - removed);
+  CO_OK(co_await shard.close(true));
+}
+
+TEST_CASE("tombstones in a long row are merged away without being asked for, others are not") {
+  for (const Removals removals : {Removals{2000, 500, true, true},    // 12 % of the blocks
+                                  Removals{2000, 100, true, false},   // 2 % of the blocks
+                                  Removals{100, 25, true, false},     // a tenth, but one or two
+                                  Removals{2000, 500, false, false},  // spread thin
+                                  Removals{2000, 100, false, false}}) {
+    CAPTURE(removals.keys);
+    CAPTURE(removals.removed);
+    CAPTURE(removals.in_a_row);
+    ShardRig rig(8);
+    uint64_t met = 0;
+    ShardStats stats;
+    CHECK(rig.live(remove_some(removals, &met, &stats)) == LifeEnd::finished);
+    CHECK(met == (removals.reclaimed ? 0 : removals.removed));
+    CHECK(stats.reclaims == (removals.reclaimed ? 1 : 0));
   }
 }
 

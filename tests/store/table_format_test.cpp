@@ -117,6 +117,8 @@ TEST_CASE("properties survive their round trip, cut ones are refused") {
   TableProperties properties;
   properties.entry_count = 1000;
   properties.tombstone_count = 10;
+  properties.data_block_count = 8;
+  properties.tombstone_dense_block_count = 4;
   properties.large_count = 3;
   properties.raw_key_bytes = 12345;
   properties.raw_value_bytes = uint64_t{1} << 40;
@@ -139,6 +141,7 @@ TEST_CASE("properties survive their round trip, cut ones are refused") {
   CHECK(decoded->largest_key == properties.largest_key);
   CHECK(decoded->version_max == properties.version_max);
   CHECK(decoded->log_sequence_max == 99);
+  CHECK(decoded->tombstone_dense_block_count == 4);
   for (size_t size = 0; size < bytes.size(); ++size) {
     CHECK_FALSE(TableProperties::decode(std::string_view(bytes).substr(0, size)));
   }
@@ -161,8 +164,10 @@ TEST_CASE("a large value's handle must lie before the block that names it") {
   CHECK_FALSE(LargeHandle::decode(LargeHandle{0, ~uint64_t{0}, 1, 0}.encode(), ~uint64_t{0}));
 }
 
-TEST_CASE("a footer's bytes are what format versions 1 and 2 say") {
+TEST_CASE("a footer's bytes are what format versions 1 to 3 say") {
   TableFooter footer = some_footer();
+  CHECK(hash64(encoded(footer)) == 5998167230880558157u);  // golden
+  footer.format_version = 2;
   CHECK(hash64(encoded(footer)) == 13328702059127317499u);  // golden
   footer.format_version = 1;
   CHECK(hash64(encoded(footer)) == 18416580359477499548u);  // golden
@@ -179,12 +184,32 @@ TEST_CASE("properties of version 1 have no last expiry: the first stands for it"
   properties.expire_at_ms_min = properties.expire_at_ms_max = 77;
   properties.expiring_count = 2;
   std::string bytes = properties.encode();
-  bytes.pop_back();  // one byte: 77
+  bytes.resize(bytes.size() - 2);  // the last expiry, 77, and the count of dense blocks
   CHECK_FALSE(TableProperties::decode(bytes));
+  CHECK_FALSE(TableProperties::decode(bytes, 2));
   const auto decoded = TableProperties::decode(bytes, 1);
   REQUIRE(decoded);
   CHECK(decoded->expire_at_ms_max == 77);
   properties.expire_at_ms_max = 76;
+  CHECK_FALSE(TableProperties::decode(properties.encode()));
+}
+
+TEST_CASE("properties of versions 1 and 2 do not count tombstone-dense blocks: there are none") {
+  TableProperties properties;
+  properties.entry_count = 5;
+  properties.tombstone_count = 3;
+  properties.data_block_count = 2;
+  properties.tombstone_dense_block_count = 1;
+  properties.smallest_key = "a";
+  properties.largest_key = "b";
+  std::string bytes = properties.encode();
+  CHECK(TableProperties::decode(bytes)->tombstone_dense_block_count == 1);
+  bytes.pop_back();  // one byte: 1
+  CHECK_FALSE(TableProperties::decode(bytes));
+  const auto decoded = TableProperties::decode(bytes, 2);
+  REQUIRE(decoded);
+  CHECK(decoded->tombstone_dense_block_count == 0);
+  properties.tombstone_dense_block_count = 3;  // of 2 blocks
   CHECK_FALSE(TableProperties::decode(properties.encode()));
 }
 
