@@ -239,16 +239,8 @@ auto broken(uint64_t edit_number, std::string_view what) {
   return fail(Errc::corrupt, fmt::format("manifest edit {}: {}", edit_number, what));
 }
 
-// Where `table` is, or belongs, in its level.
-auto place_of(LevelState::Level& level, const TableRecord& table) {
-  return std::lower_bound(level.begin(), level.end(), &table,
-                          [&](const TableRecord* a, const TableRecord* b) {
-                            return table.level == 0 ? a->file_number > b->file_number
-                                                    : a->smallest_key < b->smallest_key;
-                          });
-}
-
-bool has_repeats(std::vector<uint64_t> numbers) {
+// Sorts them.
+bool has_repeats(std::vector<uint64_t>& numbers) {
   std::sort(numbers.begin(), numbers.end());
   return std::adjacent_find(numbers.begin(), numbers.end()) != numbers.end();
 }
@@ -291,16 +283,9 @@ Result<void> LevelState::check_record(const VersionEdit& edit, const TableRecord
   return {};
 }
 
-Result<void> LevelState::apply(const VersionEdit& edit) {
-  if (Result<void> checked = check_header(edit); !checked) return checked;
+Result<void> LevelState::change_levels(const VersionEdit& edit, Changes& done) {
   std::vector<uint64_t> removed_numbers;
   std::vector<uint64_t> added_numbers;
-  std::array<std::optional<Level>, limits::table_level_count> touched;
-  const auto touch = [&](unsigned level) -> Level& {
-    if (!touched[level]) touched[level] = levels_[level];
-    return *touched[level];
-  };
-
   for (const RemovedTable& removed : edit.removed) {
     const TableRecord* const table = find(removed.file_number);
     if (table == nullptr || table->level != removed.level) {
@@ -311,46 +296,55 @@ Result<void> LevelState::apply(const VersionEdit& edit) {
   }
   if (has_repeats(removed_numbers)) return broken(edit.edit_number, "removes a table twice");
   for (const uint64_t number : removed_numbers) {
-    const TableRecord& table = *find(number);
-    Level& level = touch(table.level);
-    const auto place = place_of(level, table);
-    GYRE_ASSERT(place != level.end() && *place == &table);
-    level.erase(place);
+    const TableRecord* const table = find(number);
+    const size_t erased = levels_[table->level].erase(table);
+    GYRE_ASSERT(erased == 1);
+    done.removed.push_back(table);
   }
 
-  std::vector<std::unique_ptr<const TableRecord>> added;
   for (const TableRecord& record : edit.added) {
     if (Result<void> checked = check_record(edit, record); !checked) return checked;
     added_numbers.push_back(record.file_number);
-    const bool moves = std::find(removed_numbers.begin(), removed_numbers.end(),
-                                 record.file_number) != removed_numbers.end();
+    const bool moves =
+        std::binary_search(removed_numbers.begin(), removed_numbers.end(), record.file_number);
     if (!moves && find(record.file_number) != nullptr) {
       return broken(edit.edit_number, fmt::format("adds table {} again", record.file_number));
     }
-    added.push_back(std::make_unique<const TableRecord>(record));
-    const TableRecord& table = *added.back();
-    Level& level = touch(table.level);
-    const auto place = place_of(level, table);
+    auto table = std::make_unique<const TableRecord>(record);
+    Level& level = levels_[table->level];
+    const auto place = level.lower_bound(table.get());
     const bool overlaps =
-        table.level != 0 &&
-        ((place != level.end() && (*place)->smallest_key <= table.largest_key) ||
-         (place != level.begin() && (*(place - 1))->largest_key >= table.smallest_key));
+        table->level != 0 &&
+        ((place != level.end() && (*place)->smallest_key <= table->largest_key) ||
+         (place != level.begin() && (*std::prev(place))->largest_key >= table->smallest_key));
     if (overlaps) {
       return broken(edit.edit_number, fmt::format("table {} overlaps another in level {}",
-                                                  table.file_number, table.level));
+                                                  table->file_number, table->level));
     }
-    level.insert(place, &table);
+    // What level 0 has already is added twice, which is said below.
+    if (level.insert(table.get()).second) done.added.push_back(std::move(table));
   }
   if (has_repeats(added_numbers)) return broken(edit.edit_number, "adds a table twice");
+  return {};
+}
 
+void LevelState::take_back(const Changes& done) {
+  for (const auto& table : done.added) levels_[table->level].erase(table.get());
+  for (const TableRecord* table : done.removed) levels_[table->level].insert(table);
+}
+
+Result<void> LevelState::apply(const VersionEdit& edit) {
+  if (Result<void> checked = check_header(edit); !checked) return checked;
+  Changes changes;
+  if (Result<void> changed = change_levels(edit, changes); !changed) {
+    take_back(changes);
+    return changed;
+  }
   // Nothing fails from here on.
-  for (const uint64_t number : removed_numbers) tables_.erase(number);
-  for (auto& table : added) {
+  for (const RemovedTable& removed : edit.removed) tables_.erase(removed.file_number);
+  for (auto& table : changes.added) {
     const uint64_t number = table->file_number;
     tables_.emplace(number, std::move(table));
-  }
-  for (unsigned level = 0; level < levels_.size(); ++level) {
-    if (touched[level]) levels_[level] = std::move(*touched[level]);
   }
   if (edit.snapshot_of) identity_ = *edit.snapshot_of;
   has_snapshot_ = true;

@@ -27,9 +27,11 @@
 
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -137,11 +139,30 @@ class ManifestReader {
 // disjoint and in key order.
 class LevelState {
  public:
-  using Level = std::vector<const TableRecord*>;
+  struct Before {  // of one level
+    bool operator()(const TableRecord* a, const TableRecord* b) const {
+      return a->level == 0 ? a->file_number > b->file_number : a->smallest_key < b->smallest_key;
+    }
+  };
+  // Where a table stands does not move when others come and go.
+  class Level : private std::set<const TableRecord*, Before> {
+   public:
+    using set::begin;
+    using set::empty;
+    using set::end;
+    using set::size;
+    // Costs O(index).
+    const TableRecord* operator[](size_t index) const {
+      return *std::next(begin(), static_cast<std::ptrdiff_t>(index));
+    }
+
+   private:
+    friend class LevelState;
+  };
 
   // All or nothing; Errc::corrupt says which rule the edit breaks: numbers that don't follow,
   // removal of an unknown file, a file added twice, overlap, nonsense in a table record.
-  // Costs O(size of the edit · log tables), plus moving pointers in the levels it touches.
+  // Costs O(size of the edit · log tables).
   Result<void> apply(const VersionEdit& edit);
 
   // The full state as one edit, to begin a new manifest with: its edit number is the next one.
@@ -164,6 +185,14 @@ class LevelState {
  private:
   Result<void> check_header(const VersionEdit& edit) const;
   Result<void> check_record(const VersionEdit& edit, const TableRecord& table) const;
+
+  struct Changes {
+    std::vector<const TableRecord*> removed;
+    std::vector<std::unique_ptr<const TableRecord>> added;
+  };
+  // Changes the levels; `done` says how far, also after an error.
+  Result<void> change_levels(const VersionEdit& edit, Changes& done);
+  void take_back(const Changes& done);
 
   bool has_snapshot_ = false;
   ShardIdentity identity_;

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <set>
 #include <string>
 
 #include "base/hash.hpp"
@@ -370,6 +372,57 @@ TEST_CASE("random edits keep every level sorted and disjoint") {
   }
   CHECK(refused > 100);
   CHECK(refused < 2900);
+}
+
+namespace {
+
+// What a table's place in its level is known by.
+using Places = std::set<const void*>;
+
+Places places_of(const LevelState::Level& level) {
+  Places places;
+  for (const TableRecord* const& table : level) places.insert(&table);
+  return places;
+}
+
+size_t moved(const Places& before, const Places& after) {
+  return static_cast<size_t>(std::count_if(
+      before.begin(), before.end(), [&](const void* place) { return !after.contains(place); }));
+}
+
+std::string nth_key(uint64_t index) {
+  const std::string digits = std::to_string(index);
+  return std::string(8 - digits.size(), '0') + digits;
+}
+
+}  // namespace
+
+TEST_CASE("an edit among 100,000 tables moves what it names, a refused one nothing") {
+  constexpr uint64_t tables = 100'000;
+  VersionEdit all = first_snapshot();
+  all.next_file_number = 10 * tables;
+  for (uint64_t i = 0; i < tables; ++i) {
+    all.added.push_back(table(1, i + 1, nth_key(10 * i), nth_key(10 * i + 8)));
+  }
+  LevelState state;
+  REQUIRE(state.apply(all));
+  REQUIRE(state.level(1).size() == tables);
+  for (uint64_t round = 0; round < 8; ++round) {
+    const uint64_t at = round * 14'000;
+    VersionEdit next = edit(state.edit_number() + 1, {{1, at + 1}}, {});
+    next.next_file_number = all.next_file_number;
+    next.added = {table(1, tables + 2 * round + 1, nth_key(10 * at), nth_key(10 * at + 4)),
+                  table(1, tables + 2 * round + 2, nth_key(10 * at + 5), nth_key(10 * at + 8))};
+    const Places before = places_of(state.level(1));
+    VersionEdit bad = next;
+    bad.added.back().largest_key = nth_key(10 * at + 10);
+    REQUIRE_FALSE(state.apply(bad));
+    CHECK(state.level(1).size() == tables + round);
+    CHECK(moved(before, places_of(state.level(1))) <= 1);  // out and in again
+    REQUIRE(state.apply(next));
+    CHECK(state.level(1).size() == tables + round + 1);
+    CHECK(moved(before, places_of(state.level(1))) <= 1);
+  }
 }
 
 TEST_CASE("a finished table's properties make its record") {
