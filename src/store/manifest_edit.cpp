@@ -17,7 +17,7 @@ namespace gyre {
 namespace {
 
 constexpr std::string_view record_magic = "GyMa";
-constexpr size_t record_header_bytes = 40;
+constexpr size_t record_header_bytes = SnapshotRecord::header_bytes;
 constexpr size_t checked_header_bytes = 32;
 constexpr uint8_t kind_snapshot = 1;
 constexpr uint8_t kind_edit = 2;
@@ -72,8 +72,8 @@ TableRecord take_table(Decoder& in) {
   return table;
 }
 
-std::string encode_payload(const VersionEdit& edit) {
-  std::string out;
+// All of the payload before the records of `added_count` tables.
+void append_payload_head(std::string& out, const VersionEdit& edit, uint64_t added_count) {
   if (edit.snapshot_of) {
     out.append(reinterpret_cast<const char*>(edit.snapshot_of->uuid.data()), 16);
     append_varint(out, edit.snapshot_of->index);
@@ -90,9 +90,30 @@ std::string encode_payload(const VersionEdit& edit) {
     append_fixed(out, table.level);
     append_varint(out, table.file_number);
   }
-  append_varint(out, edit.added.size());
+  append_varint(out, added_count);
+}
+
+std::string encode_payload(const VersionEdit& edit) {
+  std::string out;
+  append_payload_head(out, edit, edit.added.size());
   for (const TableRecord& table : edit.added) append_table(out, table);
   return out;
+}
+
+// What the checksum covers of a record's header, and is seeded with.
+std::string checked_header(const VersionEdit& edit, uint64_t manifest_number,
+                           uint64_t payload_bytes) {
+  GYRE_ASSERT(payload_bytes <= std::numeric_limits<uint32_t>::max());
+  std::string header(record_magic);
+  append_fixed(header, manifest_format_version);
+  append_fixed(header, edit.snapshot_of ? kind_snapshot : kind_edit);
+  append_fixed(header, uint8_t{0});
+  append_fixed(header, static_cast<uint32_t>(payload_bytes));
+  append_fixed(header, uint32_t{0});
+  append_fixed(header, manifest_number);
+  append_fixed(header, edit.edit_number);
+  GYRE_ASSERT(header.size() == checked_header_bytes);
+  return header;
 }
 
 bool decode_payload(std::string_view payload, bool is_snapshot, VersionEdit& out) {
@@ -150,15 +171,7 @@ TableRecord table_record(const TableProperties& properties, uint8_t level, uint6
 
 void append_manifest_record(std::string& out, uint64_t manifest_number, const VersionEdit& edit) {
   const std::string payload = encode_payload(edit);
-  GYRE_ASSERT(payload.size() <= std::numeric_limits<uint32_t>::max());
-  std::string header(record_magic);
-  append_fixed(header, manifest_format_version);
-  append_fixed(header, edit.snapshot_of ? kind_snapshot : kind_edit);
-  append_fixed(header, uint8_t{0});
-  append_fixed(header, static_cast<uint32_t>(payload.size()));
-  append_fixed(header, uint32_t{0});
-  append_fixed(header, manifest_number);
-  append_fixed(header, edit.edit_number);
+  std::string header = checked_header(edit, manifest_number, payload.size());
   append_fixed(header, hash64(payload, hash64(header)));
   GYRE_ASSERT(header.size() == record_header_bytes);
   out.append(header).append(payload);
@@ -358,7 +371,7 @@ Result<void> LevelState::apply(const VersionEdit& edit) {
   return {};
 }
 
-VersionEdit LevelState::snapshot() const {
+VersionEdit LevelState::snapshot_head() const {
   VersionEdit edit;
   edit.snapshot_of = identity_;
   edit.edit_number = edit_number_ + 1;
@@ -368,6 +381,11 @@ VersionEdit LevelState::snapshot() const {
   edit.flushed_through_seq = flushed_through_seq_;
   edit.log_promised_position = log_promised_position_;
   edit.hlc_max = hlc_max_;
+  return edit;
+}
+
+VersionEdit LevelState::snapshot() const {
+  VersionEdit edit = snapshot_head();
   for (const auto& [number, table] : tables_) edit.added.push_back(*table);
   return edit;
 }
@@ -381,6 +399,65 @@ uint64_t LevelState::level_bytes(unsigned number) const {
 const TableRecord* LevelState::find(uint64_t file_number) const {
   const auto found = tables_.find(file_number);
   return found == tables_.end() ? nullptr : found->second.get();
+}
+
+const TableRecord* LevelState::find_from(uint64_t file_number) const {
+  const auto found = tables_.lower_bound(file_number);
+  return found == tables_.end() ? nullptr : found->second.get();
+}
+
+// --- a snapshot in pieces ------------------------------------------------------------------------
+
+SnapshotRecord::SnapshotRecord(const LevelState& state, VersionEdit head, uint64_t manifest_number)
+    : state_(state), head_(std::move(head)), manifest_number_(manifest_number) {
+  GYRE_ASSERT(head_.snapshot_of && head_.removed.empty() && head_.added.empty());
+}
+
+// Appends the next step of the payload. False: it was the last.
+bool SnapshotRecord::append_payload(std::string& out) {
+  if (!std::exchange(began_, true)) append_payload_head(out, head_, state_.table_count());
+  const size_t before = out.size();
+  for (unsigned i = 0; i < tables_per_step_max && out.size() - before < step_bytes; ++i) {
+    const TableRecord* const table = state_.find_from(file_number_next_);
+    if (table == nullptr) return false;
+    append_table(out, *table);
+    file_number_next_ = table->file_number + 1;
+  }
+  return true;
+}
+
+bool SnapshotRecord::measure_some() {
+  GYRE_ASSERT(!checksum_);
+  scratch_.clear();
+  const bool more = append_payload(scratch_);
+  payload_bytes_ += scratch_.size();
+  if (more) return true;
+  began_ = false;
+  file_number_next_ = 0;
+  checksum_.emplace(hash64(checked_header(head_, manifest_number_, payload_bytes_)));
+  return false;
+}
+
+uint64_t SnapshotRecord::record_bytes() const {
+  return round_up(header_bytes + payload_bytes_);
+}
+
+bool SnapshotRecord::append_some(std::string& out) {
+  const size_t before = out.size();
+  const bool more = append_payload(out);
+  checksum_->update(std::string_view(out).substr(before));
+  appended_bytes_ += out.size() - before;
+  if (more) return true;
+  GYRE_ASSERT(appended_bytes_ == payload_bytes_);
+  out.append(record_bytes() - header_bytes - payload_bytes_, '\0');
+  return false;
+}
+
+std::string SnapshotRecord::header() const {
+  GYRE_ASSERT(appended_bytes_ == payload_bytes_);
+  std::string header = checked_header(head_, manifest_number_, payload_bytes_);
+  append_fixed(header, checksum_->digest());
+  return header;
 }
 
 }  // namespace gyre

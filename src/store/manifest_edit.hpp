@@ -39,6 +39,7 @@
 #include <gyre/result.hpp>
 #include <gyre/version.hpp>
 
+#include "base/hash.hpp"
 #include "base/limits.hpp"
 
 namespace gyre {
@@ -167,6 +168,8 @@ class LevelState {
 
   // The full state as one edit, to begin a new manifest with: its edit number is the next one.
   VersionEdit snapshot() const;
+  // The same without its tables.
+  VersionEdit snapshot_head() const;
 
   const ShardIdentity& identity() const { return identity_; }
   uint64_t edit_number() const { return edit_number_; }
@@ -180,6 +183,8 @@ class LevelState {
   uint64_t level_bytes(unsigned number) const;
   // nullptr if there is no such table. Records stay where they are until their table is removed.
   const TableRecord* find(uint64_t file_number) const;
+  // The one with the smallest file number from `file_number` on, or nullptr.
+  const TableRecord* find_from(uint64_t file_number) const;
   size_t table_count() const { return tables_.size(); }
 
  private:
@@ -205,6 +210,39 @@ class LevelState {
   uint64_t hlc_max_ = 0;
   std::array<Level, limits::table_level_count> levels_;
   std::map<uint64_t, std::unique_ptr<const TableRecord>> tables_;
+};
+
+// The record of a snapshot in pieces, so that one of many tables neither holds the core nor is held
+// in memory as a whole: measure_some() until it answers false, append_some() until it does, header()
+// last. Meanwhile the state must not change.
+class SnapshotRecord {
+ public:
+  static constexpr size_t header_bytes = 40;
+  static constexpr unsigned tables_per_step_max = 64;
+  static constexpr size_t step_bytes = 32u << 10;  // a step ends with the table that passes it
+
+  // `head`: of `state`, what the record says beside its tables.
+  SnapshotRecord(const LevelState& state, VersionEdit head, uint64_t manifest_number);
+
+  // Adds up more of the payload. False: record_bytes() is known.
+  bool measure_some();
+  uint64_t record_bytes() const;  // padding included
+  // Appends the next bytes behind the header. False: these were the last, padding included.
+  bool append_some(std::string& out);
+  std::string header() const;
+
+ private:
+  bool append_payload(std::string& out);
+
+  const LevelState& state_;
+  VersionEdit head_;
+  uint64_t manifest_number_;
+  bool began_ = false;
+  uint64_t file_number_next_ = 0;
+  std::string scratch_;
+  uint64_t payload_bytes_ = 0;
+  uint64_t appended_bytes_ = 0;
+  std::optional<StreamingHash> checksum_;
 };
 
 }  // namespace gyre

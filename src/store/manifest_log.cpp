@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include <gyre/time.hpp>
+
 #include "base/assert.hpp"
 #include "base/io_alignment.hpp"
 #include "base/limits.hpp"
@@ -27,6 +29,7 @@ constexpr uint64_t edits_before_roll_min = 64;
 constexpr uint64_t growth_before_roll = 4;
 constexpr uint64_t bytes_before_roll_min = 1u << 20;
 constexpr size_t current_bytes_max = 256;
+constexpr size_t snapshot_piece_bytes = 128u << 10;
 
 constexpr std::string_view remedy =
     "restore the directory from a checkpoint, or wipe it and let the replicas rebuild it";
@@ -309,16 +312,9 @@ bool ManifestLog::wants_roll() const {
          edits_since_snapshot_ >= roll_not_before_;
 }
 
-// The snapshot has the number of the last edit, so that the next one follows both.
 Task<Result<void>> ManifestLog::roll() {
   const uint64_t number = number_next_++;
-  VersionEdit snapshot = state_.snapshot();
-  snapshot.edit_number = state_.edit_number();
-  snapshot.next_file_number = next_file_number_;
-  std::string record;
-  append_manifest_record(record, number, snapshot);
-
-  Result<NewManifest> made = co_await write_new(number, std::move(record));
+  Result<NewManifest> made = co_await write_new(number);
   Result<void> named;
   if (made) named = co_await write_current_temporary(number);
   if (!made || !named) {  // nothing names the new one: the old one goes on
@@ -341,21 +337,24 @@ Task<Result<void>> ManifestLog::roll() {
   co_return Result<void>{};
 }
 
-// Durable with its name, but not named in CURRENT.
-Task<Result<ManifestLog::NewManifest>> ManifestLog::write_new(uint64_t number, std::string record) {
+// Durable with its name, but not named in CURRENT. The snapshot has the number of the last edit, so
+// that the next one follows both.
+Task<Result<ManifestLog::NewManifest>> ManifestLog::write_new(uint64_t number) {
+  VersionEdit head = state_.snapshot_head();
+  head.edit_number = state_.edit_number();
+  head.next_file_number = next_file_number_;
+  SnapshotRecord record(state_, std::move(head), number);
+  while (record.measure_some()) co_await maybe_yield();
   Result<File> file = co_await File::open(
       path_of(number), flag_read | flag_write | flag_direct | flag_create | flag_exclusive);
   if (!file) co_return fail(file.error());
   NewManifest out;
   out.file = std::move(*file);
-  out.record_bytes = record.size();
-  out.allocated_bytes = std::max<uint64_t>(record.size(), allocation_step_bytes);
+  out.record_bytes = record.record_bytes();
+  out.allocated_bytes = std::max(out.record_bytes, allocation_step_bytes);
   Result<void> done = co_await out.file.allocate(0, out.allocated_bytes);
   if (!done && done.error().os_error == EOPNOTSUPP) done = {};
-  if (done) {
-    const AlignedBuffer buffer = aligned_copy(record);
-    done = co_await out.file.write_full(0, {buffer.data(), record.size()});
-  }
+  if (done) done = co_await write_snapshot(out.file, record);
   if (done) done = co_await out.file.sync();
   if (done) done = co_await sync_directory(directory_);
   if (!done) {
@@ -365,6 +364,33 @@ Task<Result<ManifestLog::NewManifest>> ManifestLog::write_new(uint64_t number, s
                                      done.error().detail)});
   }
   co_return out;
+}
+
+// The first piece waits for its header, which is known at the end.
+Task<Result<void>> ManifestLog::write_snapshot(File& file, SnapshotRecord& record) {
+  std::string first;
+  std::string bytes(SnapshotRecord::header_bytes, '\0');
+  uint64_t offset = 0;
+  for (bool more = true; more;) {
+    more = record.append_some(bytes);
+    const size_t whole = io_align_down(bytes.size());  // all of it at the end
+    if (!more || whole >= snapshot_piece_bytes) {
+      if (offset == 0) {
+        first = bytes.substr(0, whole);
+      } else {
+        const AlignedBuffer piece = aligned_copy(std::string_view(bytes).substr(0, whole));
+        Result<void> done = co_await file.write_full(offset, {piece.data(), whole});
+        if (!done) co_return done;
+      }
+      bytes.erase(0, whole);
+      offset += whole;
+    }
+    co_await maybe_yield();
+  }
+  GYRE_ASSERT(bytes.empty() && offset == record.record_bytes());
+  first.replace(0, SnapshotRecord::header_bytes, record.header());
+  const AlignedBuffer piece = aligned_copy(first);
+  co_return co_await file.write_full(0, {piece.data(), first.size()});
 }
 
 Task<Result<void>> ManifestLog::write_current_temporary(uint64_t number) {

@@ -7,6 +7,9 @@
 //   write MANIFEST-n, sync · sync directory · write CURRENT.tmp, sync · rename to CURRENT ·
 //   sync directory · remove the old manifest
 //
+// The snapshot is made and written in pieces of about 128 KiB, between which others have the core.
+// Edits that come meanwhile wait, and follow it in the new manifest.
+//
 // A crash leaves the old or the new CURRENT, each of which names a whole manifest of the same
 // state; what is left over is removed by the next open. A torn record at the end of a manifest is
 // never written over: open() then begins a new manifest too.
@@ -92,9 +95,11 @@ class ManifestLog {
   Error poison(const Error& error);
 
   bool wants_roll() const;
-  // Begins a new manifest with the present state. A failure that matters poisons.
+  // Begins a new manifest with the present state, which stays: edits wait for their turn. A failure
+  // that matters poisons.
   Task<Result<void>> roll();
-  Task<Result<NewManifest>> write_new(uint64_t number, std::string record);
+  Task<Result<NewManifest>> write_new(uint64_t number);
+  Task<Result<void>> write_snapshot(File& file, SnapshotRecord& record);
   Task<Result<void>> write_current_temporary(uint64_t number);
   std::string path_of(uint64_t number) const;
 

@@ -76,6 +76,11 @@ std::string encoded(const std::vector<VersionEdit>& edits) {
   return out;
 }
 
+std::string nth_key(uint64_t index) {
+  const std::string digits = std::to_string(index);
+  return std::string(8 - digits.size(), '0') + digits;
+}
+
 struct ReadBack {
   std::vector<VersionEdit> edits;
   Errc error = Errc::ok;
@@ -253,6 +258,42 @@ TEST_CASE("a snapshot of the state begins a manifest that leads to the same stat
   CHECK(twice == snapshot);
 }
 
+TEST_CASE("a snapshot made in pieces is the record made at once, in steps that are bounded") {
+  for (const size_t tables : {0u, 1u, 7u, 64u, 1000u}) {
+    for (const size_t key_bytes : {1u, 4096u - 200u, 20'000u}) {
+      if (tables * key_bytes > 10'000'000) continue;
+      CAPTURE(tables);
+      CAPTURE(key_bytes);
+      LevelState state;
+      VersionEdit all = first_snapshot();
+      all.next_file_number = 5 * tables + 10;
+      for (size_t i = 0; i < tables; ++i) {
+        const std::string key = nth_key(i) + std::string(key_bytes, 'k');
+        all.added.push_back(table(i % 3 == 0 ? 0 : 1, 3 * i + 1, key, key));
+      }
+      REQUIRE(state.apply(all));
+      std::string expected;
+      append_manifest_record(expected, manifest_number, state.snapshot());
+
+      SnapshotRecord record(state, state.snapshot_head(), manifest_number);
+      size_t steps = 1;
+      while (record.measure_some()) ++steps;
+      CHECK(record.record_bytes() == expected.size());
+      CHECK(steps >= tables / SnapshotRecord::tables_per_step_max);
+      std::string made(SnapshotRecord::header_bytes, '\0');
+      size_t longest = 0;
+      for (bool more = true; more;) {
+        const size_t before = made.size();
+        more = record.append_some(made);
+        longest = std::max(longest, made.size() - before);
+      }
+      CHECK(longest <= SnapshotRecord::step_bytes + 2 * key_bytes + 200 + block_bytes);
+      made.replace(0, SnapshotRecord::header_bytes, record.header());
+      CHECK(made == expected);
+    }
+  }
+}
+
 TEST_CASE("level 0 may overlap and is kept newest first") {
   LevelState state;
   REQUIRE(state.apply(
@@ -388,11 +429,6 @@ Places places_of(const LevelState::Level& level) {
 size_t moved(const Places& before, const Places& after) {
   return static_cast<size_t>(std::count_if(
       before.begin(), before.end(), [&](const void* place) { return !after.contains(place); }));
-}
-
-std::string nth_key(uint64_t index) {
-  const std::string digits = std::to_string(index);
-  return std::string(8 - digits.size(), '0') + digits;
 }
 
 }  // namespace

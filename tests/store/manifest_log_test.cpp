@@ -351,6 +351,137 @@ Task<void> refuse_nonsense() {
 
 }  // namespace
 
+namespace {
+
+constexpr uint64_t many_tables = 3'000;
+
+// More than a megabyte of tables: the manifest is begun anew right behind them.
+VersionEdit many_at_a_time(ManifestLog& log) {
+  VersionEdit edit;
+  for (uint64_t i = 0; i < many_tables; ++i) {
+    edit.added.push_back(table(log.take_file_number(), 200));
+  }
+  edit.hlc_max = 20 + many_tables;
+  return edit;
+}
+
+Task<void> append_many(ManifestLog* log, bool* ended) {
+  const Result<void> appended = co_await log->append(many_at_a_time(*log));
+  CHECK(appended.has_value());
+  *ended = true;
+}
+
+// Turns of another task while the snapshot is measured, before its file is there.
+Task<void> count_turns(sim::Disk* disk, const bool* ended, const ManifestLog* log,
+                       uint64_t* turns) {
+  const std::string next = directory + "/" + manifest_file_name(2);
+  for (FileStatus status; !*ended && !status.exists; disk->stat(next, status)) {
+    if (log->edits_since_snapshot() == 1) ++*turns;
+    co_await yield();
+  }
+}
+
+Task<void> roll_beside_others(sim::Disk* disk, uint64_t* turns) {
+  Result<std::unique_ptr<ManifestLog>> log = co_await ManifestLog::open(directory);
+  REQUIRE_OR_RETURN(log.has_value());
+  bool ended = false;
+  Scope scope;
+  scope.spawn(append_many(log->get(), &ended));
+  scope.spawn(count_turns(disk, &ended, log->get(), turns));
+  co_await scope.join();
+  CHECK((*log)->manifest_number() == 2);
+  CHECK((*log)->edits_since_snapshot() == 0);
+  static_cast<void>(co_await (*log)->close());
+}
+
+}  // namespace
+
+TEST_CASE("others have the core while the snapshot of many tables is made") {
+  // Every look at the clock finds the slice at its end, or nearly.
+  SimRig rig({.seed = 1, .now_step_max = milliseconds(2)}, {.name = {0, 0}});
+  make_new(rig);
+  uint64_t turns = 0;
+  rig.run(roll_beside_others(&rig.disk(), &turns));
+  CHECK(turns >= many_tables / SnapshotRecord::tables_per_step_max / 2);
+  CHECK(open(rig).tables == many_tables);
+}
+
+namespace {
+
+struct Arrivals {
+  uint64_t acknowledged = 0;
+  bool many_ended = false;
+  bool many_acknowledged = false;
+  bool waited = false;  // some came while the snapshot was written
+};
+
+Task<void> append_one(ManifestLog* log, Arrivals* arrivals) {
+  const Result<void> appended = co_await log->append(step(*log, UINT64_MAX));
+  if (appended) ++arrivals->acknowledged;
+}
+
+Task<void> arrive(sim::Disk* disk, ManifestLog* log, Arrivals* arrivals) {
+  const std::string next = directory + "/" + manifest_file_name(2);
+  FileStatus status;
+  while (!status.exists && !arrivals->many_ended) {
+    if (!co_await sleep_for(microseconds(50))) co_return;
+    disk->stat(next, status);
+  }
+  Scope scope;
+  for (unsigned i = 0; i < 5; ++i) {
+    scope.spawn(append_one(log, arrivals));
+    if (!co_await sleep_for(microseconds(200))) break;
+    arrivals->waited |= log->edits_since_snapshot() == 1 && log->manifest_number() == 1;
+  }
+  co_await scope.join();
+}
+
+Task<void> roll_while_edits_arrive(sim::Disk* disk, Arrivals* arrivals) {
+  Result<std::unique_ptr<ManifestLog>> log = co_await ManifestLog::open(directory);
+  if (!log) co_return;
+  Scope scope;
+  scope.spawn(arrive(disk, log->get(), arrivals));
+  const Result<void> appended = co_await (*log)->append(many_at_a_time(**log));
+  arrivals->many_acknowledged = appended.has_value();
+  arrivals->many_ended = true;
+  co_await scope.join();
+  static_cast<void>(co_await (*log)->close());
+}
+
+}  // namespace
+
+TEST_CASE("edits that arrive while a long snapshot is written follow it, whenever the power goes") {
+  uint64_t points = 0;
+  bool ended = false;
+  for (uint64_t point = 1; !ended; ++point) {
+    for (const auto phase :
+         {sim::CrashPhase::before, sim::CrashPhase::during, sim::CrashPhase::after}) {
+      CAPTURE(point);
+      CAPTURE(static_cast<int>(phase));
+      SimRig rig(point);
+      make_new(rig);
+      Arrivals arrivals;
+      rig.disk().stop_at(rig.disk().write_points() + point, phase);
+      ended = rig.run(roll_while_edits_arrive(&rig.disk(), &arrivals));
+      rig.disk().stop_at(0, phase);
+      ++points;
+      if (ended) {
+        CHECK(arrivals.waited);
+        CHECK(arrivals.acknowledged == 5);
+        rig.cut_power(sim::CrashMode::lost);
+      }
+      const Seen seen = open(rig);
+      REQUIRE(seen.opened);
+      const uint64_t edits = seen.edit_number - 1;
+      CHECK(edits >= arrivals.acknowledged + arrivals.many_acknowledged);
+      CHECK(edits <= 6);
+      CHECK(seen.tables == (edits == 0 ? 0 : many_tables + edits - 1));
+      CHECK(names(rig).size() == 2);
+    }
+  }
+  CHECK(points > 3 * 15);
+}
+
 TEST_CASE("after a failed write the manifest is poisoned until the next open") {
   for (const int error : {EIO, ENOSPC}) {
     SimRig rig;

@@ -30,7 +30,9 @@ namespace gyre::test {
 class SimRig {
  public:
   explicit SimRig(uint64_t seed = 1, sim::DiskOptions disk = {})
-      : world_(sim::WorldOptions{.seed = seed}), node_(add_node(disk)) {}
+      : SimRig(sim::WorldOptions{.seed = seed}, disk) {}
+  SimRig(sim::WorldOptions world, const sim::DiskOptions& disk)
+      : world_(world), node_(add_node(disk)) {}
 
   sim::Disk& disk() { return node_.disk(); }
   sim::World& world() { return world_; }
