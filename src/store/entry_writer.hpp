@@ -3,6 +3,7 @@
 // already stay there, and are only named, unless that file is sparse.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -17,11 +18,11 @@ namespace gyre {
 
 class EntryWriter {
  public:
-  // Values from `separate_bytes_min` on go to `values`, which outlives this.
+  // Values from `separate_bytes_min` on, but no empty ones, go to `values`, which outlives this.
   EntryWriter(ValueWriter& values, uint64_t separate_bytes_min, const TableOptions& options)
       : values_(values),
-        separate_bytes_min_(separate_bytes_min),
-        small_bytes_max_(std::min(separate_bytes_min, options.large_value_bytes_min)) {}
+        separate_bytes_min_(std::max<uint64_t>(separate_bytes_min, 1)),
+        small_bytes_max_(std::min(separate_bytes_min_, options.large_value_bytes_min)) {}
 
   // Whether TableWriter::add does it, without a wait.
   bool is_plain(const SourceCursor& cursor) const {

@@ -106,7 +106,7 @@ Task<Result<VerifyReport>> Shard::verify_table(TableRef table, uint64_t bytes_pe
     report.tables = 1;
     report.bytes = table->size_bytes();
     report.entries = verifier.found().entry_count;
-    report.large_values = verifier.found().large_count;
+    report.large_values = verifier.found().large_count + verifier.separate_count();
     *progress_bytes = progress_before + table->size_bytes();
     if (report.damage_count == 0) break;
   }

@@ -277,6 +277,7 @@ Task<Result<void>> TableVerifier::check_separate_value(Entry entry, uint64_t blo
   ValueReference& reference = references_[value->file_number];
   reference.file_number = value->file_number;
   ++reference.value_count;
+  ++separate_count_;
   reference.value_bytes += value->stored_bytes;
   reference.end_offset = std::max(reference.end_offset, value->end_offset);
   const auto source = observer_.value_source(value->file_number);

@@ -70,6 +70,7 @@ class TableVerifier {
   uint64_t stored_bytes() const { return stored_bytes_; }  // of data blocks
   uint64_t raw_bytes() const { return raw_bytes_; }
   uint64_t large_bytes() const { return large_bytes_; }
+  uint64_t separate_count() const { return separate_count_; }
 
  private:
   Task<Result<size_t>> read_aligned(uint64_t offset, std::span<char> into) const;
@@ -100,6 +101,7 @@ class TableVerifier {
   uint64_t stored_bytes_ = 0;
   uint64_t raw_bytes_ = 0;
   uint64_t large_bytes_ = 0;
+  uint64_t separate_count_ = 0;
   bool complete_ = true;  // nothing was left out because of damage
 };
 

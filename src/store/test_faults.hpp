@@ -23,7 +23,8 @@ struct StoreTestFaults {
   bool drop_expired_early = false;            // though older data lies below
   bool scan_sees_later_writes = false;        // instead of those of its start
   bool trust_blocks = false;                  // their checksums are not looked at
-  bool ignore_promises = false;               // damage to acknowledged frames is a torn tail
+  bool drop_values_early = false;  // a value file goes with the first table that names it
+  bool ignore_promises = false;    // damage to acknowledged frames is a torn tail
 };
 
 inline StoreTestFaults store_test_faults;

@@ -10,6 +10,7 @@
 #include "base/hash.hpp"
 #include "base/io_alignment.hpp"
 #include "base/limits.hpp"
+#include "store/test_faults.hpp"
 
 namespace gyre {
 
@@ -266,7 +267,7 @@ void ValueFile::remove(const ValueReference& reference) {
   --tables_;
   live_bytes_ -= reference.value_bytes;
   count(1);
-  if (tables_ == 0) mark_obsolete();
+  if (tables_ == 0 || store_test_faults.drop_values_early) mark_obsolete();
 }
 
 }  // namespace gyre

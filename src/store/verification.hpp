@@ -21,7 +21,7 @@ struct VerifyReport {
   uint64_t tables = 0;
   uint64_t bytes = 0;
   uint64_t entries = 0;
-  uint64_t large_values = 0;
+  uint64_t large_values = 0;  // outside blocks
   uint64_t damage_count = 0;
   std::vector<std::string> damage;  // "PATH: offset N: what", the first damage_kept_max
 

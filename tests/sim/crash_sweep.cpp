@@ -317,6 +317,7 @@ void adjust_for_merges(ShardOptions& options) {
 
 void adjust_for_values(ShardOptions& options) {
   adjust_for_merges(options);
+  options.compaction.table_bytes_target = 200;
   options.separate_value_bytes_min = 300;
   options.value_file_bytes_max = 3'000;
 }

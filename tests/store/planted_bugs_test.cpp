@@ -32,6 +32,10 @@ std::string merge_crashes() {
   return crash_sweep_finds({.script = &merge_script});
 }
 
+std::string value_crashes() {
+  return crash_sweep_finds({.script = &value_script});
+}
+
 std::string log_kills() {
   CrashSweep sweep{.durability = Durability::none, .ends_at_first = true};
   sweep_kills(sweep, 100);
@@ -132,6 +136,8 @@ const Bug bugs[] = {
     {"a start uses file numbers again", &StoreTestFaults::reuse_file_numbers, 0, merge_crashes},
     {"merged tables are removed before the edit is durable", &StoreTestFaults::remove_inputs_early,
      0, merge_events},
+    {"a value file is removed while tables name it", &StoreTestFaults::drop_values_early, 0,
+     value_crashes},
     {"the clock is forgotten at open", &StoreTestFaults::forget_clock, 0, log_crashes},
     {"a merge takes the older version", &StoreTestFaults::merge_takes_older, 0, model},
     {"tombstones are dropped too early", &StoreTestFaults::drop_tombstones_early, 0, model},

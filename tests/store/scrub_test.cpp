@@ -55,7 +55,7 @@ Task<void> verify_sound() {
   CO_OK(report);
   CO_CHECK(report->tables == (*shard)->levels().table_count());
   CO_CHECK(report->tables > 3);
-  CO_CHECK(report->bytes == (*shard)->levels().total_bytes());
+  CO_CHECK(report->bytes >= (*shard)->stored_bytes());
   CO_CHECK(report->entries > 400);
   CO_CHECK(report->large_values > 0);
   CO_CHECK(report->damage_count == 0);
@@ -135,13 +135,13 @@ Task<void> scrub_sound() {
   options.scrub_period = 7 * day;
   auto shard = co_await open_filled(home, options);
   CO_OK(shard);
-  const uint64_t tables = (*shard)->levels().table_count();
+  const uint64_t files = (*shard)->levels().table_count() + (*shard)->tables().value_files_open();
   static_cast<void>(co_await sleep_for(day / 2));
-  CO_CHECK((*shard)->stats().scrubbed_tables < tables);  // a trickle
+  CO_CHECK((*shard)->stats().scrubbed_tables < files);  // a trickle
   static_cast<void>(co_await sleep_for(7 * day + day / 2));
   const uint64_t scrubbed = (*shard)->stats().scrubbed_tables;
-  CO_CHECK(scrubbed >= tables);
-  CO_CHECK(scrubbed <= 2 * tables);
+  CO_CHECK(scrubbed >= files);
+  CO_CHECK(scrubbed <= 2 * files);
   CO_CHECK((*shard)->damaged_tables().empty());
   CO_OK(co_await (*shard)->close(false));
 }

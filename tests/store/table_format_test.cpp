@@ -184,7 +184,7 @@ TEST_CASE("properties of version 1 have no last expiry: the first stands for it"
   properties.expire_at_ms_min = properties.expire_at_ms_max = 77;
   properties.expiring_count = 2;
   std::string bytes = properties.encode();
-  bytes.resize(bytes.size() - 2);  // the last expiry, 77, and the count of dense blocks
+  bytes.resize(bytes.size() - 3);  // the last expiry, 77, and what version 3 added
   CHECK_FALSE(TableProperties::decode(bytes));
   CHECK_FALSE(TableProperties::decode(bytes, 2));
   const auto decoded = TableProperties::decode(bytes, 1);
@@ -194,7 +194,28 @@ TEST_CASE("properties of version 1 have no last expiry: the first stands for it"
   CHECK_FALSE(TableProperties::decode(properties.encode()));
 }
 
-TEST_CASE("properties of versions 1 and 2 do not count tombstone-dense blocks: there are none") {
+TEST_CASE("properties name value files in order, and no more values than there are entries") {
+  TableProperties properties;
+  properties.entry_count = 5;
+  properties.smallest_key = "a";
+  properties.largest_key = "b";
+  properties.value_references = {{3, 2, 500, 800}, {7, 3, 10, 10}};
+  const auto decoded = TableProperties::decode(properties.encode());
+  REQUIRE(decoded);
+  CHECK(decoded->value_references == properties.value_references);
+  const auto is_refused = [&](std::vector<ValueReference> references) {
+    properties.value_references = std::move(references);
+    return !TableProperties::decode(properties.encode());
+  };
+  CHECK(is_refused({{3, 2, 500, 800}, {3, 3, 10, 10}}));  // twice
+  CHECK(is_refused({{7, 2, 500, 800}, {3, 3, 10, 10}}));
+  CHECK(is_refused({{0, 2, 500, 800}}));
+  CHECK(is_refused({{3, 0, 500, 800}}));
+  CHECK(is_refused({{3, 2, 801, 800}}));  // more than the file has up to there
+  CHECK(is_refused({{3, 2, 500, 800}, {7, 4, 10, 10}}));
+}
+
+TEST_CASE("properties of versions 1 and 2 know no tombstone-dense blocks and no value files") {
   TableProperties properties;
   properties.entry_count = 5;
   properties.tombstone_count = 3;
@@ -204,7 +225,9 @@ TEST_CASE("properties of versions 1 and 2 do not count tombstone-dense blocks: t
   properties.largest_key = "b";
   std::string bytes = properties.encode();
   CHECK(TableProperties::decode(bytes)->tombstone_dense_block_count == 1);
-  bytes.pop_back();  // one byte: 1
+  bytes.pop_back();  // no value files
+  CHECK_FALSE(TableProperties::decode(bytes));
+  bytes.pop_back();  // one dense block
   CHECK_FALSE(TableProperties::decode(bytes));
   const auto decoded = TableProperties::decode(bytes, 2);
   REQUIRE(decoded);

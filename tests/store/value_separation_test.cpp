@@ -1,0 +1,408 @@
+// Values apart from the tables of a shard: merges leave them where they are, their files go when
+// nothing names them, sparse ones are emptied, and everything that works on files knows them.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <set>
+
+#include "shard_rig.hpp"
+#include "store/checkpoint.hpp"
+
+namespace gyre::test {
+namespace {
+
+constexpr uint64_t key_count = 100;
+
+ShardOptions apart(std::string directory = "shard") {
+  ShardOptions options = small_shard_options(std::move(directory));
+  options.separate_value_bytes_min = 1'000;
+  options.table.large_value_bytes_min = 8'000;
+  options.compaction.l0_trigger = 2;
+  options.compaction.base_bytes_min = 4u << 10;
+  options.compaction.table_bytes_target = 4u << 10;
+  options.compaction.reclaim_age_ms = 0;
+  return options;
+}
+
+std::string key_of(uint64_t i) {
+  return fmt::format("key{:03}", i);
+}
+
+// Of every tenth key a small one, of every tenth one that is streamed.
+std::string value_of(uint64_t i, uint64_t generation) {
+  const size_t size = i % 10 == 3 ? 50 : i % 10 == 7 ? 20'000 : 2'000 + 13 * i;
+  return noise(generation * 1'000 + i, size);
+}
+
+Task<bool> fill(Shard& shard, uint64_t generation, uint64_t step = 1, uint64_t from = 0) {
+  for (uint64_t i = from; i < key_count; i += step) {
+    if (!co_await put(shard, key_of(i), value_of(i, generation))) co_return false;
+  }
+  co_return true;
+}
+
+Contents contents(uint64_t generation) {
+  Contents all;
+  for (uint64_t i = 0; i < key_count; ++i) all[key_of(i)] = value_of(i, generation);
+  return all;
+}
+
+uint64_t live_bytes(const Shard& shard) {
+  return shard.tables().value_totals().live_bytes;
+}
+
+Task<std::set<std::string>> value_files_on_disk(std::string directory) {
+  std::set<std::string> names;
+  const auto entries = co_await list_directory(std::move(directory));
+  if (!entries) co_return names;
+  for (const DirEntry& entry : *entries) {
+    if (parse_file_name(entry.name).kind == FileKind::values) names.insert(entry.name);
+  }
+  co_return names;
+}
+
+Task<void> merge_copies_nothing() {
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  CO_CHECK(co_await fill(**shard, 1));
+  CO_OK(co_await (*shard)->flush());
+  const uint64_t written = (*shard)->stats().value_bytes_written;
+  CO_CHECK(written > 80 * 2'000);
+  CO_CHECK(live_bytes(**shard) > written * 9 / 10);
+  CO_OK(co_await (*shard)->compact());
+  CO_CHECK((*shard)->stats().value_bytes_written == written);
+  CO_CHECK((*shard)->stats().compacted_bytes_written < written / 10);
+  CO_CHECK(*co_await scan_all(**shard) == contents(1));
+  for (uint64_t i = 0; i < key_count; ++i) {
+    const auto read = co_await get(**shard, key_of(i));
+    CO_OK(read);
+    CO_CHECK(*read == value_of(i, 1));
+  }
+  // The second time nothing has to be read.
+  CO_OK(co_await get(**shard, key_of(5)));
+  StoreRead read;
+  CO_CHECK((*shard)->try_get(key_of(5), Reactor::current().wall_ms(), read) == ReadOutcome::found);
+  CO_CHECK(read.value == value_of(5, 1));
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a merge names values where they are, and scans and lookups find them there") {
+  ShardRig rig;
+  CHECK(rig.live(merge_copies_nothing()) == LifeEnd::finished);
+}
+
+Task<void> overwrite_all() {
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  for (uint64_t generation = 1; generation <= 10; ++generation) {
+    CO_CHECK(co_await fill(**shard, generation));
+    CO_OK(co_await (*shard)->compact());
+  }
+  static_cast<void>(co_await sleep_for(seconds(1)));
+  const ValueFileTotals totals = (*shard)->tables().value_totals();
+  CO_CHECK(totals.bytes == totals.live_bytes);  // what is old is gone as a whole
+  CO_CHECK((*shard)->stats().value_bytes_moved == 0);
+  CO_CHECK((co_await value_files_on_disk("shard")).size() == totals.files);
+  CO_CHECK(*co_await scan_all(**shard) == contents(10));
+  for (uint64_t i = 0; i < key_count; ++i) CO_OK(co_await (*shard)->remove(key_of(i)));
+  CO_OK(co_await (*shard)->compact());
+  static_cast<void>(co_await sleep_for(seconds(1)));
+  CO_CHECK((*shard)->tables().value_totals().files == 0);
+  CO_CHECK((co_await value_files_on_disk("shard")).empty());
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a value file goes when nothing names it any more") {
+  ShardRig rig;
+  CHECK(rig.live(overwrite_all()) == LifeEnd::finished);
+}
+
+Task<void> empty_sparse_files(bool reopen) {
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  Contents expected = contents(1);
+  CO_CHECK(co_await fill(**shard, 1));
+  CO_OK(co_await (*shard)->compact());
+  const std::set<std::string> before = co_await value_files_on_disk("shard");
+  for (uint64_t i = 0; i < key_count; ++i) {
+    if (i % 4 == 0) continue;  // a quarter stays
+    CO_OK(co_await put(**shard, key_of(i), value_of(i, 2)));
+    expected[key_of(i)] = value_of(i, 2);
+  }
+  CO_OK(co_await (*shard)->flush());
+  // A scan keeps the old files for as long as it needs them.
+  auto scan = co_await (*shard)->scan("", "", Reactor::current().wall_ms());
+  CO_OK(scan);
+  if (reopen) {
+    scan->reset();
+    CO_OK(co_await (*shard)->close(true));
+    shard = co_await Shard::open(apart(), home.context());
+    CO_OK(shard);
+  }
+  CO_OK(co_await (*shard)->compact());
+  // What is due is found without being asked.
+  static_cast<void>(co_await sleep_for(seconds(60)));
+  CO_CHECK((*shard)->stats().value_bytes_moved > 0);
+  CO_CHECK((*shard)->tables().value_totals().sparse_files == 0);
+  if (!reopen) {
+    CO_CHECK(*co_await drain(**scan) == expected);
+    scan->reset();
+    static_cast<void>(co_await sleep_for(seconds(1)));
+  }
+  for (const std::string& name : co_await value_files_on_disk("shard")) {
+    CO_CHECK(!before.contains(name));
+  }
+  const ValueFileTotals totals = (*shard)->tables().value_totals();
+  CO_CHECK(totals.bytes <= 2 * totals.live_bytes);
+  CO_CHECK(*co_await scan_all(**shard) == expected);
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("sparse value files are emptied without being asked, and stay while a scan reads them") {
+  ShardRig rig;
+  CHECK(rig.live(empty_sparse_files(false)) == LifeEnd::finished);
+}
+
+TEST_CASE("what is sparse is known after a start") {
+  ShardRig rig;
+  CHECK(rig.live(empty_sparse_files(true)) == LifeEnd::finished);
+}
+
+// --- files that are damaged, gone, left over, copied ----------------------------------------------
+
+Task<void> fill_and_close() {
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  CO_CHECK(co_await fill(**shard, 1));
+  CO_OK(co_await (*shard)->compact());
+  CO_OK(co_await (*shard)->close(true));
+}
+
+Task<void> expect_refusal(std::string name) {
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_REQUIRE(!shard);
+  CO_CHECK(shard.error().code == Errc::corrupt);
+  CO_CHECK(shard.error().message().find(name) != std::string::npos);
+  CO_CHECK(shard.error().message().find("checkpoint") != std::string::npos);
+}
+
+Task<void> replace(std::string path, std::string content, bool exists) {
+  CO_OK(co_await unlink_file(path));
+  if (exists) {
+    Result<File> file = co_await File::open(path, flag_write | flag_create);
+    CO_OK(file);
+    CO_OK(co_await file->write_full(0, content));
+    CO_OK(co_await file->close());
+  }
+}
+
+TEST_CASE("a value file that is missing or cut short refuses the start, and names it") {
+  ShardRig rig;
+  CHECK(rig.live(fill_and_close()) == LifeEnd::finished);
+  std::set<std::string> names;
+  CHECK(rig.live([](std::set<std::string>& out) -> Task<void> {
+    out = co_await value_files_on_disk("shard");
+  }(names)) == LifeEnd::finished);
+  REQUIRE(names.size() > 2);
+  for (const std::string& name : names) {
+    const std::string path = "shard/" + name;
+    const std::string content = rig.disk().content(path);
+    for (const size_t size : {size_t{0}, size_t{4096}, content.size() - 4096}) {
+      if (size >= content.size()) continue;
+      CHECK(rig.live(replace(path, content.substr(0, size), true)) == LifeEnd::finished);
+      CHECK(rig.live(expect_refusal(name)) == LifeEnd::finished);
+    }
+    CHECK(rig.live(replace(path, "", true)) == LifeEnd::finished);
+    CHECK(rig.live(expect_refusal(name)) == LifeEnd::finished);
+    CHECK(rig.live(replace(path, "", false)) == LifeEnd::finished);
+    CHECK(rig.live(expect_refusal(name)) == LifeEnd::finished);
+    CHECK(rig.live([](std::string to, std::string bytes) -> Task<void> {
+      Result<File> file = co_await File::open(to, flag_write | flag_create);
+      CO_OK(file);
+      CO_OK(co_await file->write_full(0, bytes));
+      CO_OK(co_await file->close());
+    }(path, content)) == LifeEnd::finished);
+  }
+  CHECK(rig.live([]() -> Task<void> {
+    ShardHome home;
+    auto shard = co_await Shard::open(apart(), home.context());
+    CO_OK(shard);
+    CO_CHECK(*co_await scan_all(**shard) == contents(1));
+    CO_OK(co_await (*shard)->close(false));
+  }()) == LifeEnd::finished);
+}
+
+Task<void> leave_over() {
+  Result<File> file = co_await File::open("shard/999999.values", flag_write | flag_create);
+  CO_OK(file);
+  CO_OK(co_await file->write_full(0, "what a flush that was killed had written"));
+  CO_OK(co_await file->close());
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  CO_CHECK(!(co_await value_files_on_disk("shard")).contains("999999.values"));
+  CO_CHECK(*co_await scan_all(**shard) == contents(1));
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a start removes value files that no table names") {
+  ShardRig rig;
+  CHECK(rig.live(fill_and_close()) == LifeEnd::finished);
+  CHECK(rig.live(leave_over()) == LifeEnd::finished);
+}
+
+// Every 97th byte of every value file: the value there answers an error, all others are as they
+// were; verify names the file and the value.
+Task<void> damage_values(sim::Disk& disk) {
+  ShardHome home;
+  ShardOptions options = apart();
+  options.cache_bytes = 0;
+  auto shard = co_await Shard::open(options, home.context());
+  CO_OK(shard);
+  uint64_t flipped = 0;
+  for (const std::string& name : co_await value_files_on_disk("shard")) {
+    const std::string path = "shard/" + name;
+    const size_t size = disk.content(path).size();
+    for (size_t offset = 7; offset < size; offset += 9'973, ++flipped) {
+      CO_CHECK(disk.corrupt(path, offset, 0x10));
+      uint64_t errors = 0;
+      for (uint64_t i = 0; i < key_count; ++i) {
+        const auto read = co_await get(**shard, key_of(i));
+        if (!read) {
+          ++errors;
+          CO_CHECK(read.error().code == Errc::corrupt);
+          CO_CHECK(read.error().message().find(name) != std::string::npos);
+        } else {
+          CO_CHECK(*read == value_of(i, 1));
+        }
+      }
+      CO_CHECK(errors <= 1);
+      const auto report = co_await (*shard)->verify();
+      CO_OK(report);
+      CO_CHECK((report->damage_count != 0) == (errors == 1));
+      if (errors == 1) {
+        const auto names_value = [&](const std::string& text) {
+          return text.find("the value of ") != std::string::npos &&
+                 text.find(name) != std::string::npos;
+        };
+        CO_CHECK(std::any_of(report->damage.begin(), report->damage.end(), names_value));
+      }
+      CO_CHECK(disk.corrupt(path, offset, 0x10));
+    }
+  }
+  CO_CHECK(flipped > 20);
+  const auto report = co_await (*shard)->verify();
+  CO_OK(report);
+  CO_CHECK(report->damage_count == 0);
+  CO_CHECK((*shard)->damaged_tables().empty());
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a damaged value is an error of its own, and verify tells which it is") {
+  ShardRig rig;
+  CHECK(rig.live(fill_and_close()) == LifeEnd::finished);
+  CHECK(rig.live(damage_values(rig.disk())) == LifeEnd::finished);
+}
+
+// A sparse file with a damaged value can't be emptied: the others are there all the same.
+Task<void> empty_damaged(sim::Disk& disk) {
+  ShardHome home;
+  ShardOptions options = apart();
+  options.cache_bytes = 0;
+  auto shard = co_await Shard::open(options, home.context());
+  CO_OK(shard);
+  const auto& level = (*shard)->levels().level(limits::table_level_count - 1);
+  CO_REQUIRE(!level.empty());
+  const std::string path = level[0]->value_files()[0]->path();
+  CO_CHECK(disk.corrupt(path, 100, 0x10));
+  for (uint64_t i = 0; i < key_count; ++i) {
+    if (i % 4 != 0) CO_OK(co_await put(**shard, key_of(i), value_of(i, 2)));
+  }
+  static_cast<void>(co_await (*shard)->compact());
+  static_cast<void>(co_await sleep_for(seconds(300)));
+  uint64_t errors = 0;
+  for (uint64_t i = 0; i < key_count; ++i) {
+    const auto read = co_await get(**shard, key_of(i));
+    errors += read ? 0 : 1;
+    if (read) CO_CHECK(*read == value_of(i, i % 4 == 0 ? 1 : 2));
+  }
+  CO_CHECK(errors <= 1);
+  CO_CHECK(!(*shard)->read_only());
+  CO_OK(co_await put(**shard, "another", "value"));
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a damaged value keeps nothing else from being merged") {
+  ShardRig rig;
+  CHECK(rig.live(fill_and_close()) == LifeEnd::finished);
+  CHECK(rig.live(empty_damaged(rig.disk())) == LifeEnd::finished);
+}
+
+Task<void> copy_while_serving() {
+  CO_OK(co_await make_directories("copy"));
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  CO_CHECK(co_await fill(**shard, 2, 2));
+  CO_OK(co_await (*shard)->checkpoint("copy"));
+  CO_CHECK((*shard)->checkpoint_progress().bytes_done == (*shard)->checkpoint_progress().bytes);
+  CO_CHECK(co_await fill(**shard, 3));
+  CO_OK(co_await (*shard)->compact());
+  CO_OK(co_await (*shard)->close(false));
+
+  auto copy = co_await Shard::open(apart("copy"), home.context());
+  CO_OK(copy);
+  Contents expected = contents(1);
+  for (uint64_t i = 0; i < key_count; i += 2) expected[key_of(i)] = value_of(i, 2);
+  CO_CHECK(*co_await scan_all(**copy) == expected);
+  CO_OK(co_await (*copy)->close(false));
+}
+
+TEST_CASE("a checkpoint takes the value files along") {
+  ShardRig rig;
+  CHECK(rig.live(fill_and_close()) == LifeEnd::finished);
+  CHECK(rig.live(copy_while_serving()) == LifeEnd::finished);
+}
+
+// Values that tables hold move out of them when they are next merged, and separate ones stay
+// readable when separation is turned off.
+Task<void> change_the_threshold() {
+  ShardHome home;
+  ShardOptions options = apart();
+  options.separate_value_bytes_min = no_value_separation;
+  auto shard = co_await Shard::open(options, home.context());
+  CO_OK(shard);
+  CO_CHECK(co_await fill(**shard, 1));
+  CO_OK(co_await (*shard)->compact());
+  CO_CHECK((*shard)->tables().value_totals().files == 0);
+  CO_OK(co_await (*shard)->close(true));
+  shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  for (const uint64_t i : {uint64_t{0}, key_count - 1}) {  // so that all is merged
+    CO_OK(co_await put(**shard, key_of(i), value_of(i, 1)));
+  }
+  CO_OK(co_await (*shard)->compact());
+  CO_CHECK((*shard)->tables().value_totals().files > 0);
+  CO_OK(co_await (*shard)->close(true));
+  shard = co_await Shard::open(options, home.context());
+  CO_OK(shard);
+  for (const uint64_t i : {uint64_t{0}, key_count - 1}) {
+    CO_OK(co_await put(**shard, key_of(i), value_of(i, 1)));
+  }
+  CO_OK(co_await (*shard)->compact());
+  CO_CHECK(*co_await scan_all(**shard) == contents(1));
+  CO_OK(co_await (*shard)->close(true));
+}
+
+TEST_CASE("the size from which values are kept apart may change from start to start") {
+  ShardRig rig;
+  CHECK(rig.live(change_the_threshold()) == LifeEnd::finished);
+}
+
+}  // namespace
+}  // namespace gyre::test
