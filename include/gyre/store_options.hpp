@@ -28,4 +28,10 @@ struct ScanRange {
   static ScanRange of_prefix(std::string prefix, ScanDirection direction = ScanDirection::forward);
 };
 
+// From which size on values are kept apart from the tables. Such a value costs a read more where
+// neither it nor its table's block is cached, and a scan a read for each; merges don't copy it.
+// ARCHITECTURE.md has the measurements.
+inline constexpr uint64_t separate_value_bytes_min_default = 16u << 10;
+inline constexpr uint64_t no_value_separation = ~uint64_t{0};
+
 }  // namespace gyre

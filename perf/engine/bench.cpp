@@ -70,6 +70,7 @@ Settings Bench::settings(const Workload& workload, std::string directory) const 
   settings.compress = options_.compress;
   settings.direct_io = options_.direct_io;
   settings.blob_bytes_min = options_.blob_bytes_min;
+  settings.separate_bytes_min = options_.separate_bytes_min;
   settings.any_core = options_.any_core;
   return settings;
 }

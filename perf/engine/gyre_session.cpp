@@ -205,6 +205,8 @@ ShardOptions GyreSession::shard_options(unsigned core) const {
   options.memtable_bytes_max = settings_.write_buffer_bytes / settings_.cpus / 4;
   options.cache_bytes = settings_.cache_bytes / settings_.cpus;
   options.compaction.base_bytes_min = std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
+  options.separate_value_bytes_min =
+      settings_.separate_bytes_min == 0 ? no_value_separation : settings_.separate_bytes_min;
   options.table.block_bytes_target = settings_.block_bytes;
   options.table.bloom_bits_per_key = settings_.bloom_bits;
   options.table.bloom_bits_per_key_upper = settings_.bloom_bits;  // RocksDB has one for all levels

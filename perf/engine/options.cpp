@@ -64,6 +64,9 @@ Engines
   --rocksdb-blobs SIZE  RocksDB keeps values from SIZE on apart from its tables (BlobDB, with garbage
                         collection): to see what separation would bring (default: it doesn't)
 
+  --separate SIZE       gyre keeps values from SIZE on in value files (default 16K, as a node does;
+                        0: none)
+
 Output: tables
   --json FILE           everything, in the form of the lab's reports, after every pair
   --quiet               no progress
@@ -233,6 +236,7 @@ constexpr Flag flags[] = {
        return assign_either<&O::direct_io>(options, text, "direct", "buffered");
      }},
     {"--rocksdb-blobs", assign_size<&O::blob_bytes_min, 24, 1u << 20>},
+    {"--separate", assign_size<&O::separate_bytes_min, 0, uint64_t{1} << 40>},
     {"--json", assign_text<&O::json_file>},
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <gyre/result.hpp>
+#include <gyre/store_options.hpp>
 
 #include "engine/workload.hpp"
 
@@ -34,6 +35,7 @@ struct Options {
   bool compress = true;
   bool direct_io = true;
   uint64_t blob_bytes_min = 0;
+  uint64_t separate_bytes_min = separate_value_bytes_min_default;
   bool any_core = true;
   double open_share = 0.7;
   double rate = 0;  // of the open loop; 0: open_share of what the slower engine can do

@@ -71,9 +71,10 @@ struct Settings {
   unsigned block_bytes = 8192;
   unsigned bloom_bits = 10;
   bool compress = true;
-  bool direct_io = true;        // of RocksDB; ours knows nothing else
-  uint64_t blob_bytes_min = 0;  // RocksDB keeps such values apart from its tables; 0: none
-  bool any_core = true;         // of ours: any lane asks for any key
+  bool direct_io = true;            // of RocksDB; ours knows nothing else
+  uint64_t blob_bytes_min = 0;      // RocksDB keeps such values apart from its tables; 0: none
+  uint64_t separate_bytes_min = 0;  // the same of ours
+  bool any_core = true;             // of ours: any lane asks for any key
 };
 
 class Session {

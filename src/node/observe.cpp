@@ -40,6 +40,7 @@ CoreReport report_of(Core& core) {
     out.memtable_bytes = shard.memtable_bytes();
     out.cache_used_bytes = shard.cache().used_bytes();
     out.cache_capacity_bytes = shard.cache().capacity_bytes();
+    out.values = shard.tables().value_totals();
     out.cache = shard.cache().stats();
     out.damaged = shard.damaged_tables();
     for (unsigned level = 0; level < limits::table_level_count; ++level) {
@@ -304,7 +305,8 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
             [](const ShardReport& s) { return s.memtable_bytes; });
   per_shard(text, reports, "flushes_total", "counter", "Memtables written to tables.",
             [](const ShardReport& s) { return s.stats.flushes; });
-  per_shard(text, reports, "flushed_bytes_total", "counter", "Bytes of these tables.",
+  per_shard(text, reports, "flushed_bytes_total", "counter",
+            "Bytes of these tables and of their values.",
             [](const ShardReport& s) { return s.stats.flushed_bytes; });
   per_shard(text, reports, "compactions_total", "counter", "Merges of tables.",
             [](const ShardReport& s) { return s.stats.compactions; });
@@ -312,7 +314,20 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
             [](const ShardReport& s) { return s.stats.compacted_bytes_read; });
   per_shard(text, reports, "compaction_written_bytes_total", "counter", "Bytes of their outputs.",
             [](const ShardReport& s) { return s.stats.compacted_bytes_written; });
-  per_shard(text, reports, "scrubbed_tables_total", "counter", "Tables checked by the scrub.",
+  per_shard(text, reports, "value_files", "gauge", "Files of values apart from tables.",
+            [](const ShardReport& s) { return s.values.files; });
+  per_shard(text, reports, "value_bytes", "gauge", "Values in them.",
+            [](const ShardReport& s) { return s.values.bytes; });
+  per_shard(text, reports, "value_live_bytes", "gauge", "Of these, named by a table.",
+            [](const ShardReport& s) { return s.values.live_bytes; });
+  per_shard(text, reports, "value_written_bytes_total", "counter",
+            "Bytes of value files written; flushed and compaction_written have them too.",
+            [](const ShardReport& s) { return s.stats.value_bytes_written; });
+  per_shard(text, reports, "value_moved_bytes_total", "counter",
+            "Values moved because half of their file was dead.",
+            [](const ShardReport& s) { return s.stats.value_bytes_moved; });
+  per_shard(text, reports, "scrubbed_tables_total", "counter",
+            "Tables and value files checked by the scrub.",
             [](const ShardReport& s) { return s.stats.scrubbed_tables; });
   per_shard(text, reports, "scrubbed_bytes_total", "counter", "Bytes of these tables.",
             [](const ShardReport& s) { return s.stats.scrubbed_bytes; });

@@ -35,6 +35,7 @@ struct CoreReport {
     LogStats log;
     uint64_t log_disk_bytes = 0;
     uint64_t memtable_bytes = 0;
+    ValueFileTotals values;
     std::vector<DamagedTable> damaged;
     uint64_t cache_used_bytes = 0;
     uint64_t cache_capacity_bytes = 0;

@@ -53,11 +53,6 @@
 
 namespace gyre {
 
-inline constexpr uint64_t no_value_separation = ~uint64_t{0};
-// A value that isn't in its table's block costs a read more where neither is cached, and a scan a
-// read for each; a merge saves copying it. ARCHITECTURE.md has the measurements.
-inline constexpr uint64_t separate_value_bytes_min_default = 16u << 10;
-
 struct ShardOptions {
   std::string directory;
   ShardIdentity identity;

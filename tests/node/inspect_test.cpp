@@ -138,12 +138,19 @@ Task<void> check_whole_files() {
   const Inspected table = co_await inspect(shard_path + "/000001.table", true);
   CO_OK(table.done);
   CO_CHECK(table.damage.empty());
-  CO_CHECK(has(table.text, "301, of these 150 tombstones, 1 large values, 30 that expire"));
+  CO_CHECK(has(table.text, "301, of these 150 tombstones, 0 large values, 30 that expire"));
   CO_CHECK(has(table.text, "'key0000' to 'large'"));
   CO_CHECK(has(table.text, "    'key0001'  tombstone  "));
   CO_CHECK(has(table.text, "    'key0010'  value of 100 bytes  "));
   CO_CHECK(has(table.text, "  expires 2255-03-14 16:00:00.000 UTC"));
-  CO_CHECK(has(table.text, "    'large'  large value of 150,000 bytes  "));
+  CO_CHECK(has(table.text, "    'large'  large value of 150,000 bytes in 000002.values  "));
+  CO_CHECK(has(table.text, "in value files       1 values, "));
+
+  const Inspected values = co_await inspect(shard_path + "/000002.values", true);
+  CO_OK(values.done);
+  CO_CHECK(values.damage.empty());
+  CO_CHECK(has(values.text, "value file data/shard-000/000002.values"));
+  CO_CHECK(has(values.text, "values               1, "));
 
   const Result<std::vector<std::string>> names = co_await used_segments();
   CO_OK(names);
@@ -170,14 +177,36 @@ Task<void> check_whole_files() {
   CO_CHECK(has(manifest.text, "0 of 2, data directory "));
 }
 
+Task<void> check_value_flips() {
+  const Result<std::string> content = co_await load("000002.values");
+  CO_OK(content);
+  CO_OK(co_await make_directories("copy"));
+  const size_t footer = content->size() - 56;
+  for (size_t at = 0; at < content->size(); at += at < footer ? 1'499 : 1) {
+    const std::string changed = flipped(*content, at);
+    CO_OK(co_await replace_file("copy", "000002.values", changed));
+    const Inspected values = co_await inspect("copy/000002.values");
+    CO_OK(values.done);
+    const bool is_padding = (*content)[at] == '\0' && at > 150'100 && at < footer;
+    if (values.damage.empty() != is_padding) {
+      FAIL_CHECK("a change at offset " << at << " was taken wrongly");
+    }
+  }
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{4096}, content->size() - 1}) {
+    CO_OK(co_await replace_file("copy", "000002.values", content->substr(0, size)));
+    const Inspected values = co_await inspect("copy/000002.values");
+    CO_OK(values.done);
+    CO_CHECK(values.damage.size() == 1);
+  }
+}
+
 Task<void> check_table_flips() {
   const Result<std::string> content = co_await load_table();
   CO_OK(content);
   CO_OK(co_await make_directories("copy"));
-  // Every part gets some: the large value is most of the file, the rest lies at its end.
+  // Every part gets some.
   std::vector<size_t> places;
-  for (size_t at = 0; at < content->size(); at += content->size() / 40) places.push_back(at);
-  for (size_t back = 1; back < 20'000; back += 151) places.push_back(content->size() - back);
+  for (size_t at = 0; at < content->size(); at += content->size() / 200) places.push_back(at);
   for (size_t back = 1; back <= 88; ++back) places.push_back(content->size() - back);
   for (const size_t at : places) {
     CO_OK(co_await replace_file("copy", "000001.table", flipped(*content, at)));
@@ -319,6 +348,10 @@ TEST_CASE("no changed byte of a table goes unnoticed") {
   with_data(&check_table_flips);
 }
 
+TEST_CASE("damage anywhere in a value file is told, and zeros behind its values are not damage") {
+  with_data(&check_value_flips);
+}
+
 TEST_CASE("a damaged block does not hide the others") {
   with_data(&check_damage_is_local);
 }
@@ -362,6 +395,13 @@ Task<void> check_directories(sim::Disk& disk) {
   CO_CHECK(damaged.damage.size() == 1 && has(damaged.damage[0], table + ": missing"));
   CO_CHECK(has(damaged.text, "000009.table: no manifest names it"));
   CO_OK(co_await rename_file(shard_path + "/000009.table", table));
+
+  const std::string values = shard_path + "/000002.values";
+  CO_OK(co_await rename_file(values, shard_path + "/000008.values"));
+  damaged = co_await inspect(shard_path);
+  CO_CHECK(damaged.damage.size() == 1 && has(damaged.damage[0], values + ": missing"));
+  CO_CHECK(has(damaged.text, "000008.values: no table names it"));
+  CO_OK(co_await rename_file(shard_path + "/000008.values", values));
 
   const TableRecord other{.file_number = 1, .entry_count = 7};
   InspectReport report;

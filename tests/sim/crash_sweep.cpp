@@ -146,15 +146,18 @@ Task<Result<void>> merge_work(Shard& shard, ShardHome& home, CrashRun& run) {
 // The same with values apart: their files come, become sparse, are emptied and go.
 Task<Result<void>> value_work(Shard& shard, ShardHome& home, CrashRun& run) {
   Result<void> done = co_await merge_work(shard, home, run);
-  if (done) done = co_await shard.flush();
-  for (unsigned round = 0; done && shard.stats().value_bytes_moved == 0; ++round) {
-    if (round == 20) co_return fail(Errc::invalid, "no value was moved to another file");
-    // One key of the range at a time: what is left of the old files are values of the others.
-    const std::string key = fmt::format("key{}", 2 * (round % 5) + 1);
-    static_cast<void>(
-        co_await write(shard, home.memory, run.oracle, key, noise(run.salt + 700 + round, 600)));
-    done = co_await shard.compact();
-    static_cast<void>(co_await sleep_for(milliseconds(20)));
+  const auto write_key = [&](uint64_t key, uint64_t salt) {
+    return write(shard, home.memory, run.oracle, fmt::format("key{}", key),
+                 noise(run.salt + salt, 600));
+  };
+  // Of the four values of one file three are overwritten.
+  for (uint64_t key = 0; key < 4; ++key) static_cast<void>(co_await write_key(key, 700 + key));
+  if (done) done = co_await shard.compact();
+  for (uint64_t key = 1; key < 4; ++key) static_cast<void>(co_await write_key(key, 800 + key));
+  if (done) done = co_await shard.compact();
+  static_cast<void>(co_await sleep_for(milliseconds(100)));
+  if (done && shard.stats().value_bytes_moved == 0) {
+    co_return fail(Errc::invalid, "no value was moved to another file");
   }
   co_await write_keys(shard, home, run, "last", 6, 0, true);
   co_return done;
