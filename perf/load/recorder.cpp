@@ -34,6 +34,7 @@ void Recorder::merge(const Recorder& other) {
     const Second& from = other.seconds[i];
     seconds[i].answers += from.answers;
     seconds[i].errors += from.errors;
+    seconds[i].service_max = std::max(seconds[i].service_max, from.service_max);
     seconds[i].latencies.insert(seconds[i].latencies.end(), from.latencies.begin(),
                                 from.latencies.end());
   }

@@ -49,10 +49,12 @@ struct Errors {
   uint64_t unanswered() const { return read + write + timeout + malformed; }
 };
 
-// A second of the series: what was answered in it, and the latencies of its good answers.
+// A second of the series: what was answered in it, and the latencies of its good answers. Above the
+// server's capacity latencies grow with the queue; the longest service time shows its stalls.
 struct Second {
   uint64_t answers = 0;
   uint64_t errors = 0;
+  uint64_t service_max = 0;
   std::vector<std::pair<uint64_t, uint64_t>> latencies;  // value, count
 };
 

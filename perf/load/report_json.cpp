@@ -58,6 +58,7 @@ void put_second(Json& json, size_t index, const Second& second) {
   json.count("errors", second.errors);
   put_percentiles(json, histogram, std::size(named), named);
   json.micros("max", static_cast<double>(histogram.max()));
+  json.micros("service_max", static_cast<double>(second.service_max));
   json.close('}');
 }
 
@@ -131,6 +132,7 @@ void put_result(Json& json, const Options& options, const Outcome& outcome) {
   json.count("queued", recorder.unfinished_queued);
   json.micros("oldest_us", static_cast<double>(recorder.unfinished_oldest));
   json.close('}');
+  json.micros("measured_from_us", static_cast<double>(outcome.measured_from));
   json.number("elapsed_s", elapsed_s);
   json.number("rate_achieved",
               elapsed_s > 0 ? static_cast<double>(recorder.answered) / elapsed_s : 0);

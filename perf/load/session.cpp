@@ -163,6 +163,7 @@ Outcome run_session(const Options& options) {
   const Nanos measured = start + options.profile.warmup;
   if (start > 0) {
     outcome.loaded = true;
+    outcome.measured_from = measured;
     const Nanos planned = measured + options.profile.duration;
     const Nanos end = outcome.stopped == Stop::none ? planned : std::min(planned, ended_at);
     outcome.elapsed = std::max<Nanos>(1, std::max(end, outcome.recorder.last_answer) - measured);

@@ -14,8 +14,9 @@ struct Outcome {
   Recorder recorder;
   Stop stopped = Stop::none;
   std::string stop_text;
-  bool loaded = false;  // the schedule began, so there is something to report
-  Nanos elapsed = 0;    // of the measured part: to its end or to the last answer
+  bool loaded = false;      // the schedule began, so there is something to report
+  Nanos measured_from = 0;  // CLOCK_MONOTONIC
+  Nanos elapsed = 0;        // of the measured part: to its end or to the last answer
   uint64_t filled = 0;
   std::string started;
   Machine machine;

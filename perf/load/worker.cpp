@@ -200,13 +200,15 @@ void Worker::record(const Request& request, unsigned status, Nanos sent_at, Nano
     recorder_.failed_service.record(nanos(at - sent_at));
     return;
   }
+  const uint64_t service = nanos(at - sent_at);
   recorder_.latency.record(latency);
-  recorder_.service.record(nanos(at - sent_at));
+  recorder_.service.record(service);
   recorder_.queue_wait.record(nanos(request.queue_wait));
   recorder_.send_lag.record(nanos(sent_at - request.intended - request.queue_wait));
   const auto& own = recorder_.by_operation[static_cast<size_t>(request.operation)];
   if (own != nullptr) own->record(latency);
   second_.record(latency);
+  second_service_max_ = std::max(second_service_max_, service);
 }
 
 void Worker::end_write(const Request& request, Ledger::End end) {

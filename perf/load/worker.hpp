@@ -148,6 +148,7 @@ class Worker {
   Histogram second_{largest_ns};  // of good answers
   uint64_t second_answers_ = 0;
   uint64_t second_errors_ = 0;
+  uint64_t second_service_max_ = 0;
   Nanos second_ends_ = nanos_never;
   Nanos sample_at_ = 0;
   uint64_t sample_answered_ = 0;

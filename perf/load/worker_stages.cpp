@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include <gyre/time.hpp>
 
@@ -246,7 +247,10 @@ void Worker::sample_rate(Nanos at) {
 }
 
 void Worker::close_second() {
-  Second second{.answers = second_answers_, .errors = second_errors_, .latencies = {}};
+  Second second{.answers = second_answers_,
+                .errors = second_errors_,
+                .service_max = std::exchange(second_service_max_, 0),
+                .latencies = {}};
   second_.each(
       [&](uint64_t value, uint64_t count) { second.latencies.emplace_back(value, count); });
   glance_ = {second_.at_percentile(50), second_.at_percentile(99)};

@@ -302,8 +302,9 @@ TEST_CASE("threads are merged, never averaged") {
   Recorder one, other;
   one.latency.record(1000, 99);
   other.latency.record(1'000'000, 1);
-  one.seconds = {{.answers = 99, .errors = 0, .latencies = {{1000, 99}}}};
-  other.seconds = {{.answers = 1, .errors = 2, .latencies = {{999'424, 1}}}, {}};
+  one.seconds = {{.answers = 99, .errors = 0, .service_max = 900, .latencies = {{1000, 99}}}};
+  other.seconds = {{.answers = 1, .errors = 2, .service_max = 70'000, .latencies = {{999'424, 1}}},
+                   {}};
   one.merge(other);
   CHECK(one.latency.total() == 100);
   CHECK(one.latency.at_percentile(99) == 1000);
@@ -316,6 +317,7 @@ TEST_CASE("threads are merged, never averaged") {
   const std::string series = series_text(outcome);
   CHECK(std::count(series.begin(), series.end(), '\n') == 2);
   CHECK(contains(series, "{\"t\":0,\"answers\":100,\"errors\":2,\"p50\":null"));
+  CHECK(contains(series, "\"service_max\":70.000}"));
 }
 
 TEST_CASE("errors are told by their status") {
