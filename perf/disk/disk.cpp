@@ -17,6 +17,9 @@
 // left: a second read of a block would not be cold any more. A percentile is given only where 100
 // samples lie above it.
 //
+// A watch (--watch) is for stalls: few synced writes per second, as dsync does them, beside whatever
+// else uses the disk, each told with its moment, so that it can be laid beside a server's series.
+//
 // The kinds take turns, round by round, so that what drifts drifts for all. CPU time is the
 // process's, its kernel workers included, divided by operations.
 //
@@ -24,12 +27,15 @@
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <sched.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -50,6 +56,7 @@ struct Options {
   size_t read_bytes = 4096;
   unsigned depth = 32;
   uint64_t file_bytes = 1ull << 30;  // that is read; the log's is smaller
+  unsigned watch_per_s = 0;          // 0: no watch
   bool json = false;
 };
 
@@ -311,6 +318,65 @@ class Bench {
   std::mt19937_64 random_{1};
 };
 
+// --- the watch -----------------------------------------------------------------------------------
+
+struct WatchedWrite {
+  uint64_t started_ns;  // CLOCK_MONOTONIC
+  uint64_t latency_ns;
+  uint64_t late_ns;  // after it was due: this process waited for a CPU
+};
+
+volatile std::sig_atomic_t watch_ended = 0;
+
+void end_watch_on_signals() {
+  struct sigaction action{};
+  action.sa_handler = [](int) { watch_ended = 1; };
+  for (const int number : {SIGINT, SIGTERM}) sigaction(number, &action, nullptr);
+}
+
+void sleep_until(uint64_t at_ns) {
+  const timespec at{.tv_sec = static_cast<time_t>(at_ns / 1'000'000'000),
+                    .tv_nsec = static_cast<long>(at_ns % 1'000'000'000)};
+  clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, nullptr);  // a signal ends it early
+}
+
+// Ahead of all ordinary processes, if that is allowed: a wait for a CPU is no stall of the disk.
+bool go_first() {
+  const sched_param first{.sched_priority = 1};
+  return sched_setscheduler(0, SCHED_FIFO, &first) == 0;
+}
+
+// Writes at a steady pace until the time is over or a signal comes. What falls due while a write is
+// under way is left out: its latency already says that nothing could be written then.
+std::vector<WatchedWrite> watch(const Options& options) {
+  const ScratchFile file(options.directory, true);
+  char* block = aligned(std::max<size_t>(options.write_bytes, 1 << 20));
+  file.fill(log_bytes, block, 1 << 20);
+  if (fsync(file.fd()) != 0) die("fsync", errno);
+  const iovec part{.iov_base = block, .iov_len = options.write_bytes};
+  const uint64_t places = log_bytes / options.write_bytes;
+  const uint64_t interval_ns = 1'000'000'000 / options.watch_per_s;
+  const uint64_t begin_ns = now_ns();
+  const uint64_t end_ns = begin_ns + static_cast<uint64_t>(options.seconds * 1e9);
+  std::vector<WatchedWrite> writes;
+  for (uint64_t due_ns = begin_ns; due_ns < end_ns;) {
+    sleep_until(due_ns);
+    if (watch_ended != 0) break;
+    const uint64_t start = now_ns();
+    const auto at = static_cast<off_t>(writes.size() % places * options.write_bytes);
+    if (pwritev2(file.fd(), &part, 1, at, RWF_DSYNC) != static_cast<ssize_t>(part.iov_len)) {
+      die("write", errno);
+    }
+    const uint64_t done = now_ns();
+    writes.push_back({start, done - start, start - due_ns});
+    due_ns += (1 + (done - due_ns) / interval_ns) * interval_ns;
+  }
+  std::free(block);
+  return writes;
+}
+
+// --- what came of it -----------------------------------------------------------------------------
+
 std::string decimal(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f", value);
@@ -356,15 +422,49 @@ void print(std::vector<Kind>& kinds, const Options& options) {
   if (options.json) std::printf("]}\n");
 }
 
+void print(const std::vector<WatchedWrite>& writes, bool first, const Options& options) {
+  std::vector<uint64_t> sorted;
+  for (const WatchedWrite& write : writes) sorted.push_back(write.latency_ns);
+  std::sort(sorted.begin(), sorted.end());
+  const char* none = options.json ? "null" : "-";
+  const std::string p50 = quantile_us(sorted, 0.5, none);
+  const std::string p99 = quantile_us(sorted, 0.99, none);
+  const std::string p999 = quantile_us(sorted, 0.999, none);
+  const std::string max = sorted.empty() ? none : decimal(static_cast<double>(sorted.back()) / 1e3);
+  if (!options.json) {
+    std::printf("%zu writes of %zu bytes at %u/s; p50 %s, p99 %s, p99.9 %s, max %s us\n",
+                writes.size(), options.write_bytes, options.watch_per_s, p50.c_str(), p99.c_str(),
+                p999.c_str(), max.c_str());
+    return;
+  }
+  std::printf(
+      "{\"schema\":\"gyre-disk/1\",\"watch\":{\"per_s\":%u,\"realtime\":%s,\"n\":%zu,"
+      "\"p50_us\":%s,\"p99_us\":%s,\"p999_us\":%s,\"max_us\":%s,\"writes\":[",
+      options.watch_per_s, first ? "true" : "false", writes.size(), p50.c_str(), p99.c_str(),
+      p999.c_str(), max.c_str());
+  const char* comma = "";
+  for (const WatchedWrite& write : writes) {
+    std::printf("%s[%.3f,%.3f,%.3f]", comma, static_cast<double>(write.started_ns) / 1e3,
+                static_cast<double>(write.latency_ns) / 1e3,
+                static_cast<double>(write.late_ns) / 1e3);
+    comma = ",";
+  }
+  std::printf("]}}\n");
+}
+
 constexpr const char* usage =
     "usage: disk [--dir DIR] [--rounds N] [--seconds S] [--write-bytes N] [--read-bytes N]\n"
     "            [--depth N] [--file-mib N] [--only KIND]... [--json]\n"
+    "       disk --watch N [--dir DIR] [--seconds S] [--write-bytes N] [--json]\n"
     "What the disk of DIR (default: the current folder) can do, in the ways a store could ask.\n"
     "  --rounds N, --seconds S  the kinds take turns for S seconds, N times (default 4 of 1 s)\n"
     "  --write-bytes, --read-bytes  multiples of 4096 (default 4096)\n"
     "  --depth N      reads under way (default 32)\n"
     "  --file-mib N   size of the file that is read (default 1024)\n"
-    "  --only KIND    dsync, fdatasync, buffered, allocated, growing, direct, cold, warm\n";
+    "  --only KIND    dsync, fdatasync, buffered, allocated, growing, direct, cold, warm\n"
+    "  --watch N      instead N synced writes per second, at most 1000, for S seconds or until\n"
+    "                 SIGINT or SIGTERM; --json tells each: started, latency, late (microseconds\n"
+    "                 of CLOCK_MONOTONIC)\n";
 
 [[noreturn]] void refuse() {
   std::fputs(usage, stderr);
@@ -412,6 +512,9 @@ void parse(int argc, char** argv, Options& options, std::vector<Kind>& kinds) {
       options.read_bytes = static_cast<size_t>(number);
     } else if (flag == "--depth") {
       options.depth = std::min(static_cast<unsigned>(number), 1024u);
+    } else if (flag == "--watch") {
+      options.watch_per_s = static_cast<unsigned>(number);
+      if (options.watch_per_s < 1 || options.watch_per_s > 1000) refuse();
     } else if (flag == "--file-mib") {
       options.file_bytes = static_cast<uint64_t>(number) << 20;
     } else {
@@ -429,16 +532,26 @@ int main(int argc, char** argv) {
   Options options;
   std::vector<Kind> kinds;
   parse(argc, argv, options, kinds);
+  if (options.watch_per_s > 0) {
+    end_watch_on_signals();
+    const bool first = go_first();
+    print(watch(options), first, options);
+    return 0;
+  }
   Bench bench(options);
-  const bool reads = std::any_of(kinds.begin(), kinds.end(), [](const Kind& k) { return k.reads; });
   const ScratchFile direct(options.directory, true);
   const ScratchFile buffered(options.directory, false);
-  if (reads) {
-    char* block = aligned(1 << 20);
+  char* block = aligned(1 << 20);
+  const auto has = [&](bool (*wanted)(const Kind&)) {
+    return std::any_of(kinds.begin(), kinds.end(), wanted);
+  };
+  if (has([](const Kind& k) { return k.way == Way::direct; })) {
     direct.fill(options.file_bytes, block, 1 << 20);
-    buffered.fill(options.file_bytes, block, 1 << 20);
-    std::free(block);
   }
+  if (has([](const Kind& k) { return k.reads && k.way != Way::direct; })) {
+    buffered.fill(options.file_bytes, block, 1 << 20);
+  }
+  std::free(block);
   for (unsigned round = 0; round < options.rounds; ++round) {
     for (Kind& kind : kinds) {
       kind.reads ? bench.read_round(kind, direct, buffered) : bench.write_round(kind);

@@ -5,8 +5,10 @@ percentile is given only where 100 samples lie above it.
 """
 
 import json
+import signal
 import subprocess
 import sys
+import time
 import unittest
 
 DISK, DIRECTORY = sys.argv[1:3]
@@ -50,6 +52,53 @@ class Disk(unittest.TestCase):
                     "8192", "--only", "cold")["cold"]
         self.assertEqual((few["n"], few["p50_us"]), (128, None))
         self.assertGreater(few["max_us"], 0)
+
+    def test_a_watch_tells_every_write_with_its_moment(self):
+        before_us = time.monotonic() * 1e6
+        done = disk("--watch", "100", "--seconds", "0.5", "--json")
+        after_us = time.monotonic() * 1e6
+        self.assertEqual(done.returncode, 0, done.stderr)
+        watch = json.loads(done.stdout)["watch"]
+        self.assertEqual(watch["n"], len(watch["writes"]))
+        self.assertTrue(1 <= watch["n"] <= 50, watch["n"])  # fewer where one took long
+        longest_us = max(latency for _, latency, _ in watch["writes"])
+        self.assertAlmostEqual(longest_us, watch["max_us"], delta=0.01)
+        end_us = before_us
+        for started_us, latency_us, late_us in watch["writes"]:
+            self.assertGreaterEqual(started_us, end_us - 1)
+            self.assertGreater(latency_us, 0)
+            self.assertGreaterEqual(late_us, 0)
+            end_us = started_us + latency_us
+        self.assertLess(end_us, after_us)
+        # Each was due at a multiple of the interval behind the first.
+        due_us = [started_us - late_us for started_us, _, late_us in watch["writes"]]
+        for one in due_us:
+            intervals = (one - due_us[0]) / 1e4
+            self.assertAlmostEqual(intervals, round(intervals), delta=1e-3)
+
+    def test_a_signal_ends_a_watch_with_its_figures(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            watch = subprocess.Popen(
+                [DISK, "--dir", DIRECTORY, "--watch", "50", "--seconds", "1000", "--json"],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(watch.kill)
+            while not self.catches(watch.pid, number):
+                self.assertIsNone(watch.poll())
+                time.sleep(0.01)
+            watch.send_signal(number)
+            out, err = watch.communicate(timeout=PATIENCE_S)
+            self.assertEqual(watch.returncode, 0, err)
+            told = json.loads(out)["watch"]
+            self.assertEqual(told["n"], len(told["writes"]))
+
+    def catches(self, pid, number):
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            mask = next(line for line in file if line.startswith("SigCgt")).split()[1]
+        return int(mask, 16) >> (number - 1) & 1
+
+    def test_a_pace_that_is_none_is_refused(self):
+        for pace in ("0", "1001", "fast"):
+            self.assertEqual(disk("--watch", pace).returncode, 2, pace)
 
 
 if __name__ == "__main__":
