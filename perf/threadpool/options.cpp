@@ -130,6 +130,8 @@ constexpr Flag flags[] = {
      assign_timeout<&O::send_timeout_ms>},
     {"pipelined-write", "", "RocksDB writes its log and its memtable in two stages",
      assign_switch<&O::pipelined_write>},
+    {"direct", "", "RocksDB reads and writes tables past the page cache, which --memory leaves out",
+     assign_switch<&O::direct>},
     {"recycled-logs", "N", "RocksDB's log files that are kept to be written over (default 0)",
      assign_count<&O::log_files_recycled, 0, 64>},
 };

@@ -29,6 +29,7 @@ struct Options {
   Durability durability = Durability::group;
   bool pin = false;
   bool pipelined_write = false;  // RocksDB's option
+  bool direct = false;           // tables past the page cache
   unsigned log_files_recycled = 0;
   uint64_t memory_bytes = 0;  // 0: a quarter of the machine's
   uint64_t value_bytes_max = 16u << 20;

@@ -84,6 +84,8 @@ rocksdb::Options rocksdb_options(const Options& options) {
   out.level_compaction_dynamic_level_bytes = true;
   out.enable_pipelined_write = options.pipelined_write;
   out.recycle_log_file_num = options.log_files_recycled;
+  out.use_direct_reads = options.direct;
+  out.use_direct_io_for_flush_and_compaction = options.direct;
   out.max_open_files = static_cast<int>(options.open_tables_max);
   out.stats_dump_period_sec = 0;
   out.info_log_level = rocksdb::WARN_LEVEL;

@@ -6,9 +6,9 @@ using namespace gyre;
 using namespace gyre::threadpool;
 
 TEST_CASE("flags are read in both spellings, after an optional serve") {
-  const CommandLine line =
-      parse_command_line({"serve", "--listen", "127.0.0.1:9000", "--cores=2", "--durability",
-                          "none", "--overflow=block", "--memory", "512M", "--queue", "7", "--pin"});
+  const CommandLine line = parse_command_line(
+      {"serve", "--listen", "127.0.0.1:9000", "--cores=2", "--durability", "none",
+       "--overflow=block", "--memory", "512M", "--queue", "7", "--pin", "--direct"});
   CHECK(line.problem.empty());
   CHECK(line.options.listen.port == 9000);
   CHECK(line.options.cores == 2);
@@ -17,6 +17,8 @@ TEST_CASE("flags are read in both spellings, after an optional serve") {
   CHECK(line.options.memory_bytes == 512u << 20);
   CHECK(line.options.queue_tasks_max == 7);
   CHECK(line.options.pin);
+  CHECK(line.options.direct);
+  CHECK_FALSE(parse_command_line({}).options.direct);
 }
 
 TEST_CASE("defaults follow cores and durability, and the split fits the budget") {

@@ -1,9 +1,12 @@
 #include "record_store.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 using namespace gyre;
 using namespace gyre::threadpool;
@@ -50,6 +53,22 @@ struct Store {
     return text;
   }
 
+  // Bytes that this process has fetched from the disk.
+  static uint64_t disk_read_bytes() {
+    std::ifstream file("/proc/self/io");
+    uint64_t bytes = 0;
+    for (std::string name; file >> name >> bytes;) {
+      if (name == "read_bytes:") return bytes;
+    }
+    FAIL("/proc/self/io tells no read_bytes");
+    return 0;
+  }
+  bool can_be_direct() const {
+    const int fd = ::open((root + "/probe").c_str(), O_RDWR | O_CREAT | O_DIRECT, 0600);
+    if (fd >= 0) ::close(fd);
+    return fd >= 0;
+  }
+
   std::string root;
   Options options;
   std::unique_ptr<RecordStore> store;
@@ -74,6 +93,21 @@ TEST_CASE_FIXTURE(Store, "values, versions and removals, over a restart too") {
   CHECK(found.version == second);
   CHECK(put("k", "three") != second);
   CHECK(store->records_recovered() == 0);  // a good close leaves nothing in the log
+}
+
+TEST_CASE_FIXTURE(Store, "with --direct tables are read from the disk, though just written") {
+  if (!can_be_direct()) {
+    MESSAGE("not checked: the file system of " << root << " has no O_DIRECT");
+    return;
+  }
+  put("k", std::string(10'000, 'v'));
+  for (const bool direct : {false, true}) {
+    options.direct = direct;
+    open();
+    const uint64_t before = disk_read_bytes();
+    CHECK(get("k").size() == 10'000);
+    CHECK((disk_read_bytes() > before) == direct);
+  }
 }
 
 TEST_CASE_FIXTURE(Store, "what has expired is neither read nor listed") {
