@@ -204,8 +204,8 @@ def figure_lines(step: dict) -> list[str]:
 # --- commands ---
 def list_command() -> int:
     for scenario in SCENARIOS.values():
-        print(f"{scenario.name:<10} {scenario.title} ({scenario.reproduces})")
-        print(f"           {scenario.description}")
+        print(f"{scenario.name:<19} {scenario.title} ({scenario.reproduces})")
+        print(f"{' ':20}{scenario.description}")
     print("\ncontenders: " + ", ".join(CONTENDERS))
     return 0
 

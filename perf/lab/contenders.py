@@ -21,6 +21,10 @@ from typing import Callable, Optional
 import machine
 
 READY_S_MAX = 60
+# Where memory is scarce: what a node otherwise reserves for large values and many connections would
+# be most of it.
+SMALL = ("--max-value", "1M", "--max-connections", "256")
+THREADPOOL_READERS = 64  # workers that wait for the disk, of one core
 STOP_S_MAX = 30
 LOG_TAIL_LINES = 15
 BODY = "0123456789" * 10
@@ -44,6 +48,7 @@ class Place:
     memory: str
     durability: str
     operation: str
+    beyond_memory: bool = False  # the data is larger, and the page cache is not to help
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Contender:
     pins_itself: bool = False
     closed_only: bool = False
     http: bool = True
+    block_reads: str = ""  # its metric of blocks read from tables on the disk
     package: str = ""
     cores: Optional[int] = None  # instead of --cores
 
@@ -76,7 +82,19 @@ class Contender:
 def node_command(place: Place, program: str, *words: str) -> list[str]:
     return [program, *words, "--listen", f"127.0.0.1:{place.port}",
             "--data", os.path.join(place.directory, "data"), "--cores", str(place.cores),
-            "--memory", place.memory, "--durability", place.durability]
+            "--memory", place.memory, "--durability", place.durability,
+            *(SMALL if place.beyond_memory else ())]
+
+
+def least_memory_bytes(build: str, cores: int) -> int:
+    """What a node with SMALL needs of --memory before anything is left for caches, as it says."""
+    command = [gyre_program(build), "serve", "--cores", str(cores), "--memory", "16M", *SMALL,
+               "--print-config"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    found = re.search(r"which need (\d+)M", done.stderr)
+    if not found:
+        raise LabError(f"gyre did not say how much memory it needs: {done.stderr or done.stdout}")
+    return int(found[1]) << 20
 
 
 def floor_command(place: Place) -> list[str]:
@@ -126,6 +144,7 @@ def gyre(name: str, cores: Optional[int] = None) -> Contender:
     return Contender(
         name, gyre_program, lambda place: node_command(place, gyre_program(place.build), "serve"),
         version=["--version"], stores=True, cores=cores,
+        block_reads="gyre_level_block_reads_total",
     )
 
 
@@ -138,13 +157,15 @@ def threadpool_command(place: Place) -> list[str]:
     """With the number of workers that is best for the load: its own defaults, which are made for
     writes or for reads, and 32 where both meet (ARCHITECTURE.md, "The comparator")."""
     command = node_command(place, THREADPOOL.program(place.build))
+    if place.beyond_memory:
+        return command + ["--direct", "--workers", str(THREADPOOL_READERS)]
     mixed = place.operation == "mixed" and place.durability == "group"
     return command + (["--workers", "32"] if mixed else [])
 
 
 THREADPOOL = Contender(
     "threadpool", lambda build: os.path.join(build, "perf/threadpool/gyre-threadpool"),
-    threadpool_command, stores=True,
+    threadpool_command, stores=True, block_reads="gyre_cache_misses_total",
 )
 FLOOR = floor("floor")
 NGINX = Contender(
@@ -230,8 +251,11 @@ class Server:
         self.log = os.path.join(place.directory, "log")
         command = contender.command(place)
         self.command = command if contender.pins_itself else pinned(place.cpus, command)
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
+        self.process = self.spawn()
+
+    def spawn(self) -> subprocess.Popen:
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=prepare_child,
             )
@@ -287,6 +311,16 @@ class Server:
 
     def stop(self) -> None:
         self.stopped = True
+        self.end_process()
+        shutil.rmtree(self.place.directory, ignore_errors=True)
+
+    def reopen(self) -> None:
+        """Stopped in order and started again on its data."""
+        self.end_process()
+        self.process = self.spawn()
+        self.wait_until_ready()
+
+    def end_process(self) -> None:
         self.signal_all(signal.SIGTERM)
         try:
             self.process.wait(STOP_S_MAX)
@@ -294,7 +328,6 @@ class Server:
             pass
         self.signal_all(signal.SIGKILL)  # also what a script left behind
         self.process.wait()
-        shutil.rmtree(self.place.directory, ignore_errors=True)
 
     def signal_all(self, number: int) -> None:
         try:

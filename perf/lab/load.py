@@ -14,10 +14,11 @@ import resource
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 import machine
+import reads
 from contenders import LabError, Server, pinned, prepare_child
 from histogram import Histogram
 from scenarios import MIXES
@@ -26,6 +27,7 @@ SAMPLE_S = 1.0  # of memory, in long runs
 SAMPLE_SHORT_S = 0.1
 LONG_S = 5.0  # from here on a run keeps its series
 BUSY_MAX = 0.95  # of the generator's thread in a closed loop; above, its own pace was measured
+WARM_UP_SEEDS = 1_000_000  # a warm-up asks for other keys than the run that it is for
 KEPT = ("p50", "p99", "p999", "max")
 
 
@@ -44,6 +46,8 @@ class Plan:
     verify: bool = False
     fill: int = 0  # by the run itself, so that it knows what has to be there
     threads: int = 1
+    count_reads: bool = False  # of the server's disk
+    seed: int = 1  # the same keys in the same order with the same one
 
     @property
     def warmup_s(self) -> float:
@@ -65,6 +69,8 @@ class Plan:
             words += ["--fill", str(self.fill)]
         if self.threads > 1:
             words += ["-t", str(self.threads)]
+        if self.seed != 1:
+            words += ["--seed", str(self.seed)]
         return words + (["--verify"] if self.verify else [])
 
 
@@ -150,6 +156,7 @@ class Generator:
 
         sample()
         long = plan.seconds >= LONG_S
+        read = reads.reads_of(server) if plan.count_reads else None
         before, charged = machine.clocks(server.pid), children_s()
         if server.contender.http:
             path = "/v0/status" if plan.operation == "status" else ""
@@ -171,6 +178,9 @@ class Generator:
         wall_s = time.monotonic() - started
         after = machine.clocks(server.pid)
         sample()
+        if plan.count_reads:
+            run["reads"] = reads.per_request(read, reads.reads_of(server), requests,
+                                             run["answered_per_s"])
         # What a run filled itself would count as cost of its requests.
         run["cpu"] = None if plan.fill else machine.cpu_per_request(before, after, requests)
         if run["cpu"]:
@@ -192,7 +202,7 @@ class Generator:
         seconds = min(0.5, plan.seconds / 4)
         if server.contender.http:
             path = "/v0/status" if plan.operation == "status" else ""
-            words = plan.arguments()
+            words = replace(plan, seed=plan.seed + WARM_UP_SEEDS).arguments()
             words[words.index("-d") + 1] = f"{seconds * 1000:.0f}ms"
             self.start([*words, server.url + path])
             self.wait(server, "while it was warmed up")

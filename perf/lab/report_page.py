@@ -9,6 +9,7 @@ from datetime import datetime
 
 import report_text as text
 from report_bars import cpu_bars, memory_bars
+from report_disk import disk_reads
 from report_facts import facts, known
 from report_tables import (
     all_runs, at, figures, highest_loads, met_mark, names_in, ratio_table, runs_of, summary, swatch,
@@ -234,7 +235,7 @@ def step_article(index, number, step, slots):
     ]
     content = [
         summary(step, slots), highest_loads(step, slots), charts(index, number, step),
-        ratio_table(step, slots), all_runs(step, slots),
+        disk_reads(step, slots), ratio_table(step, slots), all_runs(step, slots),
     ]
     parts += content if any(content) else ['<p class="empty">Nothing of this step has run.</p>']
     bars = cpu_bars(step, slots) + memory_bars(step, slots)

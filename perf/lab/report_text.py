@@ -22,6 +22,7 @@ METRICS = {
     "ok": "good answers/s",
     "bytes": "bytes per second",
     "highest": "highest load held",
+    "disk_reads": "reads per second at the knee",
     "user_us": "CPU per request, user",
     "kernel_us": "CPU per request, kernel",
     "process_us": "CPU per request, process",

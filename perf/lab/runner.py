@@ -14,12 +14,12 @@ from typing import Callable, Optional
 
 import machine
 import verdicts
-from contenders import Contender, LabError, Place, Server, free_port
-from disk import DiskProbe
+from contenders import Contender, LabError, Place, Server, free_port, least_memory_bytes
+from disk import DiskProbe, DiskReads, like_reads_of
 from histogram import Histogram
 from knee import KneeSearch
 from load import Generator, Plan
-from scenarios import LIMIT_US, Scenario, Share, Step
+from scenarios import KEY_BYTES, LIMIT_US, Scenario, Share, Step
 from stats import turns
 
 IDLE_SHARE_MAX = 0.05  # of a CPU, by a server that nobody asks anything
@@ -29,9 +29,11 @@ OTHERS_SHARE_MAX = 0.02  # of a CPU, by the servers that aren't loaded in a run
 CONFIRM_TIMES = 3  # so much longer is the run that confirms a knee
 CONFIRM_STEP = 1.05
 CONFIRM_TRIES = 6
+QUICK_SEARCH = {"factor": 2.0, "tolerance": 1.25, "tries": 1}
 CAPACITY_RUNS = 3
 READS = ("status", "get", "range")
 ACHIEVED_MIN = 0.99
+WARM_S = 5  # of reading before what is larger than the memory is measured: its caches fill up
 DISK_S = 2.5  # of probing, per pair: enough for p99.9 over six
 
 
@@ -76,6 +78,7 @@ class Runner:
         self.disk: Optional[DiskProbe] = None
         self.disk_by_pair: dict[int, Histogram] = {}
         self.directories = 0
+        self.reading_runs = 0
         self.result = {
             "schema": "gyre-lab/1",
             "scenario": {name: getattr(scenario, name)
@@ -159,6 +162,8 @@ class Runner:
     # --- servers ---
     def start(self, step: Step, names: list[str]) -> dict[str, Server]:
         """All of them, filled, with nothing left to do."""
+        if step.nodes != 1:
+            raise LabError("the lab can't start clusters yet")
         options, started = self.options, {}
         cpus = options.server_cpus
         if step.share_cpus:
@@ -169,7 +174,8 @@ class Runner:
             cores = contender.cores or options.cores
             place = Place(options.build, os.path.join(options.work, f"{name}-{self.directories}"),
                           free_port(), cpus[:cores] if step.share_cpus else cpus, cores,
-                          options.memory, self.durability_of(step), step.operation)
+                          self.memory_of(step)[0], self.durability_of(step), step.operation,
+                          step.memory is not None)
             server = Server(contender, place)
             self.servers.append(server)
             started[name] = server
@@ -183,7 +189,19 @@ class Runner:
                     self.progress(f"filling {server.name}", 0)
                     self.generator.fill(server, self.keys_of(step), self.value_bytes_of(step))
         self.wait_until_idle(step, started)
+        if step.memory:
+            self.reopen(step, [its for its in started.values() if its.contender.stores])
+            self.wait_until_idle(step, started)
         return started
+
+    def reopen(self, step: Step, servers: list[Server]) -> None:
+        """Afterwards memtables are empty, so all of the data is in tables; caches hold what was read
+        last."""
+        seconds = 0.2 if self.options.quick else WARM_S
+        for server in servers:
+            self.progress(f"starting {server.name} anew", 0)
+            server.reopen()
+            self.generator.run(server, self.plan(step, rate=None, seconds=seconds))
 
     def remember(self, server: Server) -> None:
         described = server.described(self.options.build)
@@ -227,7 +245,10 @@ class Runner:
     # --- loads ---
     def keys_of(self, step: Step) -> int:
         keys = step.keys or self.options.keys
-        return min(keys, 20_000) if self.options.quick else keys
+        if not self.options.quick:
+            return keys
+        # A quarter of fewer would leave a node no memory to answer from.
+        return min(keys, 100_000 if step.memory else 20_000)
 
     def durability_of(self, step: Step) -> str:
         """Who only reads is started without sync: the comparator then takes the number of workers
@@ -238,6 +259,16 @@ class Runner:
 
     def value_bytes_of(self, step: Step) -> int:
         return step.value_bytes or self.options.value_bytes
+
+    def memory_of(self, step: Step) -> tuple[str, int]:
+        """--memory as it is written, and in bytes."""
+        if step.memory is None:
+            return self.options.memory, self.options.memory_bytes
+        stored = self.keys_of(step) * (KEY_BYTES + self.value_bytes_of(step))
+        size = step.memory.share * stored
+        if step.memory.of == "caches":  # these get half of what a node can divide
+            size = least_memory_bytes(self.options.build, self.options.cores) + 2 * size
+        return str(int(size)), int(size)
 
     def pairs(self) -> int:
         if self.options.pairs:
@@ -257,7 +288,8 @@ class Runner:
                     self.keys_of(step), self.value_bytes_of(step), step.key_order,
                     min(step.range_records, self.keys_of(step) // 2), step.kind == "verify",
                     self.keys_of(step) if step.kind == "verify" else 0,
-                    1 if step.share_cpus else len(self.options.generator_cpus))
+                    1 if step.share_cpus else len(self.options.generator_cpus),
+                    step.memory is not None)
         return replace(plan, **changes)
 
     def plan_record(self, step: Step) -> dict:
@@ -265,8 +297,8 @@ class Runner:
         return {
             "operation": step.operation, "connections": step.connections, "rate": step.rate,
             "duration_s": plan.seconds, "keys": plan.keys, "value_bytes": plan.value_bytes,
-            "durability": self.durability_of(step),
-            "memory_bytes": self.options.memory_bytes, "args": " ".join(plan.arguments()),
+            "durability": self.durability_of(step), "nodes": step.nodes,
+            "memory_bytes": self.memory_of(step)[1], "args": " ".join(plan.arguments()),
         }
 
     def capacity(self, step: Step, name: str) -> float:
@@ -289,6 +321,10 @@ class Runner:
 
     def load(self, server: Server, plan: Plan, servers: dict[str, Server]) -> tuple[dict, Histogram]:
         """A run, with what the servers that nobody asked used of CPUs meanwhile."""
+        if plan.count_reads:
+            # Caches would know the keys of the run before, all of them if its rate was low.
+            self.reading_runs += 1
+            plan = replace(plan, seed=1 + self.reading_runs)
         before, started = machine.all_stats(), time.monotonic()
         run, histogram = self.generator.run(server, plan)
         after, took_s = machine.all_stats(), time.monotonic() - started
@@ -352,7 +388,7 @@ class Runner:
                                           "spectrum": whole.spectrum()}
         disk = self.disk.by_pair if self.disk and step.disk else {}
         record["ratios"], record["not_measured"] = verdicts.ratios(
-            step, record, disk, self.options.memory_bytes)
+            step, record, disk, record["plan"]["memory_bytes"])
         self.save()
 
     # --- the knee ---
@@ -360,15 +396,21 @@ class Runner:
         servers = self.start(step, names)
         seconds = self.seconds_of(step)
         knee = {"limit_us": LIMIT_US, "highest": {name: [] for name in names},
-                "generator_ended": {name: [] for name in names}, **{name: [] for name in names}}
+                "generator_ended": {name: [] for name in names},
+                "at_highest": {name: [] for name in names}, **{name: [] for name in names}}
         record["knee"] = knee
+        disk = None
+        if step.memory:
+            disk = DiskReads(self.options.build, self.options.work, self.options.server_cpus,
+                             step.connections, self.options.quick)
+            record["disk_reads"] = {"depth": step.connections, "read_bytes": [], "per_s": []}
         guesses = {}
         for name in names:
             closed = self.plan(step, rate=None, seconds=min(2.0, seconds))
             guesses[name] = 0.5 * self.generator.run(servers[name], closed)[0]["ok_per_s"]
         for pair in range(self.pairs()):
-            tolerance = 1.25 if self.options.quick else 1.03
-            searches = {name: KneeSearch(guesses[name], tolerance=tolerance) for name in names}
+            pace = QUICK_SEARCH if self.options.quick else {}
+            searches = {name: KneeSearch(guesses[name], **pace) for name in names}
             while not all(search.done for search in searches.values()):
                 for name in turns(names, pair):
                     search = searches[name]
@@ -377,9 +419,23 @@ class Runner:
                             self.rung(step, servers, name, search.rate, seconds, pair, knee))
             for name in turns(names, pair):
                 self.confirm(step, servers, name, searches[name].held, pair, knee)
+            if disk:
+                self.probe_reads(step, servers, disk, record, pair)
             record["ratios"], record["not_measured"] = verdicts.knee_ratios(step, record)
             self.save()
         self.stop_servers()
+
+    def probe_reads(self, step: Step, servers: dict[str, Server], disk: DiskReads,
+                    record: dict, pair: int) -> None:
+        """As large as those of the first contender in its ladder."""
+        first = next(iter(record["knee"]["highest"]))
+        counted = [rung["reads"] for rung in record["knee"][first]
+                   if rung["pair"] == pair and rung["reads"] and rung["reads"]["blocks"]]
+        size = like_reads_of(statistics.median(
+            reads["bytes"] / reads["blocks"] for reads in counted) if counted else 0)
+        self.wait_until_idle(step, servers)
+        record["disk_reads"]["read_bytes"].append(size)
+        record["disk_reads"]["per_s"].append(disk.run(size))
 
     def rung(self, step: Step, servers: dict[str, Server], name: str, rate: float, seconds: float,
              pair: int, knee: dict) -> bool:
@@ -398,7 +454,7 @@ class Runner:
         missed = [rung for rung in rungs if rung["pair"] == pair and not rung["held"]]
         lowest = min(missed, key=lambda rung: rung["rate"], default=None)
         times = 1 if self.options.quick else CONFIRM_TIMES
-        for _ in range(CONFIRM_TRIES):
+        for _ in range(1 if self.options.quick else CONFIRM_TRIES):
             if rate is None or self.rung(step, servers, name, rate,
                                          self.seconds_of(step) * times, pair, knee):
                 break
@@ -406,6 +462,7 @@ class Runner:
         else:
             rate = None
         knee["highest"][name].append(rate)
+        knee["at_highest"][name].append(None if rate is None else rungs[-1])
         knee["generator_ended"][name].append(bool(lowest and lowest["generator_limited"]))
 
 
@@ -418,4 +475,6 @@ def rung_of(run: dict, histogram: Histogram, rate: float, pair: int) -> dict:
         "generator_limited": run["generator_limited"],
         "held": p99 is not None and p99 <= LIMIT_US and errors == 0
         and run["ok_per_s"] >= ACHIEVED_MIN * rate,
+        "reads": run.get("reads"),
+        "server_cpus_used": (run.get("cpu") or {}).get("server_cpus_used"),
     }

@@ -11,6 +11,7 @@ from typing import Callable, Optional, Union
 
 LIMIT_US = 5000  # of the knee's p99
 SAMPLES_FOR_P999 = 105_000  # 100 above p99.9, and some
+KEY_BYTES = 13  # of gyre-load's keys
 MIXES = {"get": "get=1", "put": "put=1", "mixed": "get=1,put=1", "range": "range=1"}
 
 
@@ -61,6 +62,14 @@ class Aim:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Of a node, as a share of what is stored (keys and values)."""
+
+    share: float
+    of: str  # "whole": --memory; "caches": what --memory leaves for blocks, indexes and filters
+
+
+@dataclass(frozen=True)
 class Step:
     name: str
     kind: str
@@ -75,6 +84,8 @@ class Step:
     range_records: int = 0
     samples: int = 0  # a run is as long as these take at its rate, if that is longer
     fill: bool = True  # what has to be there before it is read
+    memory: Optional[Memory] = None  # --memory if None; else the reads that reach the disk are told
+    nodes: int = 1  # in a cluster, each with that memory
     disk: bool = False  # probe the disk between the runs
     share_cpus: bool = False  # servers and generator on all CPUs
     smoke: bool = False  # part of --quick
@@ -141,6 +152,28 @@ def fraction_steps(_: Optional[float]) -> list[Step]:
         for name, operation in (("GET", "get"), ("PUT", "put"), ("mixed", "mixed"))
         for share in (0.25, 0.5, 0.75)
     ]
+
+
+# Clusters come here once the lab can start them (Runner.start): 2, 4, 10 and 24 nodes, the memory of
+# each the same.
+CLUSTERS = (1,)
+
+
+def larger_than_memory_steps(rate: Optional[float]) -> list[Step]:
+    # 148 bytes of value and the key: 161 per record.
+    aims = (Aim("disk_reads", (Bound(0.85, "disk", at_least=True),)),)
+    steps = []
+    for nodes in CLUSTERS:
+        for text, memory in (("caches of a quarter of the data", Memory(1 / 4, "caches")),
+                             ("--memory a quarter of the data", Memory(1 / 4, "whole"))):
+            get = Step("", "latency", "get", ALL, keys=1_000_000, value_bytes=148, memory=memory,
+                       nodes=nodes)
+            steps += [
+                replace(get, name=f"GET, {text}", rate=rate or 1_000, samples=10_500),
+                replace(get, name=f"GET to the knee, {text}", kind="knee",
+                        contenders=("gyre", "threadpool"), smoke=memory.of == "caches", aims=aims),
+            ]
+    return steps
 
 
 def range_steps(_: Optional[float]) -> list[Step]:
@@ -230,6 +263,13 @@ SCENARIOS = {
             "Aims: p99 at most half, p99.9 at most a third of threadpool's, or within 1.25 of "
             "floor's.",
             "LAB targets", 4, fraction_steps),
+        Scenario(
+            "larger-than-memory", "Reads of more than the memory holds",
+            "A million records of 161 bytes: GET at 1,000/s, then the highest rate with p99 within "
+            "5 ms, with caches, and then all of --memory, of a quarter of the data. The page cache "
+            "is left out, and each store was started anew, so that all of the data is in tables. "
+            "Aim: at the knee 0.85 of the reads per second that the bare disk gives.",
+            "LAB 3; report 001", 3, larger_than_memory_steps),
         Scenario(
             "range", "Ranges of 10,000 records",
             "Ranges of 10,000 records of 170 bytes in a closed loop over 1 and 4 connections: "

@@ -9,6 +9,7 @@ An aim may be met in one of several ways (half of one contender, or near to anot
 row of its own; once one holds, the others are no failures, so their `met` is null.
 """
 
+import statistics
 from typing import Optional
 
 from histogram import Histogram
@@ -17,13 +18,14 @@ from stats import Spread, by_pair, metric_of, paired_ratios, spread
 
 PAIRS_KEPT_MIN = 3
 OTHERS_CPUS_MAX = 0.02
+BLOCKS_MIN = 0.2  # read per request by who has less memory than data
 SHOWN = {"latency": ("p50", "p99", "p999", "system"), "closed": ("ok", "system", "process"),
          "sustained": ("ok", "p50", "p99", "p999"), "verify": ()}
 WORDS = {
     "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "p9999": "p99.99",
     "system": "CPU per request", "process": "the process's CPU per request",
     "ok": "good answers/s", "bytes": "bytes/s", "resident": "resident memory",
-    "highest": "the highest rate held",
+    "highest": "the highest rate held", "disk_reads": "reads per second at the knee",
 }
 SERVER_ERRORS = ("connect", "read", "write", "timeout", "malformed", "not_found", "wrong")
 
@@ -95,19 +97,37 @@ def knee_ratios(step: Step, record: dict) -> tuple[list[dict], list[str]]:
     subject = step.contenders[0]
     if subject not in knee["highest"]:
         return [], []
-    figures = {pair: rate for pair, rate in enumerate(knee["highest"][subject]) if rate}
-    rows, missing = [], []
+    highest = {pair: rate for pair, rate in enumerate(knee["highest"][subject]) if rate}
+    rows, missing, covered = [], [], {subject}
     for aim in step.aims:
+        figures = highest if aim.metric == "highest" else table_reads(knee, subject)
         found = []
         for bound in aim.bounds:
-            known = {pair: rate for pair, rate in enumerate(knee["highest"].get(bound.to, []))
-                     if rate and not knee["generator_ended"][bound.to][pair]}
+            known = dict(enumerate(record["disk_reads"]["per_s"])) if bound.to == "disk" \
+                else known_knees(knee, bound.to)
             found.append((bound, spread(paired_ratios(figures, known))))
+            covered.add(bound.to)
         at_least = any(knee["generator_ended"][subject])
         rows += judged(subject, aim, found, at_least)
         missing += unmeasured(aim, found, bool(figures),
                               "the generator was its limit, or it held no rate")
+    for other in knee["highest"]:
+        if other not in covered:
+            its = spread(paired_ratios(highest, known_knees(knee, other)))
+            rows += [row(subject, other, "highest", its)] if its else []
     return rows, missing
+
+
+def known_knees(knee: dict, name: str) -> dict[int, float]:
+    """{pair: rate}, without those that are lower bounds."""
+    return {pair: rate for pair, rate in enumerate(knee["highest"].get(name, []))
+            if rate and not knee["generator_ended"][name][pair]}
+
+
+def table_reads(knee: dict, name: str) -> dict[int, float]:
+    """{pair: blocks per second that it read from the disk at its knee}"""
+    return {pair: rung["reads"]["blocks_per_s"]
+            for pair, rung in enumerate(knee["at_highest"][name]) if rung and rung["reads"]}
 
 
 def unmeasured(aim: Aim, found: list[tuple[Bound, Optional[Spread]]], has_figures: bool,
@@ -163,6 +183,7 @@ def findings(result: dict, notes: list[str]) -> list[str]:
     for step in result["steps"]:
         lines += aim_lines(step)
         lines += trouble_lines(step)
+        lines += reads_lines(step)
         if step["kind"] == "verify" and step["runs"]:
             lines.append(verified_line(step))
         if step["kind"] == "sustained" and step["runs"]:
@@ -192,6 +213,36 @@ def range_text(row_: dict) -> str:
         return "1 ratio, of all runs merged" if row_["metric"] in ("p99", "p999", "p9999") \
             else "1 run"
     return f"{row_['low']:.2f} to {row_['high']:.2f}, {row_['pairs']} pairs"
+
+
+def reads_lines(step: dict) -> list[str]:
+    """What reached the disk, of those whose reads were counted."""
+    lines = []
+    knee = step["knee"] or {}
+    for name in dict.fromkeys([run["contender"] for run in step["runs"]]
+                              + list(knee.get("at_highest", {}))):
+        runs = [run for run in step["runs"] if run["contender"] == name] + knee.get(name, [])
+        counted = [run["reads"] for run in runs if run.get("reads")]
+        if not counted:
+            continue
+        blocks, size = (statistics.median(reads[key] for reads in counted)
+                        for key in ("blocks", "bytes"))
+        text = f"{step['name']}: {name} read {blocks:.2f} blocks and {size / 1024:.1f} KiB from the " \
+            "disk per request"
+        held = [rung for rung in knee.get("at_highest", {}).get(name, []) if rung]
+        if held:
+            per_s = statistics.median(rung["reads"]["blocks_per_s"] for rung in held)
+            busy = statistics.median(rung["server_cpus_used"] for rung in held)
+            text += f", {per_s:,.0f} blocks/s at its knee with {busy:.2f} CPUs"
+        if blocks < BLOCKS_MIN:
+            text = f"not measured: {text}: this data is not larger than the memory"
+        lines.append(text)
+    disk = step.get("disk_reads")
+    if disk and disk["per_s"]:
+        lines.append(f"{step['name']}: the bare disk gave {statistics.median(disk['per_s']):,.0f} "
+                     f"reads/s of {statistics.median(disk['read_bytes']) / 1024:g} KiB, "
+                     f"{disk['depth']} at a time")
+    return lines
 
 
 def verified_line(step: dict) -> str:

@@ -143,6 +143,21 @@ class Scenarios(LabTest):
         names = {run["contender"] for run in self.result("cpu")["steps"][0]["runs"]}
         self.assertEqual(names, {"gyre", "threadpool", "floor", "nginx"})
 
+    def test_larger_than_memory(self):
+        self.check("larger-than-memory")
+        result = self.result("larger-than-memory")
+        step = result["steps"][0]
+        self.assertEqual(step["kind"], "knee")
+        for contender in result["contenders"]:
+            self.assertIn(f"--memory {step['plan']['memory_bytes']} ", contender["command"])
+        # Though all of it would fit into the page cache.
+        rungs = [rung for name in ("gyre", "threadpool") for rung in step["knee"][name]]
+        for rung in rungs:
+            self.assertGreater(rung["reads"]["blocks"], 0.2, rung)
+            self.assertGreater(rung["reads"]["bytes"], 500, rung)
+        self.assertEqual(len(step["disk_reads"]["per_s"]), 2)
+        self.assertIn("the bare disk gave", " ".join(result["findings"]))
+
     def test_knee(self):
         self.assertIn("holds", self.check("knee"))
 

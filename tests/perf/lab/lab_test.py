@@ -22,12 +22,14 @@ import cli  # noqa: E402
 import contenders  # noqa: E402
 import load  # noqa: E402
 import machine  # noqa: E402
+import reads  # noqa: E402
 import runner  # noqa: E402
 import stats  # noqa: E402
 import verdicts  # noqa: E402
 from histogram import COOKIE, COOKIE_COMPRESSED, HEADER, Histogram, is_supported  # noqa: E402
 from knee import RATE_MIN, KneeSearch  # noqa: E402
-from scenarios import LIMIT_US, SCENARIOS, Aim, Bound, Share, Step  # noqa: E402
+from disk import like_reads_of  # noqa: E402
+from scenarios import LIMIT_US, SCENARIOS, Aim, Bound, Memory, Share, Step  # noqa: E402
 
 LOAD, FLOOR = sys.argv[1:3]
 
@@ -362,6 +364,78 @@ class Verdicts(unittest.TestCase):
         self.assertIsNone(verdicts.knee_ratios(step, self.knee(True, False))[0][0]["met"])
 
 
+    def read_knee(self, ended, disk_per_s, blocks=0.8):
+        rung = {"reads": {"blocks": blocks, "bytes": 6000.0, "blocks_per_s": blocks * 1000},
+                "server_cpus_used": 0.9}
+        return {"name": "s", "runs": [], "disk_reads": {"depth": 128, "read_bytes": [8192, 4096],
+                                                        "per_s": disk_per_s},
+                "knee": {"highest": {"gyre": [1000.0, 1000.0], "threadpool": [500.0, None]},
+                         "generator_ended": {"gyre": [ended] * 2, "threadpool": [False] * 2},
+                         "at_highest": {"gyre": [rung, rung], "threadpool": [None, None]},
+                         "gyre": [rung, rung], "threadpool": []}}
+
+    def test_reads_at_the_knee_are_judged_against_the_disk_of_the_same_pair(self):
+        step = Step("s", "knee", "get", ("gyre", "threadpool"), memory=Memory(1 / 4, "caches"),
+                    aims=(Aim("disk_reads", (Bound(0.85, "disk", at_least=True),)),))
+        rows, missing = verdicts.knee_ratios(step, self.read_knee(False, [900.0, 800.0]))
+        self.assertEqual((rows[0]["metric"], rows[0]["to"], missing), ("disk_reads", "disk", []))
+        self.assertAlmostEqual(rows[0]["low"], 8 / 9)
+        self.assertIs(rows[0]["met"], True)
+        # The comparator's knee is told without an aim.
+        self.assertEqual([(row["to"], row["median"], row["met"]) for row in rows[1:]],
+                         [("threadpool", 2.0, None)])
+        missed = self.read_knee(False, [1000.0, 1000.0])
+        self.assertIs(verdicts.knee_ratios(step, missed)[0][0]["met"], False)
+        missed = self.read_knee(True, [1000.0, 1000.0])
+        self.assertIsNone(verdicts.knee_ratios(step, missed)[0][0]["met"])
+
+    def test_reads_that_memory_answered_are_told(self):
+        lines = verdicts.reads_lines(self.read_knee(False, [900.0, 800.0]))
+        self.assertEqual(len(lines), 2, lines)
+        for text in ("gyre read 0.80 blocks and 5.9 KiB", "800 blocks/s", "0.90 CPUs"):
+            self.assertIn(text, lines[0])
+        self.assertIn("850 reads/s of 6 KiB, 128 at a time", lines[1])
+        lines = verdicts.reads_lines(self.read_knee(False, [900.0], blocks=0.1))
+        self.assertTrue(lines[0].startswith("not measured: s: gyre read 0.10"), lines)
+
+
+class DiskReads(unittest.TestCase):
+    METRICS = ('# TYPE gyre_reads counter\ngyre_reads{shard="0",level="0"} 7\n'
+               'gyre_reads{shard="0",level="1"} 35\ngyre_reads_other 1000\ngyre_plain 4\n')
+
+    def test_metrics_are_summed_over_their_labels(self):
+        self.assertEqual(reads.metric_sum(self.METRICS, "gyre_reads"), 42)
+        self.assertEqual(reads.metric_sum(self.METRICS, "gyre_plain"), 4)
+        self.assertIsNone(reads.metric_sum(self.METRICS, "gyre_read"))
+
+    def test_reads_are_told_per_request(self):
+        its = reads.per_request(reads.Reads(100, 1000), reads.Reads(150, 401_000), 100, 20.0)
+        self.assertEqual(its, {"blocks": 0.5, "bytes": 4000, "blocks_per_s": 10.0})
+        self.assertIsNone(reads.per_request(None, None, 100, 20.0))
+        self.assertIsNone(reads.per_request(reads.Reads(0, 0), reads.Reads(0, 0), 0, 20.0))
+
+    def test_no_two_runs_whose_reads_are_counted_ask_for_the_same_keys(self):
+        seeds = []
+
+        class Generator:
+            def run(self, server, plan):
+                seeds.append(plan.seed)
+                return {}, Histogram()
+
+        its = runner.Runner.__new__(runner.Runner)
+        its.generator, its.reading_runs = Generator(), 0
+        for count_reads in (True, True, False, True, False):
+            its.load(None, load.Plan("get", 4, 10.0, 1, 100, 100, count_reads=count_reads), {})
+        self.assertEqual(len({seed for seed in seeds if seed != 1}), 3)
+        self.assertEqual(seeds.count(1), 2)  # as everywhere else
+        plan = load.Plan("get", 4, 10.0, 1, 100, 100, seed=7)
+        self.assertIn("--seed 7", " ".join(plan.arguments()))
+
+    def test_the_disk_is_read_in_the_size_next_to_the_servers(self):
+        for mean, size in ((0, 4096), (5500, 4096), (6200, 8192), (9560, 8192), (1e9, 1 << 20)):
+            self.assertEqual(like_reads_of(mean), size)
+
+
 class Scenarios(unittest.TestCase):
     def test_every_scenario_is_whole(self):
         for scenario in SCENARIOS.values():
@@ -375,6 +449,34 @@ class Scenarios(unittest.TestCase):
                     self.assertIn(step.rate.of, contenders.CONTENDERS)
                 for aim in step.aims:
                     self.assertIn(aim.metric, verdicts.WORDS)
+
+    def test_memory_may_be_a_share_of_the_data(self):
+        def memory(share_of, **changes):
+            its = runner.Runner.__new__(runner.Runner)
+            its.options = runner.Options("b", "o", "w", "c", {}, **changes)
+            return its.memory_of(Step("s", "knee", "get", ("gyre",), keys=1_000_000,
+                                      value_bytes=148, memory=share_of))
+
+        self.assertEqual(memory(None, memory="2G", memory_bytes=2 << 30), ("2G", 2 << 30))
+        self.assertEqual(memory(Memory(1 / 4, "whole")), ("40250000", 40_250_000))
+        needed, runner.least_memory_bytes = runner.least_memory_bytes, lambda build, cores: 28 << 20
+        try:
+            self.assertEqual(memory(Memory(1 / 4, "caches"))[1], (28 << 20) + 80_500_000)
+        finally:
+            runner.least_memory_bytes = needed
+
+    def test_where_the_data_is_larger_than_the_memory_little_of_it_is_set_aside(self):
+        def commands(beyond_memory):
+            place = contenders.Place("b", "/d", 77, [0], 1, "40M", "none", "get", beyond_memory)
+            return [" ".join(contenders.CONTENDERS[name].command(place))
+                    for name in ("gyre", "threadpool")]
+
+        for command in commands(True):
+            self.assertIn("--max-value 1M --max-connections 256", command)
+        self.assertIn("--direct --workers 64", commands(True)[1])
+        for command in commands(False):
+            self.assertNotIn("--max-value", command)
+            self.assertNotIn("--direct", command)
 
     def test_a_contender_of_ones_own_is_started_with_its_places(self):
         own = contenders.custom("spin=build/floor --listen {listen} --spin 50 --data {data}")

@@ -156,6 +156,8 @@ def knee_step(random_):
                 rungs.append({
                     "rate": rate, "p50": p99 / 2.5, "p99": p99, "p999": p99 * 1.8,
                     "ok_per_s": min(rate, top), "errors": 0, "held": p99 <= 5000, "pair": pair,
+                    "reads": {"blocks": 0.8, "bytes": 6963.2, "blocks_per_s": 0.8 * rate},
+                    "server_cpus_used": 0.75,
                 })
             highest.setdefault(name, []).append(round(top * 0.97, -2))
         knee[name] = rungs
@@ -163,7 +165,11 @@ def knee_step(random_):
     return {
         "name": "The knee: PUT until p99 > 5 ms", "kind": "knee",
         "plan": plan("put", 64, None, 10), "runs": [], "merged": {},
-        "knee": {**knee, "limit_us": 5000, "highest": highest},
+        "knee": {
+            **knee, "limit_us": 5000, "highest": highest,
+            "at_highest": {name: [None, rungs[4]] for name, rungs in knee.items()},
+        },
+        "disk_reads": {"depth": 64, "read_bytes": [8192] * 2, "per_s": [91_000.0, 94_000.0]},
         "ratios": [{
             "contender": "gyre", "to": "threadpool", "metric": "highest",
             "median": sorted(steps_ratio)[3], "low": min(steps_ratio), "high": max(steps_ratio),

@@ -103,6 +103,8 @@ class Content(unittest.TestCase):
             "p50 104 µs, p99 180 µs, p99.9 220 µs, max 410 µs",  # the disk
             "perf/lab/lab run single-put --pairs 6", "gyre-threadpool --workers 8",
             "Highest load with p99 ≤ 5 ms", "Every figure of all 18 runs", "9600",
+            "Reads that reached the disk", "0.800", "6.80 KiB",
+            "the bare disk, 64 at a time", "92 500/s",
         ]:
             self.assertIn(expected, words)
 
