@@ -61,6 +61,7 @@ struct Options {
 };
 
 constexpr uint64_t log_bytes = 64ull << 20;
+constexpr uint64_t watch_bytes = 4ull << 20;  // made while the others already use the disk
 constexpr size_t alignment = 4096;
 
 [[noreturn]] void die(const std::string& what, int positive_errno) {
@@ -350,11 +351,12 @@ bool go_first() {
 // under way is left out: its latency already says that nothing could be written then.
 std::vector<WatchedWrite> watch(const Options& options) {
   const ScratchFile file(options.directory, true);
-  char* block = aligned(std::max<size_t>(options.write_bytes, 1 << 20));
-  file.fill(log_bytes, block, 1 << 20);
+  const size_t piece_bytes = std::max<size_t>(options.write_bytes, 1 << 20);
+  char* block = aligned(piece_bytes);
+  file.fill(std::max<uint64_t>(watch_bytes, piece_bytes), block, piece_bytes);
   if (fsync(file.fd()) != 0) die("fsync", errno);
   const iovec part{.iov_base = block, .iov_len = options.write_bytes};
-  const uint64_t places = log_bytes / options.write_bytes;
+  const uint64_t places = std::max<uint64_t>(watch_bytes / options.write_bytes, 1);
   const uint64_t interval_ns = 1'000'000'000 / options.watch_per_s;
   const uint64_t begin_ns = now_ns();
   const uint64_t end_ns = begin_ns + static_cast<uint64_t>(options.seconds * 1e9);

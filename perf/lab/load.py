@@ -47,6 +47,7 @@ class Plan:
     fill: int = 0  # by the run itself, so that it knows what has to be there
     threads: int = 1
     count_reads: bool = False  # of the server's disk
+    keeps_series: bool = False  # though it is short
     seed: int = 1  # the same keys in the same order with the same one
 
     @property
@@ -142,8 +143,10 @@ class Generator:
                 self.process.communicate()
             self.process = None
 
-    def run(self, server: Server, plan: Plan) -> tuple[dict, Histogram]:
-        """A run of a result (schema gyre-lab/1), without its place in the step, and its latencies."""
+    def run(self, server: Server, plan: Plan,
+            companions: Optional["Companions"] = None) -> tuple[dict, Histogram]:
+        """A run of a result (schema gyre-lab/1), without its place in the step, and its latencies.
+        Companions (beside.py) start before it and are awaited."""
         if plan.rate is None:
             self.warm_up(server, plan)
         memory: list[list[float]] = []
@@ -160,6 +163,8 @@ class Generator:
         before, charged = machine.clocks(server.pid), children_s()
         if server.contender.http:
             path = "/v0/status" if plan.operation == "status" else ""
+            if companions:
+                companions.start(server)
             self.start([*plan.arguments(), server.url + path])
             try:
                 self.wait(server, f"while it was loaded ({plan.operation})", sample,
@@ -168,6 +173,9 @@ class Generator:
                 self.keep_cut(plan, memory)
                 raise
             run, latencies, requests = read_report(self.output, plan)
+            if companions:
+                run["beside"], more = companions.finish(server, run)
+                requests += more
         else:
             # redis-benchmark counts requests, not seconds: the warm-up told how many that are.
             count = int(server.rates.get(plan.operation, 20_000) * plan.seconds)
@@ -277,7 +285,8 @@ def from_report(report: dict, plan: Plan) -> tuple[dict, Histogram, float]:
         "latency_us": latencies.summary(),
         "service_us": {name: result["latency_us"]["service"][name] for name in KEPT},
         "spectrum": latencies.spectrum(),
-        "series": result["series"] if plan.seconds >= LONG_S else None,
+        "series": result["series"] if plan.seconds >= LONG_S or plan.keeps_series else None,
+        "began_us": result.get("measured_from_us"),
         "hiccup_us": {name: result["hiccup_us"][name] for name in KEPT},
         "send_lag_us": {name: result["latency_us"]["send_lag"][name] for name in KEPT},
     }

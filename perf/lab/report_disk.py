@@ -1,9 +1,13 @@
-"""The report's tables about the disk: what reads of more than the memory holds cost it."""
+"""The report's tables about the disk: what reads of more than the memory holds cost it, and whose
+stalls those of a server are.
+"""
 
 from statistics import median
 
 import report_text as text
-from report_tables import at, contender, figures, names_in, runs_of, table, with_range
+from report_tables import (
+    at, contender, error_count, figures, names_in, runs_of, table, with_range,
+)
 
 
 def disk_reads(step, slots):
@@ -37,3 +41,34 @@ def disk_reads(step, slots):
     if not rows:
         return ""
     return "<h4>Reads that reached the disk</h4>" + table("Reads that reached the disk", headings, rows)
+
+
+def stalls(step, slots):
+    """Longest requests beside the disk's longest writes, and the GETs that ran meanwhile."""
+    rows = []
+    for name in names_in(step):
+        for run in runs_of(step, name):
+            beside = run.get("beside") or {}
+            if not beside:
+                continue
+            above, seconds = at(beside, "stalls", "above"), at(beside, "stalls", "seconds")
+            gets = at(beside, "gets") or {}
+            rows.append([
+                contender(slots, name),
+                *(text.latency(at(run, "service_us", key)) for key in ("p999", "max")),
+                *(text.latency(at(beside, "disk", "latency_us", key)) for key in ("p999", "max")),
+                f"{text.count(above)} of {text.count(seconds)}",
+                *(text.latency(at(gets, "latency_us", key)) for key in ("p99", "p999", "max")),
+                text.latency(at(gets, "service_us", "p99")),
+                text.count(error_count(gets)),
+            ])
+    if not rows:
+        return ""
+    limits = figures(step.get("runs") or [], "beside", "stalls", "limit_us")
+    limit = text.tick(limits[0], text.latency) if limits else text.ABSENT
+    headings = [
+        "Contender", "Service time<br>p99.9", "longest", "Disk beside it<br>p99.9", "longest",
+        f"Seconds over {limit}<br>above the disk", "GETs beside it<br>p99", "p99.9", "max",
+        "from sending<br>p99", "errors",
+    ]
+    return "<h4>Stalls, and reads meanwhile</h4>" + table("Stalls and reads meanwhile", headings, rows)

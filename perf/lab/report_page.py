@@ -9,7 +9,7 @@ from datetime import datetime
 
 import report_text as text
 from report_bars import cpu_bars, memory_bars
-from report_disk import disk_reads
+from report_disk import disk_reads, stalls
 from report_facts import facts, known
 from report_tables import (
     all_runs, at, figures, highest_loads, met_mark, names_in, ratio_table, runs_of, summary, swatch,
@@ -235,7 +235,7 @@ def step_article(index, number, step, slots):
     ]
     content = [
         summary(step, slots), highest_loads(step, slots), charts(index, number, step),
-        disk_reads(step, slots), ratio_table(step, slots), all_runs(step, slots),
+        disk_reads(step, slots), stalls(step, slots), ratio_table(step, slots), all_runs(step, slots),
     ]
     parts += content if any(content) else ['<p class="empty">Nothing of this step has run.</p>']
     bars = cpu_bars(step, slots) + memory_bars(step, slots)
@@ -258,6 +258,11 @@ CHARTS = {
         "Latency over time: {}",
         "Per second: p50, p99, slowest. ✕: seconds with errors such as 503.",
     ),
+    "stalls-time": (
+        "Longest request of each second",
+        "From sending to the answer; lower is better. Dotted: the disk's longest synced write of "
+        "4 KiB to another file in that second.",
+    ),
     "answers-time": ("Answers over time", "Per second. ✕: seconds with errors such as 503."),
     "memory-time": ("Resident memory over time", "Of the server's process."),
 }
@@ -274,6 +279,8 @@ def charts(index, number, step):
         wanted.append(("knee", None))
     timed = [name for name in names_in(step) if figures(runs_of(step, name), "series")]
     wanted += [("latency-time", name) for name in timed]
+    if any(run.get("beside") and run.get("series") for run in step.get("runs") or []):
+        wanted.append(("stalls-time", None))
     if timed:
         wanted.append(("answers-time", None))
     if figures(step.get("runs") or [], "memory", "resident_bytes"):

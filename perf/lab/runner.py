@@ -14,6 +14,7 @@ from typing import Callable, Optional
 
 import machine
 import verdicts
+from beside import Companions
 from contenders import Contender, LabError, Place, Server, free_port, least_memory_bytes
 from disk import DiskProbe, DiskReads, like_reads_of
 from histogram import Histogram
@@ -74,6 +75,7 @@ class Runner:
         self.path = os.path.join(options.out, scenario.name + ".json")
         self.generator = Generator(options.build, options.work, options.generator_cpus)
         self.servers: list[Server] = []
+        self.companions: Optional[Companions] = None
         self.capacities: dict[tuple, float] = {}
         self.disk: Optional[DiskProbe] = None
         self.disk_by_pair: dict[int, Histogram] = {}
@@ -238,6 +240,9 @@ class Runner:
 
     def stop_servers(self) -> None:
         self.generator.stop()
+        if self.companions:
+            self.companions.stop()
+            self.companions = None
         for server in self.servers:
             server.stop()
         self.servers.clear()
@@ -326,7 +331,7 @@ class Runner:
             self.reading_runs += 1
             plan = replace(plan, seed=1 + self.reading_runs)
         before, started = machine.all_stats(), time.monotonic()
-        run, histogram = self.generator.run(server, plan)
+        run, histogram = self.generator.run(server, plan, self.companions)
         after, took_s = machine.all_stats(), time.monotonic() - started
         ticks = sum(other.ticks(after) - other.ticks(before)
                     for other in servers.values() if other is not server)
@@ -368,6 +373,9 @@ class Runner:
         plan = self.plan(step)
         for name in names:
             server = self.start(step, [name])[name]
+            if step.beside:
+                plan = replace(plan, keeps_series=True)
+                self.accompany(step, plan, server)
             self.progress(f"{step.name}: {name}", plan.seconds)
             try:
                 run, histogram = self.load(server, plan, {name: server})
@@ -379,6 +387,17 @@ class Runner:
             latencies[name] = [histogram]
             self.stop_servers()
             self.conclude(step, record, latencies)
+
+    def accompany(self, step: Step, plan: Plan, server: Server) -> None:
+        options, what = self.options, step.beside
+        keys = min(what.keys, 20_000) if options.quick else what.keys
+        gets = replace(plan, operation="get", rate=what.gets_per_s, keys=keys,
+                       connections=what.connections, threads=1)
+        self.companions = Companions(options.build, options.work, options.generator_cpus, what, gets)
+        self.progress(f"filling {server.name}", 0)
+        self.generator.fill(server, keys, plan.value_bytes)
+        self.companions.start_watch()
+        self.wait_until_idle(step, {server.name: server})
 
     def conclude(self, step: Step, record: dict, latencies: dict[str, list[Histogram]]) -> None:
         for name, parts in latencies.items():

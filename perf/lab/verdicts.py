@@ -13,7 +13,7 @@ import statistics
 from typing import Optional
 
 from histogram import Histogram
-from scenarios import Aim, Bound, Step
+from scenarios import LIMIT_US, Aim, Bound, Step
 from stats import Spread, by_pair, metric_of, paired_ratios, spread
 
 PAIRS_KEPT_MIN = 3
@@ -188,6 +188,9 @@ def findings(result: dict, notes: list[str]) -> list[str]:
             lines.append(verified_line(step))
         if step["kind"] == "sustained" and step["runs"]:
             lines.append(refusals_line(step))
+        for number, run in enumerate(step["runs"]):
+            if run.get("beside"):
+                lines += beside_lines(step["name"], run, judged=number == 0)
     return lines + notes
 
 
@@ -258,6 +261,39 @@ def refusals_line(step: dict) -> str:
     other = error_count(run) - run["unfinished"] - run["errors"].get("unavailable", 0)
     return f"{'missed' if other else 'met'}: {step['name']}: {run['contender']} had {other:,} " \
         "errors other than 503 (aim 0)"
+
+
+def beside_lines(step: str, run: dict, judged: bool) -> list[str]:
+    """The server's stalls beside the disk's, and the GETs. Of others than the first it is only told."""
+    beside, service = run["beside"], run["service_us"]
+    stalls, disk, gets = beside["stalls"], beside["disk"]["latency_us"], beside["gets"]
+    name = run["contender"]
+    word = "" if not judged else "not measured: " if not stalls["seconds"] else \
+        "missed: " if stalls["above"] else "met: "
+    lines = [f"{word}{step}: in {stalls['above']} of {stalls['seconds']} seconds {name}'s longest "
+             f"request took over {ms(stalls['limit_us'])} longer than the disk's longest write near it "
+             f"(aim 0); p99.9 {ms(service['p999'])}, longest {ms(service['max'])}, the disk's "
+             f"{ms(disk['p999'])} and {ms(disk['max'])}"]
+    word = word and gets_word(gets)
+    refused = gets["errors"].get("unavailable", 0)
+    lines.append(f"{word}{step}: {gets['rate']:,.0f} GETs/s beside it had of {name} a p99 of "
+                 f"{ms(gets['latency_us']['p99'])} (aim {ms(LIMIT_US)}), without the generator's and "
+                 f"connections' delays {ms(gets['service_us']['p99'])}; {refused:,} were refused")
+    return lines
+
+
+def gets_word(gets: dict) -> str:
+    """A generator that was late made the latency longer, never shorter."""
+    p99, service = gets["latency_us"]["p99"], gets["service_us"]["p99"]
+    if p99 is None or service is None:
+        return "not measured: "
+    if p99 <= LIMIT_US:
+        return "met: "
+    return "open: " if gets["generator_limited"] and service <= LIMIT_US else "missed: "
+
+
+def ms(us: Optional[float]) -> str:
+    return "(too few samples)" if us is None else f"{us / 1e3:.3g} ms"
 
 
 def trouble_lines(step: dict) -> list[str]:

@@ -389,6 +389,31 @@ const models = (() => {
     }
     return model;
   };
+  // The disk's line has no contender's colour: it is the noise that all of them stand on.
+  const stallsTime = (step) => {
+    const watched = { ...step, runs: (step.runs || []).filter((run) => run.beside && run.series) };
+    const model = perContender(
+      watched,
+      seriesOf,
+      (row) => row.service_max || null,
+      latency,
+      latencyTick,
+    );
+    for (const name of namesIn(watched)) {
+      const runs = runsOf(watched, name);
+      for (const data of over(runs, seriesOf, (row) => row.disk_max || null)(model.x)) {
+        model.lines.push({
+          name: "disk beside " + name,
+          noise: true,
+          data,
+          gaps: true,
+          whole: wholeOf([data], latency),
+          read: (i) => [latency(data[i]), ""],
+        });
+      }
+    }
+    return { ...model, yLog: true };
+  };
   const memoryTime = (step) => ({
     ...perContender(step, memoryOf, (row) => row[1], size, sizeTick),
     ySize: true,
@@ -400,6 +425,7 @@ const models = (() => {
     percentiles,
     knee,
     "latency-time": latencyTime,
+    "stalls-time": stallsTime,
     "answers-time": answersTime,
     "memory-time": memoryTime,
   };

@@ -73,8 +73,11 @@ class LabTest(unittest.TestCase):
         return found
 
     def servers(self):
+        return self.running(b"gyre")
+
+    def running(self, program):
         return [pid for pid, command in self.marked().items()
-                if os.path.basename(command[0]) == b"gyre"]
+                if os.path.basename(command[0]) == program]
 
     def check_gone(self):
         self.assertEqual(self.marked(), {})
@@ -137,6 +140,15 @@ class Scenarios(LabTest):
         self.check("range", "overload", "fractions")
         for run in self.result("range")["steps"][0]["runs"]:
             self.assertGreater(run["bytes_per_s"], 0)
+        overload = self.result("overload")
+        for run in overload["steps"][0]["runs"]:
+            self.assertGreater(run["beside"]["gets"]["latency_us"]["n"], 0)
+            self.assertEqual(run["beside"]["gets"]["errors"]["not_found"], 0)  # filled before
+            self.assertGreater(run["beside"]["disk"]["latency_us"]["n"], 0)
+            self.assertGreater(run["beside"]["stalls"]["seconds"], 0)
+            self.assertGreater(run["series"][0]["disk_max_near"], 0)
+        for text in ("longer than the disk's longest write", "GETs/s beside it"):
+            self.assertIn(text, " ".join(overload["findings"]))
 
     def test_cpu_and_cores(self):
         self.check("cpu", "cores")
@@ -219,6 +231,22 @@ class Endings(LabTest):
             self.assertTrue(result["steps"][0]["runs"])
             self.check_gone()
             os.unlink(path)
+
+    def test_what_runs_beside_a_long_run_ends_with_it(self):
+        for ends_server in (True, False):
+            lab = self.start("overload", "--contenders", "gyre", "--quick", "--seconds", "100",
+                             "--rate", "2000", "--no-html")
+            self.wait_for_server(lab)
+            while len(self.running(b"gyre-load")) < 2 or not self.running(b"disk"):
+                self.assertIsNone(lab.poll())
+                time.sleep(0.05)
+            if ends_server:
+                os.kill(self.servers()[0], signal.SIGKILL)
+            else:
+                lab.send_signal(signal.SIGTERM)
+            _, err = lab.communicate(timeout=PATIENCE_S)
+            self.assertEqual(lab.returncode, 1 if ends_server else 143, err)
+            self.check_gone()
 
     def test_a_server_that_does_not_start_is_told_with_its_own_words(self):
         done = self.run_lab("rate", "--contenders", "floor", "--contender",

@@ -18,6 +18,7 @@ sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../../../perf/lab"))
 
+import beside  # noqa: E402
 import cli  # noqa: E402
 import contenders  # noqa: E402
 import load  # noqa: E402
@@ -399,6 +400,80 @@ class Verdicts(unittest.TestCase):
         self.assertTrue(lines[0].startswith("not measured: s: gyre read 0.10"), lines)
 
 
+class Watches(unittest.TestCase):
+    BEGAN_US = 5_000_000.0
+
+    def series(self, *longest_us):
+        return [{"t": t, "answers": 10, "service_max": longest}
+                for t, longest in enumerate(longest_us)]
+
+    def laid(self, series, *writes):
+        beside.lay_beside(series, self.BEGAN_US, [
+            [self.BEGAN_US + second * 1e6, latency_us, 5.0] for second, latency_us in writes])
+        return series
+
+    def test_a_write_counts_in_every_second_that_it_touches(self):
+        rows = self.laid(self.series(1, 1, 1, 1), (0.5, 300.0), (0.9, 1_300_000.0), (3.1, 200.0))
+        self.assertEqual([row["disk_max"] for row in rows], [1.3e6, 1.3e6, 1.3e6, 200.0])
+        rows = self.laid(self.series(1, 1), (0.5, 300.0), (1.0, 100.0), (1.2, 50.0))
+        self.assertEqual([row["disk_max"] for row in rows], [300.0, 100.0])
+
+    def test_a_stall_is_excused_by_one_of_the_disk_in_a_neighbouring_second_only(self):
+        stall = 90_000
+        for second, above in ((0, 1), (1, 0), (2, 0), (3, 0), (4, 1)):
+            writes = [(t + 0.5, 100.0) for t in range(5)] + [(second + 0.6, 75_000.0)]
+            rows = self.laid(self.series(500, 500, stall, 500, 500), *writes)
+            its = beside.stalls_of(rows)
+            self.assertEqual((its["seconds"], its["above"]), (5, above), second)
+        self.assertAlmostEqual(its["longest_above_us"], stall - 100.0)
+
+    def test_up_to_the_limit_above_the_disk_is_no_stall(self):
+        for longest, above in ((20_100, 0), (20_101, 1)):
+            rows = self.laid(self.series(longest), (0.5, 100.0))
+            self.assertEqual(beside.stalls_of(rows)["above"], above)
+
+    def test_seconds_without_a_write_near_or_without_answers_are_not_judged(self):
+        rows = self.laid(self.series(9e9, 1, 9e9, 1), (3.5, 100.0))
+        rows[3]["answers"] = 0
+        its = beside.stalls_of(rows)
+        self.assertEqual((its["seconds"], its["above"]), (1, 1))
+        its = beside.stalls_of(self.laid(self.series(1)))
+        self.assertEqual((its["seconds"], its["longest_above_us"]), (0, None))
+
+    def test_writes_of_the_run_are_those_under_way_in_it(self):
+        writes = [[0.0, 10.0, 0.0], [95.0, 10.0, 0.0], [150.0, 1.0, 0.0], [199.0, 50.0, 0.0],
+                  [200.0, 1.0, 0.0]]
+        self.assertEqual(beside.during(writes, 100.0, 200.0), writes[1:4])
+
+    def run_with(self, above, p99, service_p99=1000.0, limited=False):
+        return {"contender": "gyre", "service_us": {"p999": 11_000.0, "max": 268_000.0}, "beside": {
+            "stalls": {"limit_us": 20_000, "seconds": 600, "above": above},
+            "disk": {"latency_us": {"p999": 1200.0, "max": 41_000.0}},
+            "gets": {"rate": 2000.0, "errors": {"unavailable": 3}, "generator_limited": limited,
+                     "latency_us": {"p99": p99}, "service_us": {"p99": service_p99}}}}
+
+    def test_stalls_and_gets_are_judged_of_the_first_and_told_of_others(self):
+        lines = verdicts.beside_lines("s", self.run_with(0, 3100.0), judged=True)
+        self.assertTrue(lines[0].startswith("met: s: in 0 of 600 seconds gyre's"), lines)
+        for text in ("over 20 ms longer", "p99.9 11 ms, longest 268 ms", "1.2 ms and 41 ms"):
+            self.assertIn(text, lines[0])
+        self.assertTrue(lines[1].startswith("met: s: 2,000 GETs/s"), lines)
+        for text in ("p99 of 3.1 ms (aim 5 ms)", "3 were refused"):
+            self.assertIn(text, lines[1])
+        lines = verdicts.beside_lines("s", self.run_with(1, 5100.0, 5050.0, True), judged=True)
+        self.assertTrue(all(line.startswith("missed: ") for line in lines), lines)
+        lines = verdicts.beside_lines("s", self.run_with(1, 5100.0), judged=False)
+        self.assertTrue(all(line.startswith("s: ") for line in lines), lines)
+
+    def test_a_late_generator_can_show_that_gets_were_fast_but_not_that_they_were_slow(self):
+        for p99, service, limited, word in ((4900.0, 1.0, True, "met"), (5100.0, 1.0, True, "open"),
+                                            (5100.0, 1.0, False, "missed"),
+                                            (9000.0, 5100.0, True, "missed"),
+                                            (None, None, False, "not measured")):
+            gets = self.run_with(0, p99, service, limited)["beside"]["gets"]
+            self.assertEqual(verdicts.gets_word(gets), word + ": ")
+
+
 class DiskReads(unittest.TestCase):
     METRICS = ('# TYPE gyre_reads counter\ngyre_reads{shard="0",level="0"} 7\n'
                'gyre_reads{shard="0",level="1"} 35\ngyre_reads_other 1000\ngyre_plain 4\n')
@@ -418,12 +493,12 @@ class DiskReads(unittest.TestCase):
         seeds = []
 
         class Generator:
-            def run(self, server, plan):
+            def run(self, server, plan, companions):
                 seeds.append(plan.seed)
                 return {}, Histogram()
 
         its = runner.Runner.__new__(runner.Runner)
-        its.generator, its.reading_runs = Generator(), 0
+        its.generator, its.companions, its.reading_runs = Generator(), None, 0
         for count_reads in (True, True, False, True, False):
             its.load(None, load.Plan("get", 4, 10.0, 1, 100, 100, count_reads=count_reads), {})
         self.assertEqual(len({seed for seed in seeds if seed != 1}), 3)

@@ -104,6 +104,9 @@ const charts = (page) =>
         height: canvas.height,
         labels: canvas.labels || [],
         lines,
+        noise: [...figure.querySelectorAll(".legend .swatch.noise")].map(() =>
+          count(style.getPropertyValue("--noise").trim()),
+        ),
         limit: count(style.getPropertyValue("--bad").trim()),
       };
     }),
@@ -116,6 +119,7 @@ const checkLabels = ({ kind, labels, width, height }) => {
     percentiles: [/50\s%/, /99\s%/, /\d\s[µm]s/],
     knee: [/\d\s?k/, /\d\sms/, /requests per second/],
     "latency-time": [/\d\s(s|min)\b/, /\d\s[µm]s/],
+    "stalls-time": [/\d\s(s|min)\b/, /\d\sms/],
     "answers-time": [/\d\s(s|min)\b/, /\d\s?k/],
     "memory-time": [/\d\s(s|min)\b/, /\d\sMiB/],
   }[kind];
@@ -159,6 +163,7 @@ for (const [look, options] of Object.entries({
           "latency-time",
           "latency-time",
           "latency-time",
+          "stalls-time",
           "answers-time",
           "memory-time",
         ],
@@ -169,7 +174,10 @@ for (const [look, options] of Object.entries({
           assert.ok(line.pixels > 150, `${chart.kind}: ${line.name} has ${line.pixels} pixels`);
         checkLabels(chart);
       }
-      for (const index of [1, 4, 6, 7])
+      // The disk beside each of the three.
+      assert.equal(found[6].noise.length, 3);
+      for (const pixels of found[6].noise) assert.ok(pixels > 100, `the disk has ${pixels} pixels`);
+      for (const index of [1, 4, 7, 8])
         assert.ok(found[index].limit > 40, `${found[index].kind}: no limit, no errors marked`);
       await noSidewaysScroll(page);
     }));
@@ -298,7 +306,7 @@ for (const viewport of [WIDE, NARROW]) {
 test("several scenarios in one file", () =>
   open("several", {}, async (page) => {
     assert.equal(await page.locator("section.scenario").count(), 2);
-    assert.equal((await charts(page)).length, 9);
+    assert.equal((await charts(page)).length, 10);
     await page.locator("nav a").nth(1).click();
     await page.waitForFunction(
       () => Math.abs(document.querySelector("#s1").getBoundingClientRect().top) < 400,

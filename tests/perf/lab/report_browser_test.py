@@ -25,7 +25,8 @@ import report_fixture  # noqa: E402
 CHARTED = {
     "merged", "runs", "knee", "spectrum", "latency_us", "hiccup_us", "series", "memory",
     "contender", "resident_bytes", "p50", "p99", "p999", "max", "errors", "answers", "rate",
-    "held", "ok_per_s", "highest", "limit_us", "plan", "memory_bytes",
+    "held", "ok_per_s", "highest", "limit_us", "plan", "memory_bytes", "beside", "service_max",
+    "disk_max",
 }
 
 

@@ -178,6 +178,23 @@ def knee_step(random_):
     }
 
 
+def beside(name):
+    return {
+        "gets": {
+            "rate": 2000, "ok_per_s": 1999.0, "errors": {"status": 37, "unavailable": 37},
+            "unfinished": 0, "latency_us": latency(name, 1.5, 1_200_000),
+            "service_us": {"p50": 90.0, "p99": 3210.0, "p999": 9000.0, "max": 30_000.0},
+            "generator_limited": False, "generator": "kept to its schedule",
+        },
+        "disk": {
+            "per_s": 175, "realtime": True, "late_max_us": 31.0,
+            "latency_us": {"n": 30_000, "min": 90.0, "mean": 130.0, "p50": 120.0, "p90": 150.0,
+                           "p99": 300.0, "p999": 1230.0, "p9999": None, "max": 41_000.0},
+        },
+        "stalls": {"limit_us": 20_000, "seconds": 599, "above": 3, "longest_above_us": 227_000.0},
+    }
+
+
 def sustained_step(random_):
     runs = []
     for order, name in enumerate(CONTENDERS):
@@ -191,12 +208,16 @@ def sustained_step(random_):
                 "t": t, "answers": round(CONTENDERS[name][3] * random_.uniform(0.9, 1)),
                 "errors": 800 if stall and t % 90 > 84 else 0,
                 "p50": p50, "p99": p99, "p999": p99 * 2, "max": p99 * random_.uniform(2, 9),
+                "service_max": p99 * random_.uniform(2, 9),
+                "disk_max": 900.0 * random_.uniform(0.5, 9), "disk_max_near": 8100.0,
             })
             grown = MEMORY_BYTES * (1 - math.exp(-t / 120)) if name != "floor" else 0
             run["memory"]["resident_bytes"].append([t, CONTENDERS[name][4] + 0.8 * grown])
         run["memory"]["resident_max_bytes"] = max(
             point[1] for point in run["memory"]["resident_bytes"]
         )
+        run["service_us"] = {"p50": 100.0, "p99": 900.0, "p999": 11_200.0, "max": 268_000.0}
+        run["beside"] = beside(name)
         if stall:
             run["errors"]["status"] = 9600
         runs.append(run)
