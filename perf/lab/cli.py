@@ -184,6 +184,10 @@ def figure_lines(step: dict) -> list[str]:
         return "–" if value is None else f"{value:,.0f}"
 
     lines = []
+    if step["kind"] == "recovery":
+        return [f"  {name:<14} recovered in " + ", ".join(
+            f"{1e3 * (its['start_s'] - its['empty_start_s']):,.0f}" for its in rounds) + " ms"
+            for name, rounds in step["recovery"].items()]
     if step["kind"] == "knee" and step["knee"]:
         for name, rates in step["knee"]["highest"].items():
             lines.append(f"  {name:<14} holds " + ", ".join(us(rate) for rate in rates) + " /s")

@@ -320,6 +320,10 @@ class Server:
         self.process = self.spawn()
         self.wait_until_ready()
 
+    def kill(self) -> None:
+        self.signal_all(signal.SIGKILL)
+        self.process.wait()
+
     def end_process(self) -> None:
         self.signal_all(signal.SIGTERM)
         try:

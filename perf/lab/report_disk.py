@@ -1,5 +1,5 @@
-"""The report's tables about the disk: what reads of more than the memory holds cost it, and whose
-stalls those of a server are.
+"""The report's tables about the disk: what reads of more than the memory holds cost it, whose
+stalls those of a server are, and how fast a log is read after kill -9.
 """
 
 from statistics import median
@@ -11,7 +11,7 @@ from report_tables import (
 
 
 def disk_reads(step, slots):
-    """Blocks and bytes per request and contender; at a knee also per second, beside the bare disk."""
+    """Blocks and bytes per request; at a knee also blocks per second, beside the bare disk."""
     knee = at(step, "knee", "at_highest") or {}
     rows = []
     for name in names_in(step):
@@ -36,11 +36,13 @@ def disk_reads(step, slots):
         read = text.size(median(sizes)) if sizes else text.ABSENT
         rows.append([f"the bare disk, {text.count(disk.get('depth'))} at a time", "1", read,
                      with_range(median(disk["per_s"]), disk["per_s"], text.rate), text.ABSENT])
-    headings = ["Contender", "Blocks from the disk<br>per request", "Bytes from the disk<br>per request"]
+    headings = ["Contender", "Blocks from the disk<br>per request",
+                "Bytes from the disk<br>per request"]
     headings += ["Blocks per second<br>at the knee", "CPUs used<br>there"] if knee else []
     if not rows:
         return ""
-    return "<h4>Reads that reached the disk</h4>" + table("Reads that reached the disk", headings, rows)
+    title = "Reads that reached the disk"
+    return f"<h4>{title}</h4>" + table(title, headings, rows)
 
 
 def stalls(step, slots):
@@ -71,4 +73,28 @@ def stalls(step, slots):
         f"Seconds over {limit}<br>above the disk", "GETs beside it<br>p99", "p99.9", "max",
         "from sending<br>p99", "errors",
     ]
-    return "<h4>Stalls, and reads meanwhile</h4>" + table("Stalls and reads meanwhile", headings, rows)
+    title = "Stalls, and reads meanwhile"
+    return f"<h4>{title}</h4>" + table(title, headings, rows)
+
+
+def recovery(step, slots):
+    """One row per contender: medians of its rounds with their ranges."""
+    rows = []
+    for name, rounds in (step.get("recovery") or {}).items():
+
+        def cell(write, key):
+            values = figures(rounds or [], key)
+            return with_range(median(values) if values else None, values, write)
+
+        def duration(seconds):
+            return text.latency(1e6 * seconds)
+
+        rows.append([
+            contender(slots, name), str(len(rounds or [])), cell(text.size, "log_bytes"),
+            cell(text.count, "records"), cell(duration, "empty_start_s"), cell(duration, "start_s"),
+            cell(lambda value: text.size(value) + "/s", "bytes_per_s"),
+            cell(text.rate, "records_per_s"),
+        ])
+    headings = ["Contender", "Rounds", "Log", "Records", "Empty start", "Start with it",
+                "Log per second", "Records per second"]
+    return table("Recovery after kill -9", headings, rows) if rows else ""

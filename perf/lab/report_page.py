@@ -9,7 +9,7 @@ from datetime import datetime
 
 import report_text as text
 from report_bars import cpu_bars, memory_bars
-from report_disk import disk_reads, stalls
+from report_disk import disk_reads, recovery, stalls
 from report_facts import facts, known
 from report_tables import (
     all_runs, at, figures, highest_loads, met_mark, names_in, ratio_table, runs_of, summary, swatch,
@@ -234,8 +234,9 @@ def step_article(index, number, step, slots):
         f'<p class="plan">{plan_line(step)}</p>',
     ]
     content = [
-        summary(step, slots), highest_loads(step, slots), charts(index, number, step),
-        disk_reads(step, slots), stalls(step, slots), ratio_table(step, slots), all_runs(step, slots),
+        summary(step, slots), highest_loads(step, slots), recovery(step, slots),
+        charts(index, number, step), disk_reads(step, slots), stalls(step, slots),
+        ratio_table(step, slots), all_runs(step, slots),
     ]
     parts += content if any(content) else ['<p class="empty">Nothing of this step has run.</p>']
     bars = cpu_bars(step, slots) + memory_bars(step, slots)

@@ -36,6 +36,7 @@ def names_in(step):
     names = [run.get("contender") for run in step.get("runs") or []]
     names += [name for name in step.get("merged") or {}]
     names += [name for name in at(step, "knee", "highest") or {}]
+    names += [name for name in step.get("recovery") or {}]
     return list(dict.fromkeys(name for name in names if name))
 
 

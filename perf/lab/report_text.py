@@ -23,6 +23,7 @@ METRICS = {
     "bytes": "bytes per second",
     "highest": "highest load held",
     "disk_reads": "reads per second at the knee",
+    "recovery": "speed of recovery",
     "user_us": "CPU per request, user",
     "kernel_us": "CPU per request, kernel",
     "process_us": "CPU per request, process",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 import machine
+import recovery
 import verdicts
 from beside import Companions
 from contenders import Contender, LabError, Place, Server, free_port, least_memory_bytes
@@ -141,7 +142,8 @@ class Runner:
             "merged": {}, "knee": None, "ratios": [], "not_measured": [],
         }
         self.result["steps"].append(record)
-        run = {"knee": self.run_knee, "sustained": self.run_alone, "verify": self.run_alone}
+        run = {"knee": self.run_knee, "sustained": self.run_alone, "verify": self.run_alone,
+               "recovery": self.run_recovery}
         run.get(step.kind, self.run_turns)(step, names, record)
 
     def names_of(self, step: Step) -> list[str]:
@@ -167,24 +169,15 @@ class Runner:
         if step.nodes != 1:
             raise LabError("the lab can't start clusters yet")
         options, started = self.options, {}
-        cpus = options.server_cpus
-        if step.share_cpus:
-            cpus = sorted({*cpus, *options.generator_cpus})
         for name in names:
             contender = options.contenders[name]
-            self.directories += 1
-            cores = contender.cores or options.cores
-            place = Place(options.build, os.path.join(options.work, f"{name}-{self.directories}"),
-                          free_port(), cpus[:cores] if step.share_cpus else cpus, cores,
-                          self.memory_of(step)[0], self.durability_of(step), step.operation,
-                          step.memory is not None)
-            server = Server(contender, place)
+            server = Server(contender, self.place_of(step, contender))
             self.servers.append(server)
             started[name] = server
         for server in started.values():
             server.wait_until_ready()
             self.remember(server)
-        self.generator.cpus = cpus if step.share_cpus else options.generator_cpus
+        self.generator.cpus = self.cpus_of(step) if step.share_cpus else options.generator_cpus
         if step.fill and step.operation in ("get", "mixed", "range"):
             for server in started.values():
                 if server.contender.stores:
@@ -204,6 +197,19 @@ class Runner:
             self.progress(f"starting {server.name} anew", 0)
             server.reopen()
             self.generator.run(server, self.plan(step, rate=None, seconds=seconds))
+
+    def cpus_of(self, step: Step) -> list[int]:
+        cpus = self.options.server_cpus
+        return sorted({*cpus, *self.options.generator_cpus}) if step.share_cpus else cpus
+
+    def place_of(self, step: Step, contender: Contender) -> Place:
+        options, cpus = self.options, self.cpus_of(step)
+        self.directories += 1
+        cores = contender.cores or options.cores
+        directory = os.path.join(options.work, f"{contender.name}-{self.directories}")
+        return Place(options.build, directory, free_port(),
+                     cpus[:cores] if step.share_cpus else cpus, cores, self.memory_of(step)[0],
+                     self.durability_of(step), step.operation, step.memory is not None)
 
     def remember(self, server: Server) -> None:
         described = server.described(self.options.build)
@@ -387,6 +393,26 @@ class Runner:
             latencies[name] = [histogram]
             self.stop_servers()
             self.conclude(step, record, latencies)
+
+    def run_recovery(self, step: Step, names: list[str], record: dict) -> None:
+        record["recovery"] = {name: [] for name in names}
+        plan = self.plan(step)
+
+        def load(server: Server) -> None:
+            self.remember(server)
+            self.generator.run(server, plan)
+            self.wait_until_idle(step, {server.name: server})
+
+        for pair in range(self.pairs()):
+            for name in turns(names, pair):
+                self.progress(f"{step.name}: {name}, round {pair + 1} of {self.pairs()}",
+                              (self.pairs() - pair) * (plan.seconds + 2) * len(names))
+                contender = self.options.contenders[name]
+                record["recovery"][name].append(recovery.play_round(
+                    pair, contender, self.place_of(step, contender), self.servers.append, load))
+                self.stop_servers()
+            record["ratios"], record["not_measured"] = verdicts.recovery_ratios(step, record)
+            self.save()
 
     def accompany(self, step: Step, plan: Plan, server: Server) -> None:
         options, what = self.options, step.beside

@@ -3,7 +3,8 @@ aims that the project has set itself for it. The runner knows kinds of steps, no
 new scenario is a new entry at the end of this file.
 
 Kinds: latency (open loop, one rate), closed (closed loop), knee (search for the highest rate that
-holds a limit), sustained (one long run each, alone), verify (one long run, answers are checked).
+holds a limit), sustained (one long run each, alone), verify (one long run, answers are checked),
+recovery (a load, kill -9, and how long the next start takes; alone, round by round).
 """
 
 from dataclasses import dataclass, replace
@@ -28,12 +29,13 @@ class Share:
 class Bound:
     """The figure over its reference is at most (or at least) `limit`. The reference is the figure
     of `to` in the same pair, plus `disk` times the same percentile of the disk's synced writes;
-    "memory" is --memory."""
+    "memory" is --memory, and `fixed` a figure that `to` names."""
 
     limit: float
     to: str = ""
     disk: float = 0
     at_least: bool = False
+    fixed: Optional[float] = None
 
     @property
     def reference(self) -> str:
@@ -42,6 +44,8 @@ class Bound:
 
     @property
     def text(self) -> str:
+        if self.fixed is not None and self.limit == 1:
+            return f"{'≥' if self.at_least else '≤'} {self.to}"
         return f"{'≥' if self.at_least else '≤'} {self.limit:g} × {self.reference}" \
             if " + " not in self.reference and not self.disk else \
             f"{'≥' if self.at_least else '≤'} {self.limit:g} × ({self.reference})"
@@ -109,7 +113,7 @@ class Step:
     @property
     def alone(self) -> bool:
         """One run per contender, with no other server up."""
-        return self.kind in ("sustained", "verify")
+        return self.kind in ("sustained", "verify", "recovery")
 
 
 @dataclass(frozen=True)
@@ -250,6 +254,19 @@ def cores_steps(rate: Optional[float]) -> list[Step]:
     ]
 
 
+def recovery_steps(rate: Optional[float]) -> list[Step]:
+    # Fast, and no write waits for its sync: frames gather for a millisecond, and the more is in them
+    # the less of the log is padding. 30 to 50 MiB of it, which fit into a memtable of a node with
+    # 1 GiB.
+    aims = (Aim("recovery", (Bound(1, "300 MiB/s", at_least=True, fixed=300 * 2**20),)),)
+    return [
+        Step(f"a log of values of {value_bytes:,} bytes", "recovery", "put", ("gyre",),
+             rate=rate or asked, durability="interval", keys=10_000_000, value_bytes=value_bytes,
+             fill=False, smoke=value_bytes == 100, aims=aims)
+        for value_bytes, asked in ((100, 100_000), (1_000, 20_000))
+    ]
+
+
 def verify_steps(rate: Optional[float]) -> list[Step]:
     return [
         Step("GET and PUT, 50/50, every answer checked", "verify", "mixed", ("gyre",),
@@ -293,10 +310,16 @@ SCENARIOS = {
         Scenario(
             "overload", "Writes above capacity",
             "PUT at twice what gyre answers, each server alone: latency and resident memory over "
-            "time, with 2,000 GETs/s and a watch on the disk beside it. Aims: at most 1.15 × --memory "
-            "resident, no error but refusals (503), no PUT that takes 20 ms longer than the disk's "
+            "time, with 2,000 GETs/s and a watch on the disk beside it. Aims: at most 1.15 × "
+            "--memory resident, no error but refusals (503), no PUT that takes 20 ms longer than the disk's "
             "longest write within a second of it, p99 of the GETs within 5 ms.",
             "LAB 7; report 000", 600, overload_steps, pairs=1),
+        Scenario(
+            "recovery", "Recovery after kill -9",
+            "A log of some tens of MiB that no table holds yet, kill -9, and a start: from exec to "
+            "ready, less what an empty start of the same directory takes. Every record has to be "
+            "there. Aim: 300 MiB of log per second.",
+            "LAB targets", 2, recovery_steps),
         Scenario(
             "cpu", "CPU per request",
             "status, cached GET, PUT without and with group sync, closed loop over 64 connections "

@@ -26,6 +26,7 @@ WORDS = {
     "system": "CPU per request", "process": "the process's CPU per request",
     "ok": "good answers/s", "bytes": "bytes/s", "resident": "resident memory",
     "highest": "the highest rate held", "disk_reads": "reads per second at the knee",
+    "recovery": "the speed of recovery",
 }
 SERVER_ERRORS = ("connect", "read", "write", "timeout", "malformed", "not_found", "wrong")
 
@@ -118,6 +119,20 @@ def knee_ratios(step: Step, record: dict) -> tuple[list[dict], list[str]]:
     return rows, missing
 
 
+def recovery_ratios(step: Step, record: dict) -> tuple[list[dict], list[str]]:
+    subject = step.contenders[0]
+    speeds = {name: {its["pair"]: its["bytes_per_s"] for its in rounds if its["bytes_per_s"]}
+              for name, rounds in record["recovery"].items()}
+    figures, rows, missing = speeds.get(subject, {}), [], []
+    for aim in step.aims if subject in speeds else ():
+        found = [(bound, spread(paired_ratios(figures, dict.fromkeys(figures, bound.fixed))))
+                 for bound in aim.bounds]
+        rows += judged(subject, aim, found)
+        missing += unmeasured(aim, found, bool(figures),
+                              "no start took longer than an empty one: the log was too short")
+    return rows, missing
+
+
 def known_knees(knee: dict, name: str) -> dict[int, float]:
     """{pair: rate}, without those that are lower bounds."""
     return {pair: rate for pair, rate in enumerate(knee["highest"].get(name, []))
@@ -184,6 +199,7 @@ def findings(result: dict, notes: list[str]) -> list[str]:
         lines += aim_lines(step)
         lines += trouble_lines(step)
         lines += reads_lines(step)
+        lines += recovery_lines(step)
         if step["kind"] == "verify" and step["runs"]:
             lines.append(verified_line(step))
         if step["kind"] == "sustained" and step["runs"]:
@@ -230,8 +246,8 @@ def reads_lines(step: dict) -> list[str]:
             continue
         blocks, size = (statistics.median(reads[key] for reads in counted)
                         for key in ("blocks", "bytes"))
-        text = f"{step['name']}: {name} read {blocks:.2f} blocks and {size / 1024:.1f} KiB from the " \
-            "disk per request"
+        text = f"{step['name']}: {name} read {blocks:.2f} blocks and {size / 1024:.1f} KiB from " \
+            "the disk per request"
         held = [rung for rung in knee.get("at_highest", {}).get(name, []) if rung]
         if held:
             per_s = statistics.median(rung["reads"]["blocks_per_s"] for rung in held)
@@ -245,6 +261,24 @@ def reads_lines(step: dict) -> list[str]:
         lines.append(f"{step['name']}: the bare disk gave {statistics.median(disk['per_s']):,.0f} "
                      f"reads/s of {statistics.median(disk['read_bytes']) / 1024:g} KiB, "
                      f"{disk['depth']} at a time")
+    return lines
+
+
+def recovery_lines(step: dict) -> list[str]:
+    lines = []
+    for name, rounds in (step.get("recovery") or {}).items():
+        speeds = [its["bytes_per_s"] for its in rounds if its["bytes_per_s"]]
+        if not speeds:
+            continue
+        log, stored, records, start_s, empty_s = (
+            statistics.median(its[key] for its in rounds)
+            for key in ("log_bytes", "record_bytes", "records", "start_s", "empty_start_s"))
+        lines.append(f"{step['name']}: {name} read {log / 2**20:.1f} MiB of log ({records:,.0f} "
+                     f"records of {stored / 2**20:.1f} MiB) at "
+                     f"{statistics.median(speeds) / 2**20:,.0f} MiB/s "
+                     f"({min(speeds) / 2**20:,.0f} to {max(speeds) / 2**20:,.0f}, {len(speeds)} of "
+                     f"{len(rounds)} rounds): ready after {start_s * 1e3:,.0f} ms, without a log "
+                     f"after {empty_s * 1e3:,.0f}")
     return lines
 
 
@@ -264,15 +298,15 @@ def refusals_line(step: dict) -> str:
 
 
 def beside_lines(step: str, run: dict, judged: bool) -> list[str]:
-    """The server's stalls beside the disk's, and the GETs. Of others than the first it is only told."""
+    """The server's stalls beside the disk's, and the GETs; judged of the first contender."""
     beside, service = run["beside"], run["service_us"]
     stalls, disk, gets = beside["stalls"], beside["disk"]["latency_us"], beside["gets"]
     name = run["contender"]
     word = "" if not judged else "not measured: " if not stalls["seconds"] else \
         "missed: " if stalls["above"] else "met: "
     lines = [f"{word}{step}: in {stalls['above']} of {stalls['seconds']} seconds {name}'s longest "
-             f"request took over {ms(stalls['limit_us'])} longer than the disk's longest write near it "
-             f"(aim 0); p99.9 {ms(service['p999'])}, longest {ms(service['max'])}, the disk's "
+             f"request took over {ms(stalls['limit_us'])} longer than the disk's longest write near "
+             f"it (aim 0); p99.9 {ms(service['p999'])}, longest {ms(service['max'])}, the disk's "
              f"{ms(disk['p999'])} and {ms(disk['max'])}"]
     word = word and gets_word(gets)
     refused = gets["errors"].get("unavailable", 0)

@@ -114,6 +114,14 @@ class Scenarios(LabTest):
                 self.assertEqual(len(rates), 2)
                 self.assertTrue(step["knee"][name])
             return
+        if step["kind"] == "recovery":
+            for rounds in step["recovery"].values():
+                self.assertEqual([its["pair"] for its in rounds], [0, 1])
+                for its in rounds:
+                    self.assertGreater(its["records"], 0)
+                    self.assertGreater(its["log_bytes"], its["record_bytes"])
+                    self.assertGreater(its["start_s"], 0)
+            return
         self.assertTrue(step["runs"])
         for run in step["runs"]:
             self.assertIn(run["contender"], told)
@@ -154,6 +162,10 @@ class Scenarios(LabTest):
         self.check("cpu", "cores")
         names = {run["contender"] for run in self.result("cpu")["steps"][0]["runs"]}
         self.assertEqual(names, {"gyre", "threadpool", "floor", "nginx"})
+
+    def test_recovery(self):
+        self.check("recovery")
+        self.assertEqual(list(self.result("recovery")["steps"][0]["recovery"]), ["gyre"])
 
     def test_larger_than_memory(self):
         self.check("larger-than-memory")

@@ -4,9 +4,11 @@
 """
 
 import base64
+import fcntl
 import json
 import os
 import random
+import socket
 import struct
 import subprocess
 import sys
@@ -24,6 +26,7 @@ import contenders  # noqa: E402
 import load  # noqa: E402
 import machine  # noqa: E402
 import reads  # noqa: E402
+import recovery  # noqa: E402
 import runner  # noqa: E402
 import stats  # noqa: E402
 import verdicts  # noqa: E402
@@ -472,6 +475,56 @@ class Watches(unittest.TestCase):
                                             (None, None, False, "not measured")):
             gets = self.run_with(0, p99, service, limited)["beside"]["gets"]
             self.assertEqual(verdicts.gets_word(gets), word + ": ")
+
+
+class Recoveries(unittest.TestCase):
+    STEP = Step("s", "recovery", "put", ("gyre",), aims=(
+        Aim("recovery", (Bound(1, "300 MiB/s", at_least=True, fixed=300 * 2**20),)),))
+
+    def record(self, *took_s):
+        rounds = [recovery.figures_of(pair, 0.04, 0.04 + took, (30 << 20, 27 << 20, 200_000))
+                  for pair, took in enumerate(took_s)]
+        return {"name": "s", "recovery": {"gyre": rounds}}
+
+    def test_an_empty_start_is_taken_off_and_the_median_is_judged(self):
+        rows, missing = verdicts.recovery_ratios(self.STEP, self.record(0.05, 0.08, 0.5))
+        self.assertEqual((len(rows), missing), (1, []))
+        self.assertAlmostEqual(rows[0]["median"], 30 / 0.08 / 300)
+        self.assertEqual((rows[0]["to"], rows[0]["aim_text"]), ("300 MiB/s", "≥ 300 MiB/s"))
+        self.assertIs(rows[0]["met"], True)
+        rows, _ = verdicts.recovery_ratios(self.STEP, self.record(0.05, 0.11, 0.5))
+        self.assertIs(rows[0]["met"], False)
+
+    def test_a_start_that_took_no_longer_has_no_speed(self):
+        record = self.record(-0.01, 0.0)
+        self.assertEqual([its["bytes_per_s"] for its in record["recovery"]["gyre"]], [None, None])
+        rows, missing = verdicts.recovery_ratios(self.STEP, record)
+        self.assertEqual(rows, [])
+        self.assertIn("too short", missing[0])
+        self.assertEqual(verdicts.recovery_lines(record), [])
+
+    def test_its_line_has_log_speed_and_both_starts(self):
+        line, = verdicts.recovery_lines(self.record(0.06, 0.1, -1))
+        for text in ("30.0 MiB", "200,000 records of 27.0 MiB",
+                     "at 400 MiB/s (300 to 500, 2 of 3 rounds)",
+                     "ready after 100 ms, without a log after 40"):
+            self.assertIn(text, line)
+
+    def test_a_start_is_over_with_the_line_that_tells_what_was_recovered(self):
+        line = "gyre serves http://127.0.0.1:1 admin=off cores=1 data=/d records_recovered={}\n"
+        found = recovery.READY_LINE.search("level=warn\n" + line.format(42))
+        self.assertEqual(found[1], "42")
+        self.assertIsNone(recovery.READY_LINE.search(line.format(42)[:-2].rstrip("4")))
+
+    def test_a_lock_and_a_port_are_seen_to_be_taken(self):
+        with tempfile.NamedTemporaryFile() as file, open(file.name, "rb") as other:
+            self.assertTrue(recovery.can_be_locked(file.name))
+            fcntl.flock(other, fcntl.LOCK_EX)
+            self.assertFalse(recovery.can_be_locked(file.name))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            self.assertFalse(recovery.can_be_bound(port))
+        self.assertTrue(recovery.can_be_bound(port))
 
 
 class DiskReads(unittest.TestCase):

@@ -228,6 +228,21 @@ def sustained_step(random_):
     }
 
 
+def recovery_step(random_):
+    rounds = []
+    for pair in range(PAIRS):
+        took_s = 0.1 * random_.uniform(0.95, 1.05)
+        rounds.append({
+            "pair": pair, "log_bytes": 40_000_000, "record_bytes": 36_000_000, "records": 250_000,
+            "empty_start_s": 0.0412, "start_s": 0.0412 + took_s,
+            "bytes_per_s": 40_000_000 / took_s, "records_per_s": 250_000 / took_s,
+        })
+    return {
+        "name": "A log after kill -9", "kind": "recovery", "plan": plan("put", 64, 100_000, 2),
+        "runs": [], "merged": {}, "ratios": [], "recovery": {"gyre": rounds},
+    }
+
+
 def findings(steps):
     return [
         f"{'met' if row['met'] else 'missed'}: {step['name']}: {METRICS[row['metric']]} of gyre is "
@@ -249,7 +264,8 @@ def machine():
 
 def full():
     random_ = random.Random(7)
-    steps = [latency_step(random_), knee_step(random_), sustained_step(random_)]
+    steps = [latency_step(random_), knee_step(random_), sustained_step(random_),
+             recovery_step(random_)]
     return {
         "schema": "gyre-lab/1",
         "scenario": {
