@@ -14,6 +14,7 @@ HEADINGS = {
     "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "p9999": "p99.99", "max": "max",
 }
 LATENCIES = list(HEADINGS)
+AMONG_STATUS = ("unavailable", "not_found")  # told apart, and counted in "status" too
 
 
 def at(value, *path):
@@ -90,7 +91,9 @@ def with_range(value, values, write):
 
 def error_count(run):
     errors = run.get("errors")
-    return sum(n for n in errors.values() if n) if isinstance(errors, dict) else errors
+    if not isinstance(errors, dict):
+        return errors
+    return sum(n for kind, n in errors.items() if n and kind not in AMONG_STATUS)
 
 
 # --- what the contenders did -------------------------------------------------------------------

@@ -181,7 +181,7 @@ def knee_step(random_):
 def beside(name):
     return {
         "gets": {
-            "rate": 2000, "ok_per_s": 1999.0, "errors": {"status": 37, "unavailable": 37},
+            "rate": 2000, "ok_per_s": 1999.0, "errors": {"status": 4321, "unavailable": 4321},
             "unfinished": 0, "latency_us": latency(name, 1.5, 1_200_000),
             "service_us": {"p50": 90.0, "p99": 3210.0, "p999": 9000.0, "max": 30_000.0},
             "generator_limited": False, "generator": "kept to its schedule",
