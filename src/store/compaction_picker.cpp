@@ -261,6 +261,16 @@ std::optional<CompactionJob> pick_full_compaction(const TableLevels& levels,
     if (found == tables.end()) continue;
     return if_it_may_run(job_for(levels, level, bottom, {*found}), running);
   }
+  const auto wastes = [&](const ValueFileRef& file) {
+    return file->file_number() < file_number_end && file->is_wasteful();
+  };
+  for (const TableRef& table : levels.level(bottom)) {
+    const auto& files = table->value_files();
+    if (is_damaged(table) || std::none_of(files.begin(), files.end(), wastes)) continue;
+    CompactionJob job = job_for(levels, bottom, bottom, {table});
+    job.empties_values_below = file_number_end;
+    if (may_run(job, running)) return job;
+  }
   for (const TableRef& table : levels.level(bottom)) {
     const TableRecord& record = table->record();
     const bool may_shrink = record.tombstone_count != 0 || record.expire_at_ms_min != 0;

@@ -48,8 +48,10 @@ struct CompactionJob {
   unsigned output_level = 1;
   std::vector<TableRef> inputs;
   std::vector<TableRef> overlapping;  // of output_level
-  bool trivial_move = false;          // one input, nothing overlaps: only the manifest changes
-  std::string smallest_key;           // of all that is merged
+  // Of value files with a smaller number it moves values out of those that are merely wasteful, too.
+  uint64_t empties_values_below = 0;
+  bool trivial_move = false;  // one input, nothing overlaps: only the manifest changes
+  std::string smallest_key;   // of all that is merged
   std::string largest_key;
 
   uint64_t input_bytes() const;

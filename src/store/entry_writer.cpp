@@ -54,7 +54,7 @@ Task<Result<void>> EntryWriter::add_separate(TableWriter& table, Entry entry,
   if (!value) co_return fail(from->in_file(value.error(), from->data_end()));
   const Result<TableFile::ValuePlace> place = from->place_of(entry);
   if (!place) co_return fail(place.error());
-  if (!static_cast<const ValueFile&>(*place->file).is_sparse()) {
+  if (!is_to_be_emptied(static_cast<const ValueFile&>(*place->file))) {
     if (table.add_separate(entry, *value)) co_return co_await table.drain();
     co_return Result<void>{};
   }

@@ -19,8 +19,11 @@ namespace gyre {
 class EntryWriter {
  public:
   // Values from `separate_bytes_min` on, but no empty ones, go to `values`, which outlives this.
-  EntryWriter(ValueWriter& values, uint64_t separate_bytes_min, const TableOptions& options)
+  // Besides sparse files, wasteful ones with a number below `empties_below` are emptied.
+  EntryWriter(ValueWriter& values, uint64_t separate_bytes_min, const TableOptions& options,
+              uint64_t empties_below = 0)
       : values_(values),
+        empties_below_(empties_below),
         separate_bytes_min_(std::max<uint64_t>(separate_bytes_min, 1)),
         small_bytes_max_(std::min(separate_bytes_min_, options.large_value_bytes_min)) {}
 
@@ -43,7 +46,12 @@ class EntryWriter {
   static Task<Result<void>> add_written(TableWriter& table, Entry entry,
                                         Result<WrittenValue> written);
 
+  bool is_to_be_emptied(const ValueFile& file) const {
+    return file.is_sparse() || (file.file_number() < empties_below_ && file.is_wasteful());
+  }
+
   ValueWriter& values_;
+  uint64_t empties_below_;
   uint64_t separate_bytes_min_;
   uint64_t small_bytes_max_;
   uint64_t moved_bytes_ = 0;

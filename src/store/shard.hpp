@@ -208,7 +208,8 @@ class Shard final : private LogClient {
   // the background).
   Task<Result<void>> settle();
   // Flushes and merges everything into the deepest level: afterwards no table holds a tombstone, an
-  // expired value or an overwritten one that was there at the call, unless something newer than the
+  // expired value or an overwritten one that was there at the call, and little of a value file is
+  // dead, unless something newer than the
   // call needs it. May be called any number of times at once.
   Task<Result<void>> compact();
 

@@ -87,6 +87,11 @@ uint64_t Shard::full_compaction_bytes_left() const {
       bytes += part * static_cast<double>(table->size_bytes());
     }
   }
+  for (const auto& [number, file] : levels_->value_files()) {
+    if (number < full_compaction_end_ && file->is_wasteful()) {
+      bytes += static_cast<double>(file->live_bytes());
+    }
+  }
   return static_cast<uint64_t>(bytes);
 }
 

@@ -284,7 +284,8 @@ Task<Result<void>> Shard::load_in_merge(SourceCursor& cursor, MergeLane& lane) {
 
 Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane,
                                        ValueWriter& values, std::vector<TableRecord>& outputs) {
-  EntryWriter entries(values, options_.separate_value_bytes_min, options_.table);
+  EntryWriter entries(values, options_.separate_value_bytes_min, options_.table,
+                      job.empties_values_below);
   std::vector<std::unique_ptr<SourceCursor>> cursors;
   const TableCursorOptions cursor_options = TableCursorOptions::for_compaction();
   for (const TableRef& table : job.inputs) {

@@ -102,6 +102,10 @@ class ValueFile final : public BlockFile {
   uint64_t live_bytes() const { return live_bytes_; }
   // In use, and more than half of it is dead.
   bool is_sparse() const { return tables_ != 0 && 2 * live_bytes_ < footer_.content_bytes; }
+  // In use, and so much is dead that who asks for a full compaction wants it back.
+  bool is_wasteful() const {
+    return tables_ != 0 && footer_.content_bytes - live_bytes_ > footer_.content_bytes / 16;
+  }
 
  private:
   ValueFile(TableHost& host, File file, const ValueFooter& footer, uint64_t file_bytes);

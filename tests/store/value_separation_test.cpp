@@ -171,6 +171,35 @@ TEST_CASE("what is sparse is known after a start") {
   CHECK(rig.live(empty_sparse_files(true)) == LifeEnd::finished);
 }
 
+// A third of the values is overwritten: no file is sparse, but whoever asks gets the room back.
+Task<void> compact_wasteful_files() {
+  ShardHome home;
+  auto shard = co_await Shard::open(apart(), home.context());
+  CO_OK(shard);
+  CO_CHECK(co_await fill(**shard, 1));
+  CO_OK(co_await (*shard)->compact());
+  for (uint64_t i = 0; i < key_count; i += 3)
+    CO_OK(co_await put(**shard, key_of(i), value_of(i, 2)));
+  CO_OK(co_await (*shard)->flush());
+  CO_OK(co_await (*shard)->settle());
+  static_cast<void>(co_await sleep_for(seconds(60)));
+  CO_OK(co_await (*shard)->compact());
+  static_cast<void>(co_await sleep_for(seconds(1)));
+  const ValueFileTotals totals = (*shard)->tables().value_totals();
+  CO_CHECK(totals.live_bytes > 150'000);
+  CO_CHECK(totals.bytes - totals.live_bytes <= totals.bytes / 16);
+  CO_CHECK((*shard)->full_compaction_bytes_left() == 0);
+  Contents expected = contents(1);
+  for (uint64_t i = 0; i < key_count; i += 3) expected[key_of(i)] = value_of(i, 2);
+  CO_CHECK(*co_await scan_all(**shard) == expected);
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a full compaction makes room of what is dead in files that are not sparse") {
+  ShardRig rig;
+  CHECK(rig.live(compact_wasteful_files()) == LifeEnd::finished);
+}
+
 // --- files that are damaged, gone, left over, copied ----------------------------------------------
 
 Task<void> fill_and_close() {
