@@ -332,8 +332,10 @@ bool LogWriter::gathers_on_after_frame() noexcept {
 void LogWriter::commit() noexcept {
   if (writing_ || failed_ || !current_.is_open()) return;
   fill_frame();
-  const bool promise =
-      std::exchange(promise_wanted_, false) && record_end_position_ > promised_position_;
+  // A frame can vouch for what is synced, nothing else.
+  const bool promise = std::exchange(promise_wanted_, false) &&
+                       record_end_position_ > promised_position_ &&
+                       synced_position_ > promised_position_;
   if (builder_.empty() && !promise) return;
   if (!promise && gathers_on()) return;
   const size_t size = padded_frame_bytes(builder_.payload_bytes());
@@ -480,6 +482,10 @@ Task<Result<void>> LogWriter::sync_written() {
   }
   if (Result<void> synced = co_await current_.sync_data(); !synced) co_return synced;
   synced_position_ = std::max(synced_position_, through);
+  Reactor& reactor = Reactor::current();
+  if (record_end_position_ > promised_position_ && !idle_timer_.armed() && !closing_) {
+    reactor.arm(idle_timer_, reactor.now() + idle_promise_delay);
+  }
   co_return Result<void>{};
 }
 

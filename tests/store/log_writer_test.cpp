@@ -262,6 +262,30 @@ TEST_CASE("an idle log promises its last record, once") {
   rig.live(idle(rig.disk()));
 }
 
+// What nobody syncs nobody can vouch for: an idle log stays as it is.
+Task<void> idle_without_syncs(sim::Disk& disk, Durability durability) {
+  Notes notes(disk);
+  LogWriterOptions options = log_options();
+  options.durability = durability;
+  options.sync_interval = seconds(5);
+  LogWriter log(options, notes);
+  CO_OK(co_await open_log(log));
+  NotedWrite write;
+  submit(log, write, "key", "value");
+  co_await sleep_for(seconds(4));
+  CHECK(log.stats().frames == 1);
+  co_await sleep_for(seconds(60));
+  CHECK(log.stats().frames == (durability == Durability::interval ? 2 : 1));
+  CO_OK(co_await log.close());
+}
+
+TEST_CASE("an idle log that is not synced, or rarely, writes no frames for ever") {
+  for (const Durability durability : {Durability::interval, Durability::none}) {
+    ShardRig rig(3);
+    rig.live(idle_without_syncs(rig.disk(), durability));
+  }
+}
+
 Task<void> gather(sim::Disk& disk, Durability durability) {
   Notes notes(disk);
   LogWriterOptions options = log_options();
