@@ -170,7 +170,8 @@ inline Socket::Receive Socket::receive() noexcept {
   return Receive(*this);
 }
 
-// Memory of output chunks of this thread: in use, and kept in its free list.
+// Memory of output chunks of this thread that are in use. Up to 1 MiB more is kept for reuse: it is
+// nobody's output, and must not count against who wants to answer.
 size_t output_bytes_live() noexcept;
 void release_output_pool() noexcept;
 

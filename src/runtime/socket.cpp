@@ -46,7 +46,7 @@ thread_local ChunkPool chunk_pool;
 }  // namespace
 
 size_t output_bytes_live() noexcept {
-  return (chunk_pool.live + chunk_pool.free.size()) * Socket::chunk_bytes;
+  return chunk_pool.live * Socket::chunk_bytes;
 }
 void release_output_pool() noexcept {
   chunk_pool.release();
