@@ -86,8 +86,15 @@ Task<Result<void>> LogWriter::open(std::vector<LogSegment> existing,
   full_.assign(existing.begin(), existing.end());
   recyclable_ = std::move(recyclable);
   for (AlignedBuffer& buffer : buffers_) buffer = AlignedBuffer(frame_bytes_max);
-  if (Result<void> made = co_await make_spare(); !made) co_return made;
-  GYRE_ASSERT(use_spare_segment());
+  segment_.base = position_;
+  if (Result<void> made = co_await make_spare(); made) {
+    GYRE_ASSERT(use_spare_segment());
+  } else if (made.error().code == Errc::no_space) {
+    note_no_space(made.error());
+  } else {
+    co_return made;
+  }
+  opened_ = true;
   open_frame();
   scope_.spawn(prepare_segments());
   if (options_.durability == Durability::interval) scope_.spawn(sync_periodically());
@@ -166,14 +173,7 @@ Task<void> LogWriter::prepare_segments() {
     if (failed_) co_return;
     Result<void> made = co_await make_spare();
     if (!made && made.error().code == Errc::no_space) {
-      // Nothing is lost: what is under way has the rest of the segment, and waits if that is not
-      // enough. Whoever owns the log asks waits_for_space() before it takes more.
-      if (!space_error_) {
-        Reactor::current().log(
-            "warn", fmt::format("event=log_without_space reason=\"{}\"", made.error().message()));
-      }
-      space_error_ = made.error();
-      segment_bytes_next_ = options_.segment_bytes_min;
+      note_no_space(made.error());
       client_.log_waits_for_space();
       Reactor::current().at_tick_end(hook_);
       if (!co_await sleep_for(space_pause)) co_return;
@@ -186,6 +186,17 @@ Task<void> LogWriter::prepare_segments() {
     space_error_.reset();
     Reactor::current().at_tick_end(hook_);
   }
+}
+
+// Nothing is lost: what is under way has the rest of the segment, and waits if that is not enough.
+// Whoever owns the log asks waits_for_space() before it takes more.
+void LogWriter::note_no_space(const Error& error) {
+  if (!space_error_) {
+    Reactor::current().log("warn",
+                           fmt::format("event=log_without_space reason=\"{}\"", error.message()));
+  }
+  space_error_ = error;
+  segment_bytes_next_ = options_.segment_bytes_min;
 }
 
 bool LogWriter::use_spare_segment() {
@@ -330,7 +341,7 @@ bool LogWriter::gathers_on_after_frame() noexcept {
 }
 
 void LogWriter::commit() noexcept {
-  if (writing_ || failed_ || !current_.is_open()) return;
+  if (writing_ || failed_ || !opened_) return;
   fill_frame();
   // A frame can vouch for what is synced, nothing else.
   const bool promise = std::exchange(promise_wanted_, false) &&
@@ -527,6 +538,7 @@ Task<Result<void>> LogWriter::close() {
   }
   reactor.disarm(idle_timer_);
   reactor.cancel_hook(hook_);
+  opened_ = false;
   while (!unsynced_.empty()) {
     static_cast<void>(co_await unsynced_.front().close());
     unsynced_.pop_front();

@@ -136,7 +136,8 @@ class LogWriter {
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
 
-  // Prepares the first segment. `existing`: segments of the recovered chain, oldest first, kept
+  // Prepares the first segment; if the disk has no room for one the log waits for it
+  // (waits_for_space), and records find none until then. `existing`: segments of the recovered chain, oldest first, kept
   // until release_before; `recyclable`: segment files that hold nothing any more.
   Task<Result<void>> open(std::vector<LogSegment> existing, std::vector<LogSegment> recyclable);
   // Writes what is queued, then an empty frame that promises it, and closes.
@@ -204,6 +205,7 @@ class LogWriter {
   void give_up(Error error) noexcept;
   bool use_spare_segment();
   Task<void> prepare_segments();
+  void note_no_space(const Error& error);
   Task<Result<void>> make_spare();
   Task<void> remove_segment(std::string path);
   Task<Result<void>> sync_written();
@@ -226,6 +228,7 @@ class LogWriter {
   File spare_;
   LogSegment spare_segment_;
   bool spare_ready_ = false;
+  bool opened_ = false;  // and not closed
   Event spare_wanted_;
   uint64_t segment_id_next_;
   uint64_t segment_bytes_next_;

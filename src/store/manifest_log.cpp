@@ -120,7 +120,9 @@ Task<Result<std::unique_ptr<ManifestLog>>> ManifestLog::open(std::string directo
   if (!done) co_return fail(done.error());
   if (log->found_torn_tail_ || log->wants_roll()) {
     const Result<void> rolled = co_await log->roll();
-    if (!rolled && (log->found_torn_tail_ || log->poisoned())) co_return fail(rolled.error());
+    log->roll_owed_ = !rolled && log->found_torn_tail_;
+    const bool may_wait = !rolled && rolled.error().code == Errc::no_space && !log->poisoned();
+    if ((log->roll_owed_ || log->poisoned()) && !may_wait) co_return fail(rolled.error());
   }
   co_await log->remove_leftovers();
   co_return log;
@@ -242,6 +244,10 @@ Task<Result<void>> ManifestLog::append(VersionEdit edit) {
 
 Task<Result<void>> ManifestLog::append_alone(VersionEdit edit) {
   if (poisoned_) co_return fail(*poisoned_);
+  if (roll_owed_) {
+    if (const Result<void> rolled = co_await roll(); !rolled) co_return rolled;
+    roll_owed_ = false;
+  }
   edit.snapshot_of.reset();
   edit.edit_number = state_.edit_number() + 1;
   edit.next_file_number = std::max(edit.next_file_number, next_file_number_);

@@ -12,7 +12,7 @@
 //
 // A crash leaves the old or the new CURRENT, each of which names a whole manifest of the same
 // state; what is left over is removed by the next open. A torn record at the end of a manifest is
-// never written over: open() then begins a new manifest too.
+// never written over: open() then begins a new manifest too, or the next edit if there was no room.
 //
 // When a write or sync that may have reached the disk failed, nobody knows what a crash would
 // leave: the manifest is poisoned, and every further append answers Errc::read_only. What failed
@@ -115,6 +115,7 @@ class ManifestLog {
   uint64_t edits_since_snapshot_ = 0;
   uint64_t roll_not_before_ = 0;  // edits, after a failed attempt
   bool found_torn_tail_ = false;
+  bool roll_owed_ = false;  // before the next edit: it must not go behind a torn record
   std::optional<Error> poisoned_;
   Semaphore turn_{1};
 };

@@ -322,7 +322,9 @@ class Shard final : private LogClient {
   Task<Result<void>> open_tables();
   Task<Result<void>> replay_log(std::vector<LogSegment>& chain, std::vector<LogSegment>& spare);
   Task<Result<void>> replay_records(LogReader& reader, std::vector<File>& files);
-  void apply_recovered(LogRecord& record);
+  Task<Result<void>> flush_recovered();
+  bool charge_recovered(size_t size_bytes);
+  bool apply_recovered(LogRecord& record);
   Task<Result<void>> start_log(std::vector<LogSegment> chain, std::vector<LogSegment> spare);
 
   // LogClient

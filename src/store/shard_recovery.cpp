@@ -164,26 +164,55 @@ Task<Result<void>> Shard::replay_records(LogReader& reader, std::vector<File>& f
         break;
       }
       case LogReader::Event::record:
-        apply_recovered(reader.record());
+        if (!apply_recovered(reader.record()) && flush_error_) {
+          co_return fail(Error{
+              flush_error_->code, flush_error_->os_error,
+              fmt::format("{} (of memory there is too little to keep the rest of the log: make "
+                          "room on the disk, or start with as much --memory as before)",
+                          flush_error_->detail)});
+        }
         // A log may hold more than memtables may: flush on the way.
         if (active_->table.used_bytes() >= options_.memtable_bytes_max) {
           visible_seq_ = active_->table.seq_last();
           immutable_.push_back(std::move(active_));
           active_ = std::make_shared<Mem>(context_, immutable_.back()->table.rank_prefix());
           active_->log_start = immutable_.front()->log_start;
-          if (Result<void> done = co_await flush_oldest(); !done) co_return done;
+          if (Result<void> done = co_await flush_recovered(); !done) co_return done;
         }
         break;
     }
   }
 }
 
-void Shard::apply_recovered(LogRecord& record) {
+// A full disk is no reason not to start: what the log holds was in memory in the life before, and
+// stays there until there is room.
+Task<Result<void>> Shard::flush_recovered() {
+  if (flush_error_) co_return Result<void>{};
+  Result<void> done = co_await flush_oldest();
+  flushing_ = false;
+  if (done || done.error().code != Errc::no_space || manifest_->poisoned()) co_return done;
+  flush_error_ = done.error();
+  ++stats_.flushes_without_space;
+  Reactor::current().log("warn", fmt::format("shard={} event=start_without_space reason=\"{}\"",
+                                             options_.identity.index, done.error().message()));
+  co_return Result<void>{};
+}
+
+// False: it is in memory that nobody granted.
+bool Shard::charge_recovered(size_t size_bytes) {
+  if (context_.write_memory.try_acquire(size_bytes)) return true;
+  // In the life before, a flush may have given back what it then could not write.
+  for (const MemRef& mem : immutable_) mem->give_back(0);
+  return context_.write_memory.try_acquire(size_bytes);
+}
+
+bool Shard::apply_recovered(LogRecord& record) {
   ++stats_.records_recovered;
   const size_t value_bytes = record.assembled ? record.value_buffer.size() : record.value.size();
   const size_t charge = StoreWrite::charge_for(record.key.size(), value_bytes);
   // Nobody else uses the budget yet; a log that was written under a larger one may exceed it.
-  if (context_.write_memory.try_acquire(charge)) active_->charged_bytes += charge;
+  const bool charged = charge_recovered(charge);
+  if (charged) active_->charged_bytes += charge;
   if (record.assembled) {
     active_->table.add(record.seq, record.kind, record.version, record.expire_at_ms, record.key,
                        std::move(record.value_buffer));
@@ -191,6 +220,7 @@ void Shard::apply_recovered(LogRecord& record) {
     active_->table.add(record.seq, record.kind, record.version, record.expire_at_ms, record.key,
                        record.value);
   }
+  return charged;
 }
 
 Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<LogSegment> spare) {
@@ -199,18 +229,23 @@ Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<L
   // them later (a segment that goes, or is cut short) must not pass for a torn tail.
   edit.log_promised_position = log_end_.position;
   edit.hlc_max = context_.clock.last();
-  const bool not_needed = active_->table.empty() && !chain.empty();
+  const bool all_in_tables = immutable_.empty() && active_->table.empty();
+  const bool not_needed = all_in_tables && !chain.empty();
   if (not_needed) {  // the next start need not read the old segments again
     edit.log_start_position = log_end_.position;
     edit.flushed_through_seq = log_end_.seq_next - 1;
-    spare.insert(spare.end(), chain.begin(), chain.end());
-    chain.clear();
+    installed_through_seq_ = edit.flushed_through_seq;
     active_->log_start = log_end_.position;
   }
   if (not_needed || log_end_.position > manifest_->state().log_promised_position()) {
-    if (Result<void> done = co_await manifest_->append(std::move(edit)); !done) co_return done;
+    const Result<void> done = co_await manifest_->append(std::move(edit));
+    // Without room the old segments stay, and the first frame to come promises them.
+    if (!done && (done.error().code != Errc::no_space || manifest_->poisoned())) co_return done;
+    if (done && not_needed) {
+      spare.insert(spare.end(), chain.begin(), chain.end());
+      chain.clear();
+    }
   }
-  if (not_needed) installed_through_seq_ = log_end_.seq_next - 1;
   const bool many_segments = chain.size() > log_segments_max;
   log_ = std::make_unique<LogWriter>(
       LogWriterOptions{

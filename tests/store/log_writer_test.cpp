@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <span>
 
 #include "shard_rig.hpp"
@@ -362,6 +363,51 @@ Task<void> recycle(sim::Disk& disk) {
 TEST_CASE("released segments are used again, under new names") {
   ShardRig rig(4);
   rig.live(recycle(rig.disk()));
+}
+
+// What an earlier life left, of which half was flushed.
+Task<void> open_without_room(sim::Disk& disk) {
+  CO_OK(co_await make_directories("log"));
+  const std::string old_bytes = noise(1, 1u << 20);
+  auto old = co_await File::open("log/000001.log", flag_write | flag_create);
+  CO_OK(old);
+  CO_OK(co_await old->write_full(0, old_bytes));
+  CO_OK(co_await old->close());
+  disk.plan({.code = OpCode::allocate, .path_part = ".log", .error = ENOSPC, .times = UINT32_MAX});
+
+  Notes notes(disk);
+  notes.check_durable = true;
+  LogWriterOptions options = log_options();
+  options.position = 8192;
+  options.segment_id_next = 2;
+  LogWriter log(options, notes);
+  CO_OK(co_await log.open({{.id = 1, .base = 0, .size_bytes = 1u << 20}}, {}));
+  CHECK(log.waits_for_space());
+  log.release_before(4096);  // not all of the old segment
+  NotedWrite write;
+  submit(log, write, "key", "value that waits for a segment");
+  co_await sleep_for(seconds(5));
+  CHECK(write.logged);
+  CHECK_FALSE(write.completed);
+  disk.clear_plans();
+  co_await sleep_for(seconds(5));
+  CHECK_FALSE(log.waits_for_space());
+  CHECK(write.completed);
+  CHECK(write.status == Errc::ok);
+  CHECK(disk.content("log/000001.log") == old_bytes);
+  log.release_before(8192);
+  NotedWrite more[8];
+  for (NotedWrite& each : more) {  // needs a second segment: the old one is free now
+    submit(log, each, "key", noise(2, 200'000));
+    co_await sleep_for(milliseconds(100));
+    CHECK(each.completed);
+  }
+  CO_OK(co_await log.close());
+}
+
+TEST_CASE("a log without room for its first segment keeps the old ones and goes on with room") {
+  ShardRig rig(1);
+  CHECK(rig.live(open_without_room(rig.disk())) == LifeEnd::finished);
 }
 
 Task<void> fails(sim::Disk& disk, bool with_large) {

@@ -613,6 +613,60 @@ TEST_CASE("a torn last edit is dropped, and a new manifest begun") {
   CHECK(names(rig) == std::vector<std::string>{"CURRENT", "MANIFEST-000002"});
 }
 
+namespace {
+
+// Opens without room for a new manifest, and gets some later.
+Task<void> append_behind_torn_tail(sim::Disk* disk, bool room_comes, Seen* opened, Seen* then) {
+  Result<std::unique_ptr<ManifestLog>> log = co_await ManifestLog::open(directory);
+  REQUIRE_OR_RETURN(log.has_value());
+  look(**log, *opened);
+  for (unsigned i = 0; i < 2; ++i) {
+    const Result<void> refused = co_await (*log)->append(step(**log));
+    REQUIRE_OR_RETURN(!refused);
+    CHECK(refused.error().code == Errc::no_space);
+    CHECK((*log)->state().edit_number() == opened->edit_number);
+  }
+  if (room_comes) {
+    disk->clear_plans();
+    for (unsigned i = 0; i < 3; ++i) {
+      const Result<void> appended = co_await (*log)->append(step(**log));
+      CHECK(appended.has_value());
+    }
+  }
+  CHECK_FALSE((*log)->poisoned());
+  look(**log, *then);
+  static_cast<void>(co_await (*log)->close());
+}
+
+}  // namespace
+
+TEST_CASE("behind a torn last edit nothing is written until there is room for a new manifest") {
+  for (const bool room_comes : {false, true}) {
+    CAPTURE(room_comes);
+    SimRig rig;
+    make_new(rig);
+    open(rig, 10);
+    const std::string path = directory + "/MANIFEST-000001";
+    const std::string before = rig.disk().content(path);
+    REQUIRE(rig.disk().corrupt(path, before.rfind("GyMa") + 50, 1));
+    const std::string torn = rig.disk().content(path);
+    rig.disk().plan(
+        {.code = OpCode::allocate, .path_part = "MANIFEST", .error = ENOSPC, .times = UINT32_MAX});
+    Seen opened, then;
+    rig.run(append_behind_torn_tail(&rig.disk(), room_comes, &opened, &then));
+    CHECK(opened.torn);
+    CHECK(opened.edit_number == 10);
+    if (!room_comes) CHECK(rig.disk().content(path) == torn);
+    rig.disk().clear_plans();
+    rig.cut_power(sim::CrashMode::lost);
+    const Seen again = open(rig);
+    REQUIRE(again.opened);
+    CHECK(again.torn == !room_comes);
+    CHECK(again.edit_number == (room_comes ? 13 : 10));
+    CHECK(names(rig).size() == 2);
+  }
+}
+
 TEST_CASE("leftovers are removed and foreign files are not touched") {
   SimRig rig;
   make_new(rig);
