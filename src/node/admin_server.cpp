@@ -128,10 +128,16 @@ AdminServer::~AdminServer() {
 Task<Result<void>> AdminServer::listen() {
   const ServeConfig& config = node_.config();
   Address address = *config.admin;
-  Result<void> opened = co_await core_.open_listener(listener_, {.address = address.host,
-                                                                 .port = address.port,
-                                                                 .backlog = connections_max,
-                                                                 .probe_port = address.port != 0});
+  const Listener::Options options{.address = address.host,
+                                  .port = address.port,
+                                  .backlog = connections_max,
+                                  .probe_port = address.port != 0};
+  Result<void> opened = co_await listener_.open(options);
+  // The default port is waited for only if the node before, which dies, held the one of --listen, too.
+  if (!opened && opened.error().os_error == EADDRINUSE &&
+      (!config.admin_is_default || core_.waited_for_port())) {
+    opened = co_await core_.open_listener(listener_, options);
+  }
   if (!opened && opened.error().os_error == EADDRINUSE && config.admin_is_default) {
     Reactor::current().log("warn", fmt::format("event=admin_port_taken address={} advice=\"a free "
                                                "one is used; choose one with --admin\"",

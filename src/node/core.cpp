@@ -77,7 +77,11 @@ Task<Result<void>> Core::listen(bool probe) {
                                   .backlog = static_cast<int>(config.listen_backlog),
                                   .reuse_port = node_.cores() > 1,
                                   .probe_port = probe};
-  Result<void> opened = co_await open_listener(listener_, options);
+  Result<void> opened = co_await listener_.open(options);
+  if (!opened && opened.error().os_error == EADDRINUSE) {
+    waited_for_port_ = true;
+    opened = co_await open_listener(listener_, options);
+  }
   if (!opened && opened.error().os_error == EADDRINUSE) {
     co_return fail(Errc::busy,
                    fmt::format("{}:{} is in use by another process: stop it, or choose another "

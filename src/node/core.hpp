@@ -67,6 +67,8 @@ class Core final : public ConnectionSink, public http::Handler {
   Task<Result<void>> close_shards();
   // Opens a listener, with patience for a port that a dead process still holds.
   static Task<Result<void>> open_listener(Listener& listener, Listener::Options options);
+  // Whether that was needed for the port of --listen.
+  bool waited_for_port() const { return waited_for_port_; }
   // Stops what the administration has under way on this core's shards.
   StopSource& admin_stop() { return admin_stop_; }
   uint16_t port() const { return port_; }
@@ -158,6 +160,7 @@ class Core final : public ConnectionSink, public http::Handler {
   Event connections_gone_;
   Listener listener_;
   uint16_t port_ = 0;
+  bool waited_for_port_ = false;
   std::unique_ptr<Scope> scope_;
   std::unique_ptr<Scope> accept_scope_;
   CoreStats stats_;

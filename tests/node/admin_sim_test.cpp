@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <string>
 #include <vector>
@@ -147,6 +148,60 @@ TEST_CASE("every verb works on both cores while clients write") {
       CHECK(status.exists);
     }
   }
+}
+
+namespace {
+
+// The ports that are held at first; until when.
+struct HeldPorts {
+  Nanos clients_until = 0;
+  Nanos admin_until = 0;  // 0: for good
+};
+
+Task<void> wait_for_start(sim::World& world, HeldPorts held, Nanos& took) {
+  const Nanos begin = Reactor::current().now();
+  co_await sleep_until(begin + held.clients_until);
+  world.network().release_port(0, port);
+  if (held.admin_until != 0) {
+    co_await sleep_until(begin + held.admin_until);
+    world.network().release_port(0, admin_port);
+  }
+  co_await await_ready();
+  took = Reactor::current().now() - begin;
+}
+
+// Whether it took another port.
+bool gave_way(HeldPorts held, const Flags& flags, Nanos& took) {
+  sim::World world({.seed = 3});
+  sim::Node& machine = world.add_node({.cores = 2});
+  sim::Node& client_machine = world.add_node();
+  if (held.clients_until != 0) world.network().occupy_port(0, port);
+  world.network().occupy_port(0, admin_port);
+  live_node(two_core_config(flags), world, machine, client_machine,
+            wait_for_start(world, held, took), [&](gyre::Node& node, sim::Life& node_life) {
+              machine.signal(SIGTERM);
+              REQUIRE(node_life.run(seconds(10)) == sim::Stop::satisfied);
+              CHECK(node.exit_code() == 0);
+            });
+  const auto& lines = machine.log_lines();
+  return std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
+    return line.find("event=admin_port_taken") != std::string::npos;
+  });
+}
+
+}  // namespace
+
+TEST_CASE(
+    "the default admin port gives way at once, unless it is one that a dead node still holds") {
+  Nanos took = 0;
+  CHECK(gave_way({}, {}, took));
+  CHECK(took < seconds(1));
+  // The node before dies slowly, and lets go of the one behind the other.
+  CHECK_FALSE(
+      gave_way({.clients_until = milliseconds(500), .admin_until = milliseconds(900)}, {}, took));
+  // A port that was asked for is waited for.
+  CHECK_FALSE(gave_way({.admin_until = milliseconds(900)}, {{"admin", "127.0.0.1:18080"}}, took));
+  CHECK(took >= milliseconds(900));
 }
 
 TEST_CASE("a stop in the middle of every verb ends in time and loses nothing") {
