@@ -6,6 +6,7 @@
 #include "../store/table_support.hpp"
 #include "base/hash.hpp"
 #include "fuzz.hpp"
+#include "store/value_file.hpp"
 
 using namespace gyre;
 using namespace gyre::test;
@@ -77,6 +78,20 @@ void try_small_structures(std::string_view bytes) {
   }
   if (const auto handle = LargeHandle::decode(bytes, 1 << 30)) {
     FUZZ_CHECK(handle->list_offset() + handle->list_bytes() <= 1 << 30);
+  }
+  for (const uint64_t file_bytes : {uint64_t{4096}, uint64_t{1} << 20}) {
+    const auto footer = parse_value_footer(bytes, file_bytes, test_file_number);
+    if (footer) FUZZ_CHECK(footer->content_bytes + value_footer_bytes <= file_bytes);
+  }
+  for (const Kind kind : {Kind::separate, Kind::separate_large}) {
+    const auto value = separate_value({"key", kind, {}, 0, bytes});
+    if (!value) continue;
+    FUZZ_CHECK(value->file_number != 0 && value->stored_bytes <= value->end_offset);
+    std::string_view rest = bytes;
+    FUZZ_CHECK(take_value_file_number(rest).value() == value->file_number);
+    if (kind == Kind::separate) {
+      FUZZ_CHECK(!decode_block_value(rest, value->end_offset - 1) || value->end_offset == 0);
+    }
   }
 }
 
@@ -187,5 +202,12 @@ std::vector<std::string> fuzz_seeds() {
   }
   seeds.push_back('\3' + table.substr(table.size() - table_footer_bytes));
   seeds.push_back('\3' + LargeHandle{1000, 5000, 64, 1}.encode());
+  seeds.push_back('\3' + encode_large_value(7, {1000, 5000, 64, 1}));
+  seeds.push_back('\3' + encode_block_value(7, {1000, 500, 600, Codec::lz4, 3}));
+  std::string value_footer;
+  append_value_footer(value_footer, {3, 4000, 5, test_file_number});
+  seeds.push_back('\3' + value_footer);
+  properties.value_references = {{2, 3, 100, 200}, {9, 1, 5, 5}};
+  seeds.push_back('\3' + properties.encode());
   return seeds;
 }

@@ -60,6 +60,8 @@ ShardOptions order_options(sim::Prng& prng) {
   options.compaction.fanout = 2;
   options.compaction.base_bytes_min = pick({1, 8u << 10});
   options.compaction.table_bytes_target = pick({1, 2u << 10, 16u << 10});
+  options.separate_value_bytes_min = pick({1, 100, no_value_separation});
+  options.value_file_bytes_max = pick({1, 4u << 10});
   return options;
 }
 
@@ -200,6 +202,11 @@ Task<void> order_life(Order& order) {
   // Nobody reads any more: what is obsolete has gone.
   const Result<void> settled = co_await shard.settle();
   if (!settled) order.wrong("settling: " + settled.error().message());
+  // Nor are there values left to be moved, after a while.
+  for (unsigned i = 0; i < 600 && shard.tables().value_totals().sparse_files != 0; ++i) {
+    co_await sleep_for(milliseconds(100));
+  }
+  if (shard.tables().value_totals().sparse_files != 0) order.wrong("sparse value files stay");
   co_await sleep_for(seconds(1));
   std::vector<DirEntry> entries;
   order.rig.disk().list_dir(shard.options().directory, entries);
@@ -207,6 +214,12 @@ Task<void> order_life(Order& order) {
   if (entries.size() != shard.levels().table_count()) {
     order.wrong(fmt::format("{} tables, but {} files of tables", shard.levels().table_count(),
                             entries.size()));
+  }
+  order.rig.disk().list_dir(shard.options().directory, entries);
+  std::erase_if(entries, [](const DirEntry& e) { return !e.name.ends_with(".values"); });
+  if (entries.size() != shard.tables().value_totals().files) {
+    order.wrong(fmt::format("{} value files are named, {} are there",
+                            shard.tables().value_totals().files, entries.size()));
   }
   const Result<void> closed = co_await shard.close(true);
   if (!closed) order.wrong("close: " + closed.error().message());

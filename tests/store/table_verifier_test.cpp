@@ -21,7 +21,7 @@ std::string retold(std::string_view file, const TableProperties& properties,
   TableFooter footer = parse_footer(file, file.size(), test_file_number).value();
   std::string out(file.substr(0, footer.properties.offset));
   std::string bytes = properties.encode();
-  if (format_version < 3) bytes.pop_back();  // the count of dense blocks
+  if (format_version < 3) bytes.resize(bytes.size() - 2);  // what version 3 added
   std::string scratch;
   const uint64_t offset = footer.properties.offset;
   encode_block(bytes, Codec::none, scratch, footer.properties);
