@@ -200,7 +200,8 @@ Task<void> order_life(Order& order) {
   for (unsigned i = 0; i < 4; ++i) scope.spawn(reader(shard, order));
   co_await scope.join();
   // Nobody reads any more: what is obsolete has gone.
-  const Result<void> settled = co_await shard.settle();
+  Result<void> settled = co_await shard.flush();
+  if (settled) settled = co_await shard.settle();
   if (!settled) order.wrong("settling: " + settled.error().message());
   // Nor are there values left to be moved, after a while.
   for (unsigned i = 0; i < 600 && shard.tables().value_totals().sparse_files != 0; ++i) {
