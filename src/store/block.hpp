@@ -121,6 +121,7 @@ class BlockCursor {
   void seek_before(std::string_view key);
   void prev();
 
+  const BlockView& block() const { return block_; }
   bool valid() const { return valid_; }
   bool failed() const { return failed_; }
   // What failed and at which byte of the block. Only when failed().

@@ -32,7 +32,11 @@ ScanRange ScanRange::of_prefix(std::string prefix, ScanDirection direction) {
 }
 
 Scan::Scan(ScanRange range, uint64_t now_ms)
-    : range_(std::move(range)), now_ms_(now_ms), heap_(range_.direction) {}
+    : range_(std::move(range)),
+      now_ms_(now_ms),
+      heap_(range_.direction),
+      values_(range_.direction == ScanDirection::forward ? range_.end : range_.start,
+              range_.direction == ScanDirection::reverse) {}
 
 Scan::~Scan() = default;
 
@@ -159,8 +163,7 @@ bool Scan::find_value(const SourceCursor& cursor) {
 
 Task<Result<void>> Scan::load() {
   if (std::exchange(value_wanted_, false)) {
-    const TableRef table = heap_.top().table();
-    Result<void> read = co_await table->resolve(value_, CacheHint::scan);
+    Result<void> read = co_await values_.load(heap_.top(), value_);
     has_value_ = read.has_value();
     co_return read;
   }

@@ -28,6 +28,7 @@
 #include "store/merge.hpp"
 #include "store/shard.hpp"
 #include "store/source_cursor.hpp"
+#include "store/value_prefetch.hpp"
 
 namespace gyre {
 
@@ -88,6 +89,7 @@ class Scan {
   TableEntry value_;  // the present record, if its value lies in a value file
   bool has_value_ = false;
   bool value_wanted_ = false;
+  ValuePrefetch values_;
   bool on_record_ = false;
 };
 

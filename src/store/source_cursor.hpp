@@ -57,6 +57,11 @@ class SourceCursor {
   // Where a large value's bytes are: the node (if it is not nullptr), or the table.
   const Memtable::Node* node() const { return node_; }
   const TableRef& table() const { return cursor_->table(); }
+  // TableCursor::peek; not of a memtable.
+  template <class Use>
+  void peek(Use use) const {
+    cursor_->peek(use);
+  }
 
  private:
   static constexpr unsigned unseen_keys_max = 256;  // that one call passes over

@@ -72,6 +72,20 @@ class TableCursor {
   // Valid until the cursor moves. A Kind::large entry's value is read with a LargeReader.
   const Entry& entry() const { return block_cursor_.entry(); }
 
+  // Calls `use` with the entries behind the present one in its block, in the order of the walk, until
+  // it answers false. Costs what decoding them costs, from the nearest restart point on.
+  template <class Use>
+  void peek(Use use) const {
+    BlockCursor ahead(block_cursor_.block());
+    if (back_) {
+      ahead.seek_before(key());
+    } else {
+      ahead.seek(key());
+      if (ahead.valid()) ahead.next();
+    }
+    while (ahead.valid() && use(ahead.entry())) back_ ? ahead.prev() : ahead.next();
+  }
+
   const TableRef& table() const { return table_; }
   // Windows, the decoded block if the cache does not carry it, the key.
   size_t memory_bytes() const;

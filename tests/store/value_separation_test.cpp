@@ -171,6 +171,68 @@ TEST_CASE("what is sparse is known after a start") {
   CHECK(rig.live(empty_sparse_files(true)) == LifeEnd::finished);
 }
 
+Task<Result<uint64_t>> records_of(Scan& scan) {
+  for (uint64_t records = 0;;) {
+    switch (scan.try_next()) {
+      case Scan::Step::end:
+        co_return records;
+      case Scan::Step::wait:
+        if (Result<void> loaded = co_await scan.load(); !loaded) co_return fail(loaded.error());
+        break;
+      case Scan::Step::record:
+        ++records;
+        break;
+    }
+  }
+}
+
+// A read takes a millisecond: one after the other they would take one for each value.
+Task<void> scan_reads_ahead(ScanDirection direction) {
+  ShardHome home;
+  ShardOptions options = apart();
+  options.cache_bytes = 1;
+  options.memtable_bytes_max = 4u << 20;
+  auto shard = co_await Shard::open(options, home.context());
+  CO_OK(shard);
+  for (uint64_t i = 0; i < 200; ++i) CO_OK(co_await put(**shard, key_of(i), noise(i, 3'000)));
+  CO_OK(co_await (*shard)->compact());
+  const BlockReadStats before = (*shard)->tables().stats();
+  const Nanos start = Reactor::current().now();
+  auto scan = co_await (*shard)->scan(
+      ScanRange{.start = key_of(20), .end = key_of(180), .direction = direction},
+      Reactor::current().wall_ms());
+  CO_OK(scan);
+  const Result<uint64_t> records = co_await records_of(**scan);
+  CO_OK(records);
+  CO_CHECK(*records == 160);
+  CO_CHECK(Reactor::current().now() - start < milliseconds(80));
+  // What lies outside the range is not read.
+  const BlockReadStats after = (*shard)->tables().stats();
+  const uint64_t reads =
+      after.window_reads + after.block_reads - before.window_reads - before.block_reads;
+  CO_CHECK(reads >= 160);
+  CO_CHECK(reads < 160 + 30);
+  scan->reset();
+
+  // One that ends early takes what it has started with it.
+  auto short_one = co_await (*shard)->scan(ScanRange{.direction = direction}, 0);
+  CO_OK(short_one);
+  for (unsigned seen = 0; seen < 5;) {
+    const Scan::Step step = (*short_one)->try_next();
+    if (step == Scan::Step::record) ++seen;
+    if (step == Scan::Step::wait) CO_OK(co_await (*short_one)->load());
+  }
+  short_one->reset();
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a scan reads the values of the next entries ahead, both ways, within its range") {
+  for (const ScanDirection direction : {ScanDirection::forward, ScanDirection::reverse}) {
+    ShardRig rig(1, {.read = {milliseconds(1), milliseconds(1)}});
+    CHECK(rig.live(scan_reads_ahead(direction)) == LifeEnd::finished);
+  }
+}
+
 // A third of the values is overwritten: no file is sparse, but whoever asks gets the room back.
 Task<void> compact_wasteful_files() {
   ShardHome home;
