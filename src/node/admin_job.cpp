@@ -128,6 +128,7 @@ Task<Result<void>> AdminJob::checkpoint() {
   Result<CheckpointDirectory> copy =
       co_await CheckpointDirectory::begin(node_.directory(), directory_);
   if (!copy) co_return fail(copy.error());
+  removed_leftover_ = copy->removed_leftover();
   Result<void> done = co_await on_all_shards(copy->incomplete_path());
   if (done) done = co_await copy->finish();
   if (!done) co_await copy->abandon();
@@ -154,8 +155,9 @@ std::string AdminJob::describe_success() const {
     case AdminVerb::checkpoint:
       return fmt::format(
           "{} holds a copy of {} shards, {} tables and {} bytes; start it with "
-          "gyre serve --data {}",
-          directory_, node_.shard_count(), last_.steps, last_.bytes_total, directory_);
+          "gyre serve --data {}{}",
+          directory_, node_.shard_count(), last_.steps, last_.bytes_total, directory_,
+          removed_leftover_ ? "; what an interrupted checkpoint had left there was removed" : "");
     case AdminVerb::verify:
       return fmt::format("checked {} tables of {} shards: {} bytes, {} entries, {} large values",
                          report_.tables, node_.shard_count(), report_.bytes, report_.entries,

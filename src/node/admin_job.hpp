@@ -61,6 +61,7 @@ class AdminJob {
   const std::string directory_;
   bool ended_ = false;
   bool failed_ = false;
+  bool removed_leftover_ = false;  // by a checkpoint
   std::string outcome_;
   VerifyReport report_;
   Progress last_;

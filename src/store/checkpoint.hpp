@@ -1,11 +1,14 @@
 // A checkpoint: a copy of a whole data directory, made while it is used.
 //
-//   begin    DIR.incomplete with an empty directory for each shard, durable
+//   begin    DIR.incomplete with LOCK, CHECKPOINT, which says whose it is, and an empty directory
+//            for each shard, durable
 //   (each shard's owner: Shard::checkpoint into shard_path)
-//   finish   GYRE, durable · rename to DIR · sync of the directory it lies in
+//   finish   GYRE, durable · CHECKPOINT goes, durable · rename to DIR · sync of the directory it
+//            lies in
 //
 // So DIR is whole if it is there, and what a crash leaves has another name and no identity: it
-// opens as nothing. The copy has the identity of the original (uuid, shards, salt): it is this node
+// opens as nothing. The next checkpoint to the same DIR removes it, if it is one of this data
+// directory, nobody holds its LOCK, and nothing but a checkpoint's files is in it. The copy has the identity of the original (uuid, shards, salt): it is this node
 // at an earlier time, to be started in its place, not beside it in one cluster.
 //
 // Each shard is copied as of one moment, all these moments lie within the checkpoint. What was
@@ -19,6 +22,7 @@
 #include <cstdint>
 #include <string>
 
+#include <gyre/file.hpp>
 #include <gyre/result.hpp>
 #include <gyre/task.hpp>
 
@@ -28,8 +32,9 @@ namespace gyre {
 
 class CheckpointDirectory {
  public:
-  // `of` outlives the checkpoint. Errc::already_exists if `path` or what an interrupted checkpoint
-  // left of it exists; Errc::invalid if it can't be a name.
+  // `of` outlives the checkpoint. Errc::already_exists if `path` exists, or incomplete_path() and
+  // is not what an interrupted checkpoint of `of` left; Errc::busy if one is under way there;
+  // Errc::invalid if it can't be a name.
   static Task<Result<CheckpointDirectory>> begin(const DataDirectory& of, std::string path);
 
   std::string shard_path(uint32_t shard) const {
@@ -37,6 +42,9 @@ class CheckpointDirectory {
   }
   const std::string& path() const { return path_; }
   std::string incomplete_path() const { return path_ + ".incomplete"; }
+
+  // What an interrupted one had left was removed.
+  bool removed_leftover() const { return removed_leftover_; }
 
   // Once every shard is there.
   Task<Result<void>> finish();
@@ -46,11 +54,16 @@ class CheckpointDirectory {
  private:
   CheckpointDirectory(const DataDirectory& of, std::string path)
       : of_(&of), path_(std::move(path)) {}
-  Task<Result<void>> make_directories_of_shards();
+  Task<Result<bool>> is_own_leftover() const;
+  Task<Result<void>> remove_leftover();
+  Task<Result<void>> fill_beginning();
+  Task<void> unlock();
   std::string parent_path() const;
 
   const DataDirectory* of_;
   std::string path_;
+  File lock_;
+  bool removed_leftover_ = false;
 };
 
 }  // namespace gyre

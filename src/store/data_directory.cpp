@@ -12,8 +12,6 @@ namespace gyre {
 
 namespace {
 
-constexpr std::string_view identity_name = "GYRE";
-constexpr std::string_view lock_name = "LOCK";
 constexpr std::string_view title = "gyre data directory";
 constexpr size_t identity_bytes_max = 4096;
 
@@ -99,11 +97,11 @@ Result<void> DataDirectory::parse(std::string_view text) {
   return {};
 }
 
-Task<Result<DataDirectory>> DataDirectory::read(std::string path) {
+Task<Result<DataDirectory>> DataDirectory::read(std::string path, std::string name) {
   DataDirectory directory;
   directory.path_ = path;
   Result<std::string> text =
-      co_await read_file(fmt::format("{}/{}", path, identity_name), identity_bytes_max);
+      co_await read_file(fmt::format("{}/{}", path, name), identity_bytes_max);
   if (!text) co_return fail(text.error());
   if (Result<void> parsed = directory.parse(*text); !parsed) co_return fail(parsed.error());
   co_return directory;
@@ -157,8 +155,8 @@ Task<Result<DataDirectory>> DataDirectory::open(std::string path, uint32_t shard
   co_return directory;
 }
 
-Task<Result<void>> DataDirectory::write_identity_to(std::string path) const {
-  return replace_file(std::move(path), std::string(identity_name), describe());
+Task<Result<void>> DataDirectory::write_identity_to(std::string path, std::string name) const {
+  return replace_file(std::move(path), std::move(name), describe());
 }
 
 Task<void> DataDirectory::close() {

@@ -23,6 +23,8 @@ namespace gyre {
 
 class DataDirectory {
  public:
+  static constexpr std::string_view identity_name = "GYRE";
+  static constexpr std::string_view lock_name = "LOCK";
   static constexpr uint32_t format_version = 1;
   static constexpr uint32_t shards_max = 256;
 
@@ -31,11 +33,13 @@ class DataDirectory {
   static Task<Result<DataDirectory>> open(std::string path, uint32_t shards);
   // What an existing directory is, without its lock: for tools that only look. Errc::not_found if
   // it has no identity.
-  static Task<Result<DataDirectory>> read(std::string path);
+  static Task<Result<DataDirectory>> read(std::string path,
+                                          std::string name = std::string(identity_name));
   Task<void> close();
   // Makes the directory `path`, which holds everything else already, a copy of this one: with the
-  // same identity. Durable.
-  Task<Result<void>> write_identity_to(std::string path) const;
+  // same identity. Durable. Under another name it makes it nothing yet, but tells whose it is.
+  Task<Result<void>> write_identity_to(std::string path,
+                                       std::string name = std::string(identity_name)) const;
 
   const std::string& path() const { return path_; }
   uint32_t shard_count() const { return shard_count_; }

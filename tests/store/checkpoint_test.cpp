@@ -224,10 +224,12 @@ Task<void> look_after_crash(CrashCase& run, std::string& wrong) {
   const std::string incomplete = std::string(copy_path) + ".incomplete";
   const Result<FileStatus> half = co_await file_status(incomplete);
   CO_OK(half);
+  bool was_started = false;  // on the incomplete one: then it is no longer a leftover
   if (half->exists) {
     // Its identity is the last thing that is written: with it everything is there.
     const Result<DataDirectory> identity = co_await DataDirectory::read(incomplete);
     if (identity) {
+      was_started = true;
       wrong = co_await check_copy(incomplete, run.oracles, run.acknowledged);
       if (!wrong.empty()) wrong = "the incomplete one: " + wrong;
     }
@@ -247,9 +249,16 @@ Task<void> look_after_crash(CrashCase& run, std::string& wrong) {
   if (!wrong.empty()) wrong = "the original: " + wrong;
   if (wrong.empty()) {
     const Result<void> again = co_await original.checkpoint(copy_path);
-    const bool in_the_way = whole->exists || half->exists;
+    const bool in_the_way = whole->exists || was_started;
     if (again.has_value() == in_the_way) wrong = "the next checkpoint: unexpected";
-    if (!again && again.error().code != Errc::already_exists) wrong = again.error().message();
+    if (!again && (!in_the_way || again.error().code != Errc::already_exists)) {
+      wrong = again.error().message();
+    }
+    // What it replaced is gone for good, and what is there is whole.
+    const Result<FileStatus> left = co_await file_status(incomplete);
+    if (wrong.empty() && left && left->exists != (in_the_way && half->exists)) {
+      wrong = "the leftover";
+    }
   }
   co_await original.close();
 }
@@ -355,6 +364,102 @@ Task<void> copy_empty_store() {
 TEST_CASE("a checkpoint that can't be made says why and leaves nothing") {
   ShardRig rig;
   CHECK(rig.live(refusals(rig.disk())) == LifeEnd::finished);
+}
+
+namespace {
+
+// A directory that a crash left, and one change to it by somebody else.
+enum class Change : uint8_t {
+  none,
+  only_directory,  // the crash was early
+  other_node,      // the mark names another data directory
+  no_mark,
+  foreign_file,
+  foreign_in_shard,
+  started,    // a node was started on it: it has a log
+  under_way,  // the lock is held
+};
+
+Task<void> write_text(std::string path, std::string text) {
+  auto file = co_await File::open(path, flag_write | flag_create | flag_truncate);
+  CO_OK(file);
+  CO_OK(co_await file->write_full(0, text));
+  CO_OK(co_await file->close());
+}
+
+Task<void> meet_leftover(Change change, bool whole) {
+  const std::string left = "copies/x.incomplete";
+  Store store;
+  CO_OK(co_await store.open("data"));
+  CO_OK(co_await put(*store.shards[0], "a", "1"));
+  CO_OK(co_await make_directories("copies"));
+  File held;
+  if (change == Change::only_directory) {
+    CO_OK(co_await make_directories(left));
+  } else {
+    Result<CheckpointDirectory> copy =
+        co_await CheckpointDirectory::begin(store.directory, "copies/x");
+    CO_OK(copy);
+    CHECK_FALSE(copy->removed_leftover());
+    CO_OK(co_await store.shards[0]->checkpoint(copy->shard_path(0)));
+    if (whole) {  // a crash before the rename
+      CO_OK(co_await store.directory.write_identity_to(left));
+      CO_OK(co_await unlink_file(left + "/CHECKPOINT"));
+    }
+    if (change == Change::under_way) {
+      const Result<void> refused = co_await store.checkpoint("copies/x");
+      CHECK(!refused);
+      if (!refused) CHECK(refused.error().code == Errc::busy);
+      co_await copy->abandon();
+      CO_OK(co_await store.checkpoint("copies/x"));
+      co_await store.close();
+      co_return;
+    }
+  }
+  if (change == Change::other_node) {
+    auto other = co_await DataDirectory::open("other", shard_count);
+    CO_OK(other);
+    CO_OK(co_await other->write_identity_to(left, whole ? "GYRE" : "CHECKPOINT"));
+    co_await other->close();
+  }
+  if (change == Change::no_mark) {
+    CO_OK(co_await unlink_file(left + (whole ? "/GYRE" : "/CHECKPOINT")));
+  }
+  if (change == Change::foreign_file) co_await write_text(left + "/notes", "mine");
+  if (change == Change::foreign_in_shard) co_await write_text(left + "/shard-001/notes", "mine");
+  if (change == Change::started) co_await write_text(left + "/shard-000/000001.log", "");
+
+  const auto before = co_await list_directory(left + "/shard-000");
+  const Result<void> done = co_await store.checkpoint("copies/x");
+  const bool is_own = change == Change::none || change == Change::only_directory;
+  CHECK(done.has_value() == is_own);
+  const Result<FileStatus> status = co_await file_status(left);
+  CO_OK(status);
+  CHECK(status->exists == !is_own);
+  if (!is_own) {
+    CHECK(done.error().code == Errc::already_exists);
+    CHECK(done.error().message().find(left) != std::string::npos);
+    const auto after = co_await list_directory(left + "/shard-000");
+    CO_OK(after);
+    CHECK(after->size() == before->size());
+  }
+  for (auto& shard : store.shards) CO_CHECK((co_await shard->verify())->damage_count == 0);
+  co_await store.close();
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint removes what an earlier one left of itself, and nothing else") {
+  for (const Change change :
+       {Change::none, Change::only_directory, Change::other_node, Change::no_mark,
+        Change::foreign_file, Change::foreign_in_shard, Change::started, Change::under_way}) {
+    for (const bool whole : {false, true}) {
+      CAPTURE(static_cast<int>(change));
+      CAPTURE(whole);
+      ShardRig rig;
+      CHECK(rig.live(meet_leftover(change, whole)) == LifeEnd::finished);
+    }
+  }
 }
 
 TEST_CASE("an empty store can be copied") {
