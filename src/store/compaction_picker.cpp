@@ -10,15 +10,22 @@ namespace {
 
 constexpr unsigned level_count = limits::table_level_count;
 
-// Tables of `number` that overlap [smallest, largest].
+// Visits the tables of `number` that overlap [smallest, largest].
+template <class Visit>
+void for_each_overlapping(const TableLevels& levels, unsigned number, const std::string& smallest,
+                          const std::string& largest, Visit visit) {
+  const TableLevels::Level& tables = levels.level(number);
+  for (auto table = tables.lower_bound(smallest); table != tables.end(); ++table) {
+    if ((*table)->record().smallest_key > largest) break;
+    visit(*table);
+  }
+}
+
 std::vector<TableRef> overlapping(const TableLevels& levels, unsigned number,
                                   const std::string& smallest, const std::string& largest) {
   std::vector<TableRef> found;
-  const TableLevels::Level& tables = levels.level(number);
-  for (size_t i = levels.lower_bound(number, smallest); i < tables.size(); ++i) {
-    if (tables[i]->record().smallest_key > largest) break;
-    found.push_back(tables[i]);
-  }
+  for_each_overlapping(levels, number, smallest, largest,
+                       [&](const TableRef& table) { found.push_back(table); });
   return found;
 }
 
@@ -81,10 +88,16 @@ std::optional<CompactionJob> least_overlap(const TableLevels& levels, unsigned l
   double best_cost = std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < window; ++i) {
     const TableRef& table = tables[(first + i) % tables.size()];
+    const TableRecord& record = table->record();
+    uint64_t overlap_bytes = 0;
+    for_each_overlapping(
+        levels, level + 1, record.smallest_key, record.largest_key,
+        [&](const TableRef& other) { overlap_bytes += other->record().size_bytes; });
+    const double cost = static_cast<double>(overlap_bytes) / static_cast<double>(record.size_bytes);
+    if (cost >= best_cost) continue;
+    // A job copies keys and counts references: only what may win gets one.
     CompactionJob job = job_for(levels, level, level + 1, {table});
-    const double cost = static_cast<double>(bytes_of(job.overlapping)) /
-                        static_cast<double>(table->record().size_bytes);
-    if (cost >= best_cost || !may_run(job, running)) continue;
+    if (!may_run(job, running)) continue;
     best_cost = cost;
     best = std::move(job);
   }
