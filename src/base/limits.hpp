@@ -55,6 +55,14 @@ inline constexpr unsigned table_level_count = 7;
 inline constexpr uint64_t manifest_bytes_max =
     1ull << 30;  // read at once at start; real ones have a few MiB
 
+// --- cluster -------------------------------------------------------------------------------------
+inline constexpr unsigned cluster_replicas_max = 5;  // nodes in a slot's list, the largest `from`
+inline constexpr unsigned cluster_nodes_max = 1024;  // two base-36 digits; 7 slots each as first
+inline constexpr uint32_t node_weight_max = 10'000;  // shares stay far from overflow
+inline constexpr size_t node_url_bytes_max = 512;    // with the zone, bounds a line of a topology
+inline constexpr size_t zone_name_bytes_max = 64;
+inline constexpr size_t topology_bytes_max = 1u << 20;  // 1024 of the longest nodes take 850 KiB
+
 // --- coroutine frames ----------------------------------------------------------------------------
 // Free frames that a core keeps. A write has about six frames and objects of up to 1 KiB, so one
 // class serves over a hundred of them in turn; more than that at once is worth a malloc.

@@ -28,8 +28,6 @@ constexpr const char* duration_expected =
     "is not a duration: write a whole number with ms, s, m or h, such as 10s";
 constexpr const char* address_expected =
     "is not an address: write ADDR:PORT, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080";
-constexpr const char* url_expected =
-    "is not the URL of a node: write http://HOST:PORT, such as http://10.0.0.1:8080";
 
 char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -134,21 +132,6 @@ Result<Address> parse_address(std::string_view text) {
     return fail(Errc::invalid, address_expected);
   }
   return Address{std::move(host), *port};
-}
-
-Result<std::string> parse_node_url(std::string_view text) {
-  constexpr std::string_view scheme = "http://";
-  if (!text.starts_with(scheme)) return fail(Errc::invalid, url_expected);
-  if (text.ends_with('/')) text.remove_suffix(1);
-  const std::string_view authority = text.size() > scheme.size() ? text.substr(scheme.size()) : "";
-  const size_t colon = authority.rfind(':');
-  if (colon == std::string_view::npos || colon == 0 ||
-      authority.find_first_of("/?#@ \t\r\n") != std::string_view::npos) {
-    return fail(Errc::invalid, url_expected);
-  }
-  const auto port = parse_port(authority.substr(colon + 1));
-  if (!port || *port == 0) return fail(Errc::invalid, url_expected);
-  return std::string(text);
 }
 
 std::string format_size(uint64_t bytes) {

@@ -10,6 +10,8 @@
 
 #include <gyre/result.hpp>
 
+#include "base/node_url.hpp"
+
 namespace gyre {
 
 // "4096", "64K", "128M", "2G", "1T", also with "iB" or in lower case. Powers of 1024.
@@ -30,10 +32,6 @@ struct Address {
 
 // "ADDR:PORT", "[ADDR6]:PORT", "localhost:PORT", or "PORT" alone for 127.0.0.1.
 Result<Address> parse_address(std::string_view text);
-
-// "http://HOST:PORT", with an optional slash at the end, which is dropped. Other schemes, paths,
-// queries and user names are refused.
-Result<std::string> parse_node_url(std::string_view text);
 
 // The shortest text that parses back to the same value.
 std::string format_size(uint64_t bytes);
