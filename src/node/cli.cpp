@@ -11,6 +11,8 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/limits.hpp"
+
 #ifndef GYRE_VERSION
 #define GYRE_VERSION "unknown"
 #endif
@@ -152,6 +154,57 @@ class CommandLine {
       add_target(sub, admin_command_.target);
       admin_verbs_.push_back(sub);
     }
+    add_topology();
+  }
+
+  void add_topology() {
+    topology_ =
+        add("topology", "make and change the file that says which nodes hold a key", admin_);
+    topology_->require_subcommand(1);
+    topology_->footer(
+        "A topology has 16384 slots of keys; each has a list of up to 5 nodes, of which the first "
+        "hold its copies. Add nodes with: gyre admin topology plan --file F --add URL, look at "
+        "what "
+        "moves, and do it with: gyre admin topology apply --file F --add URL");
+    topology_new_ = add("new", "make the file of a new cluster", topology_);
+    topology_new_
+        ->add_option("--peers", topology_peers_,
+                     "all nodes, each with a weight and a zone if it has any, in any order")
+        ->type_name("URL[,weight=W][,zone=Z],URL...")
+        ->required();
+    topology_plan_ = add("plan", "show what a change would move; changes nothing", topology_);
+    add_changes(topology_plan_);
+    topology_plan_
+        ->add_option("--out", topology_command_.out, "keep the planned topology in a file")
+        ->type_name("FILE");
+    topology_apply_ = add("apply", "make the change: the file becomes its next epoch", topology_);
+    add_changes(topology_apply_);
+    topology_apply_
+        ->add_option("--plan", topology_command_.planned,
+                     "instead of a change: what plan --out has kept")
+        ->type_name("FILE");
+    topology_apply_
+        ->add_option("--expect-epoch", expected_epoch_, "do nothing if the file has another epoch")
+        ->type_name("N");
+    for (CLI::App* sub : {topology_new_, topology_plan_, topology_apply_}) {
+      sub->add_option("--file", topology_command_.file, "the topology")
+          ->type_name("FILE")
+          ->required();
+      sub->add_option("--replication", copies_, "show figures for so many copies (default 3)")
+          ->type_name("N");
+    }
+  }
+
+  void add_changes(CLI::App* sub) {
+    sub->add_option("--add", topology_add_, "a node that comes; may be repeated")
+        ->type_name("URL[,weight=W][,zone=Z]")
+        ->allow_extra_args(false);
+    sub->add_option("--remove", topology_remove_, "a node that goes; may be repeated")
+        ->type_name("URL")
+        ->allow_extra_args(false);
+    sub->add_option("--reweight", topology_reweight_, "a node's new weight; may be repeated")
+        ->type_name("URL=W")
+        ->allow_extra_args(false);
   }
 
   static bool is_version(const CLI::Success& request) {
@@ -219,6 +272,7 @@ class CommandLine {
       return with_target(scan_command_, environment);
     }
     if (*load_) return load(environment);
+    if (*topology_) return topology();
     if (*admin_) {
       for (size_t i = 0; i < admin_verbs_.size(); ++i) {
         if (*admin_verbs_[i]) admin_command_.verb = static_cast<AdminCommand::Verb>(i);
@@ -250,6 +304,53 @@ class CommandLine {
     }
     if (print_config_) return Finished{exit_ok, gyre::print_config(*config)};
     return std::move(*config);
+  }
+
+  Command topology() {
+    using Verb = TopologyCommand::Verb;
+    TopologyCommand& command = topology_command_;
+    command.verb = *topology_new_ ? Verb::create : *topology_plan_ ? Verb::plan : Verb::apply;
+    const auto wrong = [](const char* flag, const Error& error) {
+      return usage_error(fmt::format("gyre: {} {}\n", flag, error.detail));
+    };
+    if (!topology_peers_.empty()) {
+      auto peers = cluster::parse_node_list(topology_peers_);
+      if (peers) peers = cluster::checked_nodes(std::move(*peers));
+      if (!peers) return wrong("--peers", peers.error());
+      command.peers = std::move(*peers);
+    }
+    for (const std::string& text : topology_add_) {
+      auto nodes = cluster::parse_node_list(text);
+      if (!nodes) return wrong("--add", nodes.error());
+      for (cluster::NodeEntry& node : *nodes) command.changes.add.push_back(std::move(node));
+    }
+    for (const std::string& text : topology_remove_) {
+      auto url = parse_node_url(text);
+      if (!url) return usage_error(fmt::format("gyre: --remove {} {}\n", text, url.error().detail));
+      command.changes.remove.push_back(std::move(*url));
+    }
+    for (const std::string& text : topology_reweight_) {
+      auto reweight = cluster::parse_reweight(text);
+      if (!reweight) return wrong("--reweight", reweight.error());
+      command.changes.reweight.push_back(std::move(*reweight));
+    }
+    if (command.verb == Verb::apply && command.planned.empty() == command.changes.empty()) {
+      return usage_error(
+          "gyre: gyre admin topology apply takes either --plan or changes: --add, --remove, "
+          "--reweight\n");
+    }
+    if (auto bad = read(expected_epoch_, "--expect-epoch", parse_count, command.expected_epoch)) {
+      return *bad;
+    }
+    std::optional<uint64_t> copies;
+    if (auto bad = read(copies_, "--replication", parse_count, copies)) return *bad;
+    if (copies && (*copies < 1 || *copies > limits::cluster_replicas_max)) {
+      return usage_error(
+          fmt::format("gyre: --replication {} is out of range: 1 to {} are accepted\n", *copies,
+                      limits::cluster_replicas_max));
+    }
+    if (copies) command.copies = static_cast<unsigned>(*copies);
+    return command;
   }
 
   Command load(const Environment& environment) {
@@ -307,6 +408,10 @@ class CommandLine {
   CLI::App* admin_ = nullptr;
   CLI::App* inspect_ = nullptr;
   std::vector<CLI::App*> admin_verbs_;
+  CLI::App* topology_ = nullptr;
+  CLI::App* topology_new_ = nullptr;
+  CLI::App* topology_plan_ = nullptr;
+  CLI::App* topology_apply_ = nullptr;
 
   std::string config_path_;
   bool print_config_ = false;
@@ -318,12 +423,19 @@ class CommandLine {
   std::string limit_;
   std::string end_;
   std::string connections_;
+  std::string topology_peers_;
+  std::vector<std::string> topology_add_;
+  std::vector<std::string> topology_remove_;
+  std::vector<std::string> topology_reweight_;
+  std::string expected_epoch_;
+  std::string copies_;
   GetCommand get_command_;
   PutCommand put_command_;
   DelCommand del_command_;
   ScanCommand scan_command_;
   LoadCommand load_command_;
   AdminCommand admin_command_;
+  TopologyCommand topology_command_;
   InspectCommand inspect_command_;
 };
 

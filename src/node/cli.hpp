@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "cluster/topology_plan.hpp"
 #include "node/config.hpp"
 
 namespace gyre {
@@ -68,6 +69,19 @@ struct AdminCommand {
   std::string directory;  // checkpoint: a whole path
 };
 
+// Works on files; talks to no node.
+struct TopologyCommand {
+  enum class Verb : uint8_t { create, plan, apply };
+  Verb verb = Verb::plan;
+  std::string file;
+  std::vector<cluster::NodeEntry> peers;  // create
+  cluster::TopologyChanges changes;       // plan, apply
+  std::string out;                        // plan: where the planned topology goes; "": nowhere
+  std::string planned;                    // apply: what `out` was
+  std::optional<uint64_t> expected_epoch;
+  unsigned copies = 3;  // of a key, that the numbers shown are about
+};
+
 struct InspectCommand {
   std::string file;
   bool records = false;  // print every record, not only what the file consists of
@@ -80,7 +94,7 @@ struct Finished {
 };
 
 using Command = std::variant<Finished, ServeConfig, GetCommand, PutCommand, DelCommand, ScanCommand,
-                             LoadCommand, AdminCommand, InspectCommand>;
+                             LoadCommand, AdminCommand, TopologyCommand, InspectCommand>;
 
 Command parse_command_line(int argc, const char* const* argv, const char* const* environment,
                            const Machine& machine);
@@ -93,6 +107,7 @@ int run_del(const DelCommand& command);
 int run_scan(const ScanCommand& command);
 int run_load(const LoadCommand& command);
 int run_admin(const AdminCommand& command);
+int run_topology(const TopologyCommand& command);
 int run_inspect(const InspectCommand& command);
 
 int dispatch(const Command& command);

@@ -17,6 +17,7 @@ struct Runner {
   int operator()(const ScanCommand& command) const { return run_scan(command); }
   int operator()(const LoadCommand& command) const { return run_load(command); }
   int operator()(const AdminCommand& command) const { return run_admin(command); }
+  int operator()(const TopologyCommand& command) const { return run_topology(command); }
   int operator()(const InspectCommand& command) const { return run_inspect(command); }
 };
 

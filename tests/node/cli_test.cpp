@@ -132,6 +132,53 @@ TEST_CASE("load, del, admin and inspect carry what they were given") {
   CHECK(expected<InspectCommand>(parsed({"inspect", "t.gyt", "--records"})).records);
 }
 
+TEST_CASE("admin topology takes nodes and changes of them") {
+  using Verb = TopologyCommand::Verb;
+  const auto made = expected<TopologyCommand>(
+      parsed({"admin", "topology", "new", "--file", "t", "--peers",
+              "http://b:1,weight=2,zone=x,http://a:1,zone=y", "--replication", "2"}));
+  CHECK(made.verb == Verb::create);
+  REQUIRE(made.peers.size() == 2);
+  CHECK(made.peers[0].url == "http://a:1");
+  CHECK(made.peers[1].weight == 2);
+  CHECK(made.copies == 2);
+  const auto plan = expected<TopologyCommand>(
+      parsed({"admin", "topology", "plan", "--file", "t", "--add", "http://c:1", "--add",
+              "http://d:1,weight=3", "--remove", "http://a:1/", "--reweight", "http://b:1=4",
+              "--out", "p"}));
+  CHECK(plan.verb == Verb::plan);
+  CHECK(plan.changes.add.size() == 2);
+  CHECK(plan.changes.remove == std::vector<std::string>{"http://a:1"});
+  CHECK(plan.changes.reweight.at(0).second == 4);
+  CHECK(plan.out == "p");
+  const auto apply = expected<TopologyCommand>(
+      parsed({"admin", "topology", "apply", "--file=t", "--plan=p", "--expect-epoch=7"}));
+  CHECK(apply.verb == Verb::apply);
+  CHECK(apply.planned == "p");
+  CHECK(apply.expected_epoch == 7);
+}
+
+TEST_CASE("mistakes in admin topology are named") {
+  const auto plan = [](const char* flag, const char* text) {
+    return mistake(parsed({"admin", "topology", "plan", "--file", "t", flag, text}));
+  };
+  CHECK(contains(plan("--add", "c:1"), "--add c:1 is not the URL of a node"));
+  CHECK(contains(plan("--add", "http://c:1,weight=0"), "weight=0 is not a whole number"));
+  CHECK(contains(plan("--remove", "c:1"), "--remove c:1 is not the URL"));
+  CHECK(contains(plan("--reweight", "http://c:1"), "is not URL=WEIGHT"));
+  CHECK(contains(plan("--replication", "6"), "1 to 5 are accepted"));
+  CHECK(contains(plan("--expect-epoch", "6"), "--expect-epoch is not known"));
+  CHECK(contains(mistake(parsed({"admin", "topology", "plan"})), "--file"));
+  CHECK(contains(mistake(parsed({"admin", "topology"})), "subcommand"));
+  const char* const peers = "http://a:1,http://a:1";
+  CHECK(contains(mistake(parsed({"admin", "topology", "new", "--file", "t", "--peers", peers})),
+                 "named twice"));
+  CHECK(contains(mistake(parsed({"admin", "topology", "apply", "--file", "t"})), "either --plan"));
+  CHECK(contains(mistake(parsed({"admin", "topology", "apply", "--file", "t", "--plan", "p",
+                                 "--remove", "http://a:1"})),
+                 "either --plan"));
+}
+
 TEST_CASE("the proxy is named, and says that it isn't there") {
   CHECK(contains(mistake(parsed({"proxy"})), "no proxy yet"));
 }
