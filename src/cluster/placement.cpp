@@ -1,8 +1,8 @@
-// A table is made from the outside in: first each slot gets the set of all its nodes, then who of
-// these are the first four, of those the first three, and so on. (The other way round, a choice of
-// first nodes that is fair by itself can leave no fair choice of second ones.) Each of these steps
-// is a transportation problem with the same parts:
-//  - how many slots each node is to be in: its share, rounded;
+// A table is made in steps: first each slot gets the set of its first three nodes, then it is chosen
+// who of these is first and who second, then a fourth and fifth are added. The three come first
+// since that is where copies usually are: they move the least. Each step is a transportation problem
+// with the same parts:
+//  - how many slots each node is to be in: its share of the prefix, rounded;
 //  - how many nodes of each zone each slot is to have: the zone's average, rounded down or up. This
 //    holds the rule about zones, and leaves every later step a fair solution;
 //  - that as many as possible of the nodes stay which were in this prefix before.
@@ -10,9 +10,8 @@
 // A step starts with who may stay, fills what is missing with those who are furthest from their
 // share, lets those with too many slots give theirs away where they stood furthest back in the old
 // list (which costs no shorter prefix anything), and at last, where no such direct exchange is
-// allowed, looks for a path of exchanges through several slots (Dijkstra over the nodes; successive
-// shortest paths, Busacker and Gowen 1960). Plain greedy choices without that end up to 30 % off
-// the shares where there are zones and weights.
+// allowed, looks for paths of exchanges through several slots (shortest first; Busacker and Gowen
+// 1960). Without these, tables ended up to 30 % off the shares where there are zones and weights.
 //
 // Slots are visited in a scrambled order, so that a node shares its slots with all others alike.
 #include "cluster/placement.hpp"
