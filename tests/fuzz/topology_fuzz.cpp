@@ -1,10 +1,11 @@
-// The topology's text: as it is, and as the lines of the head and the nodes, to which slots and
-// checksums that fit are added, so that nodes of any kind reach the rest.
+// The topology's text: as it is; as the lines of the head and the nodes, to which slots and checksums
+// that fit are added, so that nodes of any kind reach the rest; and as edits of a good one.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string_view>
 
+#include "base/coding.hpp"
 #include "base/hash.hpp"
 #include "cluster/topology_text.hpp"
 #include "fuzz.hpp"
@@ -54,15 +55,34 @@ std::string completed(std::string_view head) {
   return text + fmt::format("checksum {:016x}\n", hash64(text));
 }
 
+// A good text with single bytes replaced: each three of the input are a place, from the front or
+// from the back, and the byte.
+std::string edited(std::string_view edits) {
+  static const std::string good = fuzz_seeds()[2].substr(1);
+  std::string text = good;
+  for (; edits.size() >= 3; edits.remove_prefix(3)) {
+    const auto place = get_fixed<uint16_t>(edits.data());
+    const size_t at = place / 2 % 300;
+    text[place % 2 == 0 ? at : text.size() - 1 - at] = edits[2];
+  }
+  return text;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  if (data[0] % 2 == 0) {
-    try_text(bytes);
-  } else {
-    try_text(completed(bytes));
+  switch (data[0] % 3) {
+    case 0:
+      try_text(bytes);
+      break;
+    case 1:
+      try_text(completed(bytes));
+      break;
+    case 2:
+      try_text(edited(bytes));
+      break;
   }
   return 0;
 }
@@ -85,6 +105,8 @@ std::vector<std::string> fuzz_seeds() {
     seeds.push_back('\0' + text);
     seeds.push_back('\1' + text.substr(0, text.find("slots 00")));
   }
+  seeds.emplace_back("\2\10\0000", 4);
+  seeds.emplace_back("\2\23\0001\104\000a", 7);
   // Short, so that what is changed is likely to be the head.
   seeds.push_back('\0' + seeds[1].substr(1, 200));
   return seeds;
