@@ -44,7 +44,8 @@ std::string random_key(uint64_t seed) {
 uint64_t table_bytes(const RealRig& rig) {
   uint64_t bytes = 0;
   for (const auto& entry : std::filesystem::directory_iterator(rig.path("shard"))) {
-    if (entry.path().extension() == ".table") bytes += entry.file_size();
+    const auto kind = entry.path().extension();
+    if (kind == ".table" || kind == ".values") bytes += entry.file_size();
   }
   return bytes;
 }

@@ -1,7 +1,8 @@
 // Small scope, every case: up to three versions of one key, each a value, a tombstone, an expired
 // value or one that will expire, each in a deep table, one of two tables that are merged, or the
 // memtable. The real shard merges; the merged table must hold the winner of what was merged, and
-// nothing of it if it is dead, unless something older lies elsewhere.
+// nothing of it if it is dead, unless something older lies elsewhere. Once with values in tables,
+// once with them in value files.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -135,10 +136,11 @@ Task<void> write_place(Exhaustion& run, const Case& versions, Place place) {
 }
 
 // Keeps a table or a level in being; newer than everything of the case.
-Task<void> write_filler(Exhaustion& run, std::string key, size_t size_bytes) {
-  co_await write_one(run.shard, std::move(key), {run.hlc + 100, ++run.fillers}, value,
-                     std::string(size_bytes, 'f'), 0);
+Task<void> write_filler(Exhaustion& run, std::string key) {
+  co_await write_one(run.shard, std::move(key), {run.hlc + 100, ++run.fillers}, value, "filler", 0);
 }
+// Its key makes the deepest level as large as it has to be: values may lie elsewhere.
+const std::string big_filler = "zz" + std::string(64u << 10, 'z');
 
 Task<void> flush_now(Shard& shard) {
   CO_OK(co_await shard.flush());
@@ -151,8 +153,10 @@ Task<Result<std::optional<Kind>>> stored_kind(const Shard& shard, unsigned level
     TableCursor cursor(table, TableCursorOptions::for_scan());
     if (Result<void> sought = co_await cursor.seek("key"); !sought) co_return fail(sought.error());
     if (!cursor.valid() || cursor.key() != "key") continue;
-    value = cursor.entry().value;
-    co_return cursor.entry().kind;
+    TableEntry entry{.entry = cursor.entry()};
+    if (Result<void> read = co_await table->resolve(entry); !read) co_return fail(read.error());
+    value = entry.entry.value;
+    co_return entry.entry.kind;
   }
   co_return std::nullopt;
 }
@@ -160,13 +164,13 @@ Task<Result<std::optional<Kind>>> stored_kind(const Shard& shard, unsigned level
 // How the deepest level gets the big filler that keeps what is merged on a level above it.
 Task<void> lay_out(Exhaustion& run, const Case& versions) {
   co_await write_place(run, versions, deep);
-  co_await write_filler(run, "zz", 64u << 10);
+  co_await write_filler(run, big_filler);
   CO_OK(co_await run.shard.compact());
   co_await write_place(run, versions, merged_1);
-  co_await write_filler(run, "yy", 10);
+  co_await write_filler(run, "yy");
   CO_OK(co_await run.shard.flush());
   co_await write_place(run, versions, merged_2);
-  co_await write_filler(run, "yy", 10);
+  co_await write_filler(run, "yy");
   // The memtable gets its part before the merge can look at it.
   Scope scope;
   scope.spawn(flush_now(run.shard));
@@ -237,7 +241,7 @@ Task<void> one_case(Exhaustion& run, unsigned number) {
   CHECK_MESSAGE(wrong.empty(), "case " << number << " (" << describe(versions) << "): " << wrong);
   // Nothing may be left for the next one.
   run.hlc += 1000;
-  for (const char* key : {"key", "yy", "zz"}) {
+  for (const std::string& key : {std::string("key"), std::string("yy"), big_filler}) {
     co_await write_one(run.shard, key, {run.hlc, 1}, tombstone, "", 0);
   }
   CO_OK(co_await run.shard.compact());
@@ -245,9 +249,11 @@ Task<void> one_case(Exhaustion& run, unsigned number) {
   run.hlc += 1000;
 }
 
-Task<void> some_cases(unsigned first, unsigned step, unsigned& done) {
+Task<void> some_cases(unsigned first, unsigned step, bool values_apart, unsigned& done) {
   ShardHome home;
-  auto shard = co_await Shard::open(exhaustion_options(), home.context());
+  ShardOptions options = exhaustion_options();
+  options.separate_value_bytes_min = values_apart ? 1 : no_value_separation;
+  auto shard = co_await Shard::open(options, home.context());
   CO_OK(shard);
   Exhaustion run{**shard};
   run.later_ms = Reactor::current().wall_ms() + 1'000'000'000;
@@ -262,13 +268,16 @@ Task<void> some_cases(unsigned first, unsigned step, unsigned& done) {
 
 TEST_CASE("every merge of up to three versions, wherever they lie and whatever they are") {
   const unsigned step = test_scale() >= 1.0 ? 1 : static_cast<unsigned>(1.0 / test_scale());
-  unsigned done = 0;
-  for (unsigned first = 0; first < case_count; first += cases_per_life * step) {
-    ShardRig rig(first + 1);
-    CHECK(rig.live(some_cases(first, step, done)) == LifeEnd::finished);
+  for (const bool values_apart : {false, true}) {
+    unsigned done = 0;
+    for (unsigned first = 0; first < case_count; first += cases_per_life * step) {
+      ShardRig rig(first + 1);
+      CHECK(rig.live(some_cases(first, step, values_apart, done)) == LifeEnd::finished);
+    }
+    MESSAGE(fmt::format("merges{}: {} of {} cases", values_apart ? " with values apart" : "", done,
+                        case_count));
+    CHECK(done >= case_count / step);
   }
-  MESSAGE(fmt::format("merges: {} of {} cases", done, case_count));
-  CHECK(done >= case_count / step);
 }
 
 }  // namespace
