@@ -110,6 +110,11 @@ bool LogReader::follows(const FrameHeader& header) const {
 
 Result<LogReader::Step> LogReader::read_frame() {
   const Segment& segment = segments_[current_];
+  if (segment.base + offset_ >= options_.stop_position) {
+    drop_assemblies();
+    state_ = State::finished;
+    return Step::yield_end;
+  }
   if (segment.base + offset_ == limit_) {
     enter(next_in_chain(current_));
     return Step::again;
@@ -239,6 +244,14 @@ Result<LogReader::Step> LogReader::extend_assembly(const LogEntry& entry) {
   Assembly& assembly = *found;
   if (entry.part.size() > assembly.body_bytes() - assembly.bytes()) {
     return corrupt("a record is longer than it said", offset_);
+  }
+  if (options_.check_only) {
+    assembly.checked_bytes += entry.part.size();
+    if (entry.type != LogEntryType::last) return Step::again;
+    if (assembly.bytes() != assembly.body_bytes())
+      return corrupt("a record is shorter than it said", offset_);
+    assemblies_.erase(found);
+    return Step::again;
   }
   assembly_bytes_ += entry.part.size();
   if (assembly_bytes_ > options_.assembly_bytes_max) {

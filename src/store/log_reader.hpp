@@ -38,6 +38,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,11 @@ struct LogReaderOptions {
   // How much is asked for at once, a multiple of 4 KiB. A longer frame is asked for whole, so the
   // buffer must hold the larger of this and limits::log_frame_bytes_max.
   size_t window_bytes = 1u << 20;
+  // Reading ends where the frames reach this position, and nothing behind it is looked at: for a log
+  // that is being written to, where everything before it is durable.
+  uint64_t stop_position = std::numeric_limits<uint64_t>::max();
+  // Records in parts are checked, but their bytes are not kept: they come without key and value.
+  bool check_only = false;
   // Bounds the parts of unfinished records: what the writer's budget bounded.
   size_t assembly_bytes_max = 256u << 20;
 };
@@ -141,7 +147,8 @@ class LogReader {
     uint64_t value_bytes;
     std::string key;
     ValueBuffer value;
-    size_t bytes() const { return key.size() + value.size(); }
+    uint64_t checked_bytes = 0;  // and not kept
+    uint64_t bytes() const { return key.size() + value.size() + checked_bytes; }
     uint64_t body_bytes() const { return key_bytes + value_bytes; }
   };
 

@@ -24,6 +24,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -220,7 +221,8 @@ class Shard final : private LogClient {
   Task<Result<void>> checkpoint(std::string directory);
   // Of the checkpoint under way, or the last one.
   const WorkProgress& checkpoint_progress() const { return checkpoint_progress_; }
-  // Checks every table, and the manifest, against what they must be. Errc::cancelled if stopped.
+  // Checks every table and value file, the log as far as it is durable, and the manifest against what
+  // they must be. Errc::cancelled if stopped.
   Task<Result<VerifyReport>> verify();
   const WorkProgress& verify_progress() const { return verify_progress_; }
   void abandon_verify() { verify_abandoned_ = true; }  // nobody waits for it any more
@@ -376,6 +378,10 @@ class Shard final : private LogClient {
                                           uint64_t* progress_bytes, ReadValues read);
   Task<Result<VerifyReport>> verify_values(ValueFileRef values, uint64_t bytes_per_second,
                                            uint64_t* progress_bytes);
+  Task<Result<void>> verify_log(VerifyReport& report);
+  Task<Result<uint64_t>> read_log(uint64_t start_position, uint64_t end_position);
+  Task<Result<uint64_t>> feed_log(LogReader& reader, const std::map<uint64_t, uint64_t>& segments,
+                                  std::vector<File>& files);
   void note_damage(TableFile& table, const VerifyReport& report);
   Ref<BlockFile> next_to_scrub(uint64_t position) const;
   Task<Result<void>> scrub(Ref<BlockFile> file, uint64_t bytes_per_second);

@@ -99,6 +99,44 @@ Task<void> verify_damaged(sim::Disk& disk) {
   CO_OK(co_await (*shard)->close(false));
 }
 
+// The log: what is durable of it, while it is written to.
+Task<void> verify_log(sim::Disk& disk, Durability durability) {
+  ShardHome home;
+  ShardOptions options = scrub_options();
+  options.durability = durability;
+  options.memtable_bytes_max = 8u << 20;
+  auto shard = co_await open_filled(home, options);
+  CO_OK(shard);
+  for (uint64_t i = 0; i < 300; ++i) {
+    const size_t size = i == 100 ? 2'500'000 : 500;  // one goes over several frames
+    CO_OK(co_await put(**shard, fmt::format("log{}", i), noise(i, size)));
+  }
+  static_cast<void>(co_await sleep_for(seconds(1)));  // synced by then
+  Result<VerifyReport> report = co_await (*shard)->verify();
+  CO_OK(report);
+  CO_CHECK(report->damage_count == 0);
+  CO_CHECK(report->bytes > (*shard)->stored_bytes() + 2'500'000);
+  std::vector<DirEntry> entries;
+  disk.list_dir("shard", entries);
+  uint64_t noticed = 0;
+  for (const DirEntry& entry : entries) {
+    if (parse_file_name(entry.name).kind != FileKind::log) continue;
+    const std::string path = "shard/" + entry.name;
+    for (uint64_t offset = 20; offset < entry.size_bytes; offset += 101 * 4096) {
+      CO_CHECK(disk.corrupt(path, offset, 0x10));
+      report = co_await (*shard)->verify();
+      CO_OK(report);
+      CO_CHECK(report->damage_count <= 1);
+      noticed += report->damage_count;
+      if (report->damage_count == 1) CO_CHECK(report->damage[0].find(".log") != std::string::npos);
+      CO_CHECK(disk.corrupt(path, offset, 0x10));
+    }
+  }
+  CO_CHECK(noticed > 5);
+  CO_CHECK(!(*shard)->read_only());
+  CO_OK(co_await (*shard)->close(false));
+}
+
 Task<void> write_until(Shard& shard, StopSource& stop) {
   uint64_t from = 1000;
   while (!stop.stop_requested()) {
@@ -194,6 +232,13 @@ TEST_CASE("verify passes a sound shard and counts what it read") {
 TEST_CASE("verify tells every changed byte of a table, a damaged manifest and a missing file") {
   ShardRig rig;
   CHECK(rig.live(verify_damaged(rig.disk())) == LifeEnd::finished);
+}
+
+TEST_CASE("verify tells damage to what the log holds durably") {
+  for (const Durability durability : {Durability::group, Durability::interval}) {
+    ShardRig rig;
+    CHECK(rig.live(verify_log(rig.disk(), durability)) == LifeEnd::finished);
+  }
 }
 
 TEST_CASE("verify finds nothing wrong while tables come and go") {
