@@ -817,9 +817,13 @@ Task<Result<void>> Shard::compact() {
   const Call call(*this);
   Result<void> done = co_await flush();
   if (!done) co_return done;
-  const uint64_t end = manifest_->take_file_number();
-  full_compaction_end_ = end;
-  while (done && pick_full_compaction(*levels_, end)) done = co_await wait_for_compaction();
+  full_compaction_end_ = manifest_->take_file_number();
+  ++full_compactions_;
+  while (done && pick_full_compaction(*levels_, full_compaction_end_)) {
+    done = co_await wait_for_compaction();
+  }
+  // What becomes dead from now on is nobody's wish any more.
+  if (--full_compactions_ == 0) full_compaction_end_ = 0;
   co_return done;
 }
 

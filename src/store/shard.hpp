@@ -361,6 +361,7 @@ class Shard final : private LogClient {
   ValueWriter value_writer(uint64_t size_bytes_estimate);
   Task<Result<void>> merge_tables(const CompactionJob& job, MergeLane& lane, ValueWriter& values,
                                   std::vector<TableRecord>& outputs);
+  void keep_in_full_compaction(const CompactionJob& job, const std::vector<TableRecord>& outputs);
   void count_value_files(const std::vector<TableRef>& added, const std::vector<TableRef>& removed,
                          const std::vector<TableRef>& moved);
   bool values_go_first() const;
@@ -422,6 +423,7 @@ class Shard final : private LogClient {
   MergeLane deeper_lane_;
   uint64_t merge_round_ = 0;
   unsigned merges_awaited_ = 0;         // by calls: merges don't rest then
+  unsigned full_compactions_ = 0;       // calls of compact under way
   uint64_t full_compaction_end_ = 0;    // tables with a smaller file number are to be merged fully
   uint64_t installed_through_seq_ = 0;  // what levels_ holds; the manifest may be ahead
   WorkProgress checkpoint_progress_;

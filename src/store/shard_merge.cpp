@@ -384,6 +384,22 @@ Task<Result<void>> Shard::merge_tables(const CompactionJob& job, MergeLane& lane
   co_return done;
 }
 
+// What another merge has made of tables that are to be merged fully is to be merged fully, too.
+void Shard::keep_in_full_compaction(const CompactionJob& job,
+                                    const std::vector<TableRecord>& outputs) {
+  const auto is_old = [&](const TableRef& table) {
+    return table->file_number() < full_compaction_end_;
+  };
+  if (job.output_level + 1 == limits::table_level_count) return;
+  if (std::none_of(job.inputs.begin(), job.inputs.end(), is_old) &&
+      std::none_of(job.overlapping.begin(), job.overlapping.end(), is_old)) {
+    return;
+  }
+  for (const TableRecord& output : outputs) {
+    full_compaction_end_ = std::max(full_compaction_end_, output.file_number + 1);
+  }
+}
+
 Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
   struct Running {
     Running(MergeLane& of, const CompactionJob& job) : lane(of) { lane.job = &job; }
@@ -428,6 +444,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
     edit.added = outputs;
     done = co_await install(std::move(edit), {});
   }
+  if (done) keep_in_full_compaction(job, outputs);
   if (done) {
     count_merge(job, outputs);
     stats_.compacted_bytes_written += values.written_bytes();

@@ -254,6 +254,19 @@ Task<void> compact_wasteful_files() {
   Contents expected = contents(1);
   for (uint64_t i = 0; i < key_count; i += 3) expected[key_of(i)] = value_of(i, 2);
   CO_CHECK(*co_await scan_all(**shard) == expected);
+  // Nobody asks any more: what becomes dead now waits until a file is sparse.
+  for (uint64_t i = 9; i < key_count; i += 6) {
+    if (i % 10 != 7) CO_OK(co_await put(**shard, key_of(i), value_of(i, 3)));
+  }
+  CO_OK(co_await (*shard)->flush());
+  for (const uint64_t i : {uint64_t{0}, key_count - 1})
+    CO_OK(co_await put(**shard, key_of(i), "small"));
+  CO_OK(co_await (*shard)->flush());
+  CO_OK(co_await (*shard)->settle());
+  const uint64_t moved = (*shard)->stats().value_bytes_moved;
+  static_cast<void>(co_await sleep_for(seconds(60)));
+  CO_CHECK((*shard)->tables().value_totals().bytes > (*shard)->tables().value_totals().live_bytes);
+  CO_CHECK((*shard)->stats().value_bytes_moved == moved);
   CO_OK(co_await (*shard)->close(false));
 }
 
