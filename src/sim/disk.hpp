@@ -132,6 +132,8 @@ class Disk {
   // Whole content of a file as the program sees it, or as a power cut would leave it at worst.
   std::string content(std::string_view path) const;
   std::string durable_content(std::string_view path) const;
+  // Files that lost their last name while they were open: whoever closes them frees their blocks.
+  uint64_t removed_while_open() const { return removed_while_open_; }
   // Faults that have struck, by kind.
   const std::map<std::string, uint64_t>& faults() const { return faults_; }
 
@@ -194,6 +196,7 @@ class Disk {
   std::vector<NameChange> name_changes_;  // pending, in order
   InodeId next_inode_ = root + 1;
   uint64_t used_bytes_ = 0;
+  uint64_t removed_while_open_ = 0;
   uint64_t points_ = 0;
   uint64_t stop_point_ = 0;
   CrashPhase stop_phase_ = CrashPhase::before;

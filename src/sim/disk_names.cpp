@@ -154,7 +154,9 @@ int32_t Disk::unlink(const DiskRequest& request) {
   const Place place = find(request.path);
   if (place.error != 0) return place.error;
   if (place.inode == 0) return -ENOENT;
-  if (inodes_.at(place.inode).is_directory) return -EISDIR;
+  const Inode& inode = inodes_.at(place.inode);
+  if (inode.is_directory) return -EISDIR;
+  if (inode.links == 1 && inode.opens != 0) ++removed_while_open_;
   change_names({{place.directory, place.name, 0}});
   return 0;
 }

@@ -90,9 +90,8 @@ BlockFile::BlockFile(TableHost& host, File file, FileKind kind, uint64_t file_nu
 
 BlockFile::~BlockFile() {
   TableHost& host = host_;
-  file() = File();  // closed before anybody is told that it is not used any more
   if (obsolete_ && host.on_dropped_ != nullptr) {
-    host.on_dropped_(host.context_, {file_number_, file_size_bytes_, kind_});
+    host.on_dropped_(host.context_, {file_number_, file_size_bytes_, kind_, std::move(file())});
   }
   if (--host.files_open_ == 0) host.no_files_.set();
 }

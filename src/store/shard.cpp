@@ -831,7 +831,13 @@ void Shard::file_dropped(void* self, DroppedFile file) noexcept {
   auto& shard = *static_cast<Shard*>(self);
   const std::string name = file.kind == FileKind::table ? table_file_name(file.file_number)
                                                         : value_file_name(file.file_number);
-  shard.scope_.spawn_background(shard.remove_file(join_path(shard.options_.directory, name)));
+  shard.scope_.spawn_background(
+      close_and_remove(std::move(file.file), join_path(shard.options_.directory, name)));
+}
+
+Task<void> Shard::close_and_remove(File file, std::string path) {
+  if (file.is_open()) static_cast<void>(co_await file.close());
+  co_await remove_file(std::move(path));
 }
 
 Task<void> Shard::remove_file(std::string path) {

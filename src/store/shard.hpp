@@ -388,7 +388,8 @@ class Shard final : private LogClient {
   Task<Result<void>> scrub(Ref<BlockFile> file, uint64_t bytes_per_second);
   Task<void> scrub_loop();
   static void file_dropped(void* self, DroppedFile file) noexcept;
-  Task<void> remove_file(std::string path);
+  static Task<void> close_and_remove(File file, std::string path);
+  static Task<void> remove_file(std::string path);
   Task<void> drop_tables();
 
   ShardOptions options_;

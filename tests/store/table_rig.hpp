@@ -149,7 +149,7 @@ struct TableWorld {
   explicit TableWorld(size_t cache_bytes = 8u << 20)
       : cache(cache_bytes), host(shard_directory, cache, &TableWorld::on_dropped, this) {}
   static void on_dropped(void* context, DroppedFile table) noexcept {
-    static_cast<TableWorld*>(context)->dropped.push_back(table);
+    static_cast<TableWorld*>(context)->dropped.push_back(std::move(table));
   }
 
   std::vector<DroppedFile> dropped;
