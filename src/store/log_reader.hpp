@@ -57,7 +57,7 @@ struct LogReaderOptions {
   uint64_t start_position = 0;
   uint64_t skip_through_seq = 0;
   uint64_t promised_position = 0;
-  // How much is asked for at once, a multiple of 4 KiB. A longer frame is asked for whole, so the
+  // How much is asked for at least, a multiple of 4 KiB. A longer frame is asked for whole, so the
   // buffer must hold the larger of this and limits::log_frame_bytes_max.
   size_t window_bytes = 1u << 20;
   // Reading ends where the frames reach this position, and nothing behind it is looked at: for a log
@@ -69,7 +69,8 @@ struct LogReaderOptions {
   size_t assembly_bytes_max = 256u << 20;
 };
 
-// A record read back. Views live until the next call of next().
+// A record read back. Views live until the next call of next(); those of one that is not assembled
+// until the next supply().
 struct LogRecord {
   uint64_t seq = 0;
   Kind kind = Kind::value;
@@ -117,7 +118,8 @@ class LogReader {
   Result<Event> next();
 
   const Want& want() const { return want_; }
-  // Exactly the bytes of want(); they must stay until the next supply() or the end.
+  // The bytes from where want() begins, all of them or more; they must stay until the next supply()
+  // or the end.
   void supply(std::string_view bytes);
   LogRecord& record() { return record_; }
   const LogEnd& end() const { return end_; }

@@ -42,6 +42,7 @@
 #include "store/block_cache.hpp"
 #include "store/compaction_picker.hpp"
 #include "store/large_reader.hpp"
+#include "store/log_feed.hpp"
 #include "store/log_reader.hpp"
 #include "store/log_writer.hpp"
 #include "store/manifest_log.hpp"
@@ -323,10 +324,11 @@ class Shard final : private LogClient {
   Task<Result<void>> recover();
   Task<Result<void>> open_tables();
   Task<Result<void>> replay_log(std::vector<LogSegment>& chain, std::vector<LogSegment>& spare);
-  Task<Result<void>> replay_records(LogReader& reader, std::vector<File>& files);
+  Task<Result<void>> replay_records(LogReader& reader, LogFeed& feed);
+  Task<Result<void>> settle_recovered(bool charged);
   Task<Result<void>> flush_recovered();
   bool charge_recovered(size_t size_bytes);
-  bool apply_recovered(LogRecord& record);
+  bool apply_recovered(LogRecord& record, uint64_t key_hash);
   Task<Result<void>> start_log(std::vector<LogSegment> chain, std::vector<LogSegment> spare);
 
   // LogClient
@@ -381,8 +383,8 @@ class Shard final : private LogClient {
                                            uint64_t* progress_bytes);
   Task<Result<void>> verify_log(VerifyReport& report);
   Task<Result<uint64_t>> read_log(uint64_t start_position, uint64_t end_position);
-  Task<Result<uint64_t>> feed_log(LogReader& reader, const std::map<uint64_t, uint64_t>& segments,
-                                  std::vector<File>& files);
+  Task<Result<void>> check_log(LogReader& reader, LogFeed& feed,
+                               const std::map<uint64_t, uint64_t>& segments);
   void note_damage(TableFile& table, const VerifyReport& report);
   Ref<BlockFile> next_to_scrub(uint64_t position) const;
   Task<Result<void>> scrub(Ref<BlockFile> file, uint64_t bytes_per_second);

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-#include <gyre/file.hpp>
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
+#include "base/hash.hpp"
 #include "store/file_names.hpp"
 #include "store/shard.hpp"
 #include "store/test_faults.hpp"
@@ -15,7 +15,6 @@ namespace gyre {
 
 namespace {
 
-constexpr size_t segment_head_bytes = 4096;
 constexpr size_t replay_window_bytes = 1u << 20;
 // Every start begins a segment. With more than this many to read, the records go to a table.
 constexpr size_t log_segments_max = 4;
@@ -24,6 +23,34 @@ struct FoundSegment {
   uint64_t id;
   uint64_t size_bytes;
   std::string path;
+};
+
+// Records on their way into the memtable. Each insert waits for cache misses, its index slot first,
+// then the newest entry of the key: both are fetched while the records before it are inserted.
+class ReplayQueue {
+ public:
+  bool full() const { return tail_ - head_ == capacity; }
+  bool empty() const { return tail_ == head_; }
+  void push(LogRecord&& record, const Memtable& table) {
+    Entry& entry = entries_[tail_++ % capacity];
+    entry.record = std::move(record);
+    entry.key_hash = hash64(entry.record.key);
+    table.prefetch_slot(entry.key_hash);
+    if (tail_ - head_ > slots_ahead)
+      table.prefetch_entry(entries_[(tail_ - 1 - slots_ahead) % capacity].key_hash);
+  }
+  struct Entry {
+    LogRecord record;
+    uint64_t key_hash = 0;
+  };
+  Entry& pop() { return entries_[head_++ % capacity]; }
+
+ private:
+  static constexpr size_t slots_ahead = 8;
+  static constexpr size_t capacity = 16;
+  Entry entries_[capacity];
+  size_t head_ = 0;
+  size_t tail_ = 0;
 };
 
 }  // namespace
@@ -103,29 +130,22 @@ Task<Result<void>> Shard::replay_log(std::vector<LogSegment>& chain,
                     .start_position = state.log_start_position(),
                     .skip_through_seq = state.flushed_through_seq(),
                     .promised_position = state.log_promised_position(),
-                    .window_bytes = replay_window_bytes,
+                    .window_bytes = limits::io_alignment_bytes,
                     .assembly_bytes_max = context_.write_memory.capacity()});
-  std::vector<File> files;
-  for (const FoundSegment& segment : found) {
-    Result<File> file = co_await File::open(segment.path, flag_read);
-    if (!file) co_return fail(file.error());
-    char head[segment_head_bytes];
-    Result<size_t> size = co_await file->read_full(0, {head, sizeof head});
-    if (!size) co_return fail(size.error());
-    Result<void> added =
-        reader.add_segment(segment.id, segment.size_bytes, {head, *size}, segment.path);
-    if (!added) co_return added;
-    files.push_back(std::move(*file));
+  LogFeed feed(replay_window_bytes);
+  Result<void> replayed;
+  for (size_t i = 0; replayed && i < found.size(); ++i) {
+    replayed = co_await feed.add(reader, found[i].id, found[i].size_bytes, found[i].path);
   }
   active_->log_start = state.log_start_position();
-  Result<void> replayed = co_await replay_records(reader, files);
+  if (replayed) replayed = co_await replay_records(reader, feed);
   // A killed process leaves frames that only the kernel has. The next ones will promise that they
   // are durable, and readers are about to see them.
-  for (size_t i = 0; replayed && i < files.size(); ++i) {
+  for (size_t i = 0; replayed && i < found.size(); ++i) {
     if (reader.in_chain(i) && !store_test_faults.trust_replayed_frames)
-      replayed = co_await files[i].sync_data();
+      replayed = co_await feed.sync(i);
   }
-  for (File& file : files) static_cast<void>(co_await file.close());
+  co_await feed.close();
   if (!replayed) co_return replayed;
 
   for (size_t i = 0; i < found.size(); ++i) {
@@ -143,45 +163,50 @@ Task<Result<void>> Shard::replay_log(std::vector<LogSegment>& chain,
   co_return Result<void>{};
 }
 
-Task<Result<void>> Shard::replay_records(LogReader& reader, std::vector<File>& files) {
-  AlignedBuffer window(replay_window_bytes);
+Task<Result<void>> Shard::replay_records(LogReader& reader, LogFeed& feed) {
+  ReplayQueue queue;
   for (;;) {
     Result<LogReader::Event> event = reader.next();
     if (!event) co_return fail(event.error());
-    switch (*event) {
-      case LogReader::Event::end:
-        co_return Result<void>{};
-      case LogReader::Event::want: {
-        const LogReader::Want want = reader.want();
-        if (want.size_bytes > window.size()) window = AlignedBuffer(want.size_bytes);
-        Result<size_t> size = co_await files[want.segment].read_full(
-            want.offset_bytes, window.span().first(want.size_bytes));
-        if (!size) co_return fail(size.error());
-        if (*size != want.size_bytes)
-          co_return fail(Errc::io, "a log segment shrank while it was read");
-        reader.supply({window.data(), want.size_bytes});
-        co_await maybe_yield();
-        break;
-      }
-      case LogReader::Event::record:
-        if (!apply_recovered(reader.record()) && flush_error_) {
-          co_return fail(Error{
-              flush_error_->code, flush_error_->os_error,
+    const bool plain = *event == LogReader::Event::record && !reader.record().assembled;
+    // What waits names bytes of the window; and records keep their order.
+    while (!queue.empty() && (!plain || queue.full())) {
+      ReplayQueue::Entry& entry = queue.pop();
+      const bool charged = apply_recovered(entry.record, entry.key_hash);
+      if (charged && active_->table.used_bytes() < options_.memtable_bytes_max) continue;
+      if (Result<void> settled = co_await settle_recovered(charged); !settled) co_return settled;
+    }
+    if (plain) {
+      queue.push(std::move(reader.record()), active_->table);
+    } else if (*event == LogReader::Event::record) {
+      LogRecord& record = reader.record();
+      const bool charged = apply_recovered(record, hash64(record.key));
+      if (Result<void> settled = co_await settle_recovered(charged); !settled) co_return settled;
+    } else if (*event == LogReader::Event::want) {
+      if (Result<void> fed = co_await feed.supply(reader); !fed) co_return fed;
+      co_await maybe_yield();
+    } else {
+      co_return Result<void>{};
+    }
+  }
+}
+
+// After a record for which nobody granted memory, or with which the memtable may be full.
+Task<Result<void>> Shard::settle_recovered(bool charged) {
+  if (!charged && flush_error_) {
+    co_return fail(
+        Error{flush_error_->code, flush_error_->os_error,
               fmt::format("{} (of memory there is too little to keep the rest of the log: make "
                           "room on the disk, or start with as much --memory as before)",
                           flush_error_->detail)});
-        }
-        // A log may hold more than memtables may: flush on the way.
-        if (active_->table.used_bytes() >= options_.memtable_bytes_max) {
-          visible_seq_ = active_->table.seq_last();
-          immutable_.push_back(std::move(active_));
-          active_ = std::make_shared<Mem>(context_, immutable_.back()->table.rank_prefix());
-          active_->log_start = immutable_.front()->log_start;
-          if (Result<void> done = co_await flush_recovered(); !done) co_return done;
-        }
-        break;
-    }
   }
+  if (active_->table.used_bytes() < options_.memtable_bytes_max) co_return Result<void>{};
+  // A log may hold more than memtables may: flush on the way.
+  visible_seq_ = active_->table.seq_last();
+  immutable_.push_back(std::move(active_));
+  active_ = std::make_shared<Mem>(context_, immutable_.back()->table.rank_prefix());
+  active_->log_start = immutable_.front()->log_start;
+  co_return co_await flush_recovered();
 }
 
 // A full disk is no reason not to start: what the log holds was in memory in the life before, and
@@ -206,7 +231,7 @@ bool Shard::charge_recovered(size_t size_bytes) {
   return context_.write_memory.try_acquire(size_bytes);
 }
 
-bool Shard::apply_recovered(LogRecord& record) {
+bool Shard::apply_recovered(LogRecord& record, uint64_t key_hash) {
   ++stats_.records_recovered;
   const size_t value_bytes = record.assembled ? record.value_buffer.size() : record.value.size();
   const size_t charge = StoreWrite::charge_for(record.key.size(), value_bytes);
@@ -215,10 +240,10 @@ bool Shard::apply_recovered(LogRecord& record) {
   if (charged) active_->charged_bytes += charge;
   if (record.assembled) {
     active_->table.add(record.seq, record.kind, record.version, record.expire_at_ms, record.key,
-                       std::move(record.value_buffer));
+                       std::move(record.value_buffer), key_hash);
   } else {
     active_->table.add(record.seq, record.kind, record.version, record.expire_at_ms, record.key,
-                       record.value);
+                       record.value, key_hash);
   }
   return charged;
 }

@@ -209,43 +209,29 @@ Task<Result<uint64_t>> Shard::read_log(uint64_t start_position, uint64_t end_pos
                     .start_position = start_position,
                     .skip_through_seq = manifest_->state().flushed_through_seq(),
                     .promised_position = end_position,
-                    .window_bytes = log_window_bytes,
+                    .window_bytes = limits::io_alignment_bytes,
                     .stop_position = end_position,
                     .check_only = true});
-  std::vector<File> files;
-  Result<uint64_t> done = co_await feed_log(reader, segments, files);
-  for (File& file : files) static_cast<void>(co_await file.close());
-  co_return done;
+  LogFeed feed(log_window_bytes);
+  const Result<void> done = co_await check_log(reader, feed, segments);
+  co_await feed.close();
+  if (!done) co_return fail(done.error());
+  co_return feed.bytes_read();
 }
 
-Task<Result<uint64_t>> Shard::feed_log(LogReader& reader,
-                                       const std::map<uint64_t, uint64_t>& segments,
-                                       std::vector<File>& files) {
-  AlignedBuffer window(limits::log_frame_bytes_max + log_window_bytes);
+Task<Result<void>> Shard::check_log(LogReader& reader, LogFeed& feed,
+                                    const std::map<uint64_t, uint64_t>& segments) {
   for (const auto& [id, bytes] : segments) {
-    const std::string path = join_path(options_.directory, log_file_name(id));
-    Result<File> file = co_await File::open(path, flag_read | flag_direct);
-    if (!file) co_return fail(file.error());
-    const Result<size_t> head =
-        co_await file->read_full(0, window.span().first(limits::io_alignment_bytes));
-    files.push_back(std::move(*file));
-    if (!head) co_return fail(head.error());
-    const Result<void> added = reader.add_segment(id, bytes, {window.data(), *head}, path);
-    if (!added) co_return fail(added.error());
+    const Result<void> added =
+        co_await feed.add(reader, id, bytes, join_path(options_.directory, log_file_name(id)));
+    if (!added) co_return added;
   }
-  uint64_t bytes = 0;
   for (;;) {
     const Result<LogReader::Event> event = reader.next();
     if (!event) co_return fail(event.error());
-    if (*event == LogReader::Event::end) co_return bytes;
+    if (*event == LogReader::Event::end) co_return Result<void>{};
     if (*event == LogReader::Event::record) continue;
-    const LogReader::Want want = reader.want();
-    const Result<size_t> size = co_await files[want.segment].read_full(
-        want.offset_bytes, window.span().first(want.size_bytes));
-    if (!size) co_return fail(size.error());
-    if (*size != want.size_bytes) co_return fail(Errc::corrupt, "a log segment shrank");
-    reader.supply({window.data(), want.size_bytes});
-    bytes += want.size_bytes;
+    if (Result<void> fed = co_await feed.supply(reader); !fed) co_return fed;
     co_await maybe_yield();
   }
 }
