@@ -142,7 +142,7 @@ Scan::Step Scan::try_next() {
     SourceCursor& winner = heap_.top();
     const Entry& entry = winner.entry();
     if (is_outside(entry.key)) return Step::end;
-    if (entry.is_tombstone() || entry.is_expired(now_ms_)) {
+    if (!include_dead_ && (entry.is_tombstone() || entry.is_expired(now_ms_))) {
       if (!step(winner) || ++passed_over == passed_over_max) return Step::wait;
       continue;
     }

@@ -63,6 +63,8 @@ class Scan {
   Task<Result<void>> seek();
   Step try_next();
   Task<Result<void>> load();
+  // Before the first try_next: tombstones and expired values are records, too.
+  void include_dead() { include_dead_ = true; }
 
   // The present record; valid until the next try_next. If large(), entry().value is not the value.
   const Entry& entry() const { return has_value_ ? value_.entry : heap_.top().entry(); }
@@ -91,6 +93,7 @@ class Scan {
   bool value_wanted_ = false;
   ValuePrefetch values_;
   bool on_record_ = false;
+  bool include_dead_ = false;
 };
 
 }  // namespace gyre

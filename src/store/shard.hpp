@@ -111,6 +111,8 @@ struct StoreWrite : LogWrite {
 // A value found. `value` is valid until the next suspension after a plain try_get, and as long
 // as this object after an awaited get.
 struct StoreRead {
+  // Of the newest entry; also where that is a tombstone or expired, so that the key is absent. Zero:
+  // the key was never written, or nothing is known of it any more.
   Version version;
   uint64_t expire_at_ms = 0;
   uint64_t size_bytes = 0;
@@ -196,6 +198,11 @@ class Shard final : private LogClient {
   ReadOutcome try_get(std::string_view key, uint64_t now_ms, StoreRead& out);
   // False: absent.
   Task<Result<bool>> get(std::string key, uint64_t now_ms, StoreRead& out);
+
+  // Whether the shard holds an entry of `key`, dead ones included, with a version above `than`;
+  // `newest` is that version then. From memory only; `wait`: co_await find_newer().
+  ReadOutcome try_find_newer(std::string_view key, Version than, Version& newest) const;
+  Task<Result<bool>> find_newer(std::string key, Version than, Version& newest);
 
   // A consistent view of the range as of now.
   Task<Result<std::unique_ptr<Scan>>> scan(ScanRange range, uint64_t now_ms);
