@@ -30,4 +30,15 @@ Result<std::string> parse_node_url(std::string_view text) {
   return std::string(text);
 }
 
+NodeUrl split_node_url(std::string_view url) {
+  NodeUrl parts;
+  url.remove_prefix(std::string_view("http://").size());
+  const size_t colon = url.rfind(':');
+  std::string_view host = url.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  parts.host.assign(host);
+  std::from_chars(url.data() + colon + 1, url.data() + url.size(), parts.port);
+  return parts;
+}
+
 }  // namespace gyre

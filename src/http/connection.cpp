@@ -104,6 +104,10 @@ Connection::~Connection() {
 
 // --- life ---------------------------------------------------------------------------------------
 
+Task<void> Handler::serve_peer(Connection&, std::string_view) {
+  co_return;
+}
+
 Task<void> Connection::run() {
   Reactor& reactor = Reactor::current();
   Scope scope(co_await current_stop(), "connection");
@@ -161,6 +165,15 @@ Task<void> Connection::read_requests() {
     }
     if (bytes->empty()) {  // the client has finished sending; what it asked for is still answered
       skip_linger_ = true;
+      co_return;
+    }
+    if (bytes->front() == '\0' && socket_.bytes_received() == bytes->size() &&
+        handler_.serves_peers()) {
+      enter(Phase::waiting);
+      co_await handler_.serve_peer(*this, *bytes);
+      socket_.release();
+      skip_linger_ = true;
+      closing_ = true;
       co_return;
     }
     bool go_on = co_await process(*bytes);

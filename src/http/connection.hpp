@@ -128,6 +128,10 @@ class Handler {
   // immediate answer; answers given when it does not are kept and sent in order.
   virtual Exchange* start(Connection& connection, const RequestHead& head) = 0;
   virtual void connection_closed(Connection& connection) noexcept = 0;
+  // Whether a connection whose first byte is zero, which begins no request, is a peer's.
+  virtual bool serves_peers() const { return false; }
+  // Serves one until it ends. `first`: what came, until the next receive.
+  virtual Task<void> serve_peer(Connection& connection, std::string_view first);
   // The bytes that a connection holds unparsed, heads in pieces and requests whose turn has not
   // come, went from `before` to `after`. False: there is no memory for more; the connection answers
   // 503 and ends.

@@ -186,7 +186,7 @@ using C = ServeConfig;
 constexpr uint64_t mebibyte = 1ull << 20;
 constexpr uint64_t pebibyte = 1ull << 50;
 
-constexpr std::array<Setting, 22> table = {{
+constexpr std::array<Setting, 23> table = {{
     {"listen", "ADDR:PORT", "address for clients, over HTTP (port 0: a free one)", assign_listen,
      print_listen},
     {"data", "DIR", "data directory, created if missing", assign_text<&C::data>,
@@ -225,8 +225,10 @@ constexpr std::array<Setting, 22> table = {{
      assign_advertise, print_text<&C::advertise>},
     {"peers", "URL,URL,...", "all nodes of the cluster, this one included, in any order",
      assign_peers, print_peers},
-    {"topology", "FILE|etcd://HOST:PORT/NAME", "where the cluster's table of slots is kept",
+    {"topology", "FILE", "the cluster's nodes and table of slots (gyre admin topology)",
      assign_text<&C::topology>, print_text<&C::topology>},
+    {"secret-file", "FILE", "a secret that all nodes of the cluster share; others are refused",
+     assign_text<&C::secret_file>, print_text<&C::secret_file>},
     {"replication", "N", "copies of a key unless the request says otherwise",
      assign_count<&C::replication, 1, 5>, print_count<&C::replication>},
     {"resp", "ADDR:PORT", "address for Redis clients (off unless given)",
@@ -412,11 +414,8 @@ void derive(ServeConfig& config, const Machine& machine) {
 // serves: refused, because a node that ignored them would not be the node that was asked for.
 void refuse_unavailable(const ServeConfig& config, ConfigProblems& problems) {
   const auto refuse = [&](std::string_view flag, std::string_view what) {
-    problems.lines.push_back(fmt::format(
-        "--{}: this version runs single nodes over HTTP and has no {} yet", flag, what));
+    problems.lines.push_back(fmt::format("--{}: this version has no {} yet", flag, what));
   };
-  if (config.peers.size() > 1) refuse("peers", "clusters");
-  if (!config.topology.empty()) refuse("topology", "clusters");
   if (config.resp) refuse("resp", "Redis protocol");
 }
 
@@ -433,6 +432,10 @@ void check_together(ServeConfig& config, ConfigProblems& problems) {
         "--cores {} is more than --shards {}, but a shard is served by one core: lower --cores to "
         "{}, or raise --shards",
         config.cores, *config.shards, *config.shards));
+  }
+  if (!config.peers.empty() && !config.topology.empty()) {
+    problems.lines.push_back(
+        "--peers and --topology both say which nodes there are: give one of them");
   }
   if (!config.peers.empty() && !config.advertise.empty() &&
       std::ranges::find(config.peers, config.advertise) == config.peers.end()) {

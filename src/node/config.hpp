@@ -52,6 +52,7 @@ struct ServeConfig {
   std::string advertise;           // "": http:// and the listening address
   std::vector<std::string> peers;  // all nodes, this one included; empty: a single node
   std::string topology;
+  std::string secret_file;  // what all nodes of a cluster know; "": nothing
   unsigned replication = 3;
   std::optional<Address> resp;
   std::optional<Address> admin;  // nothing: off. Not set by anybody: Address of admin_default

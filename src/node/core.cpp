@@ -10,6 +10,7 @@
 #include "base/assert.hpp"
 #include "base/hash.hpp"
 #include "http/etag.hpp"
+#include "node/coordinator.hpp"
 #include "node/entity_exchange.hpp"
 #include "node/node.hpp"
 #include "node/observe.hpp"
@@ -128,6 +129,10 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
       plan.transit_bytes_per_core / 4 / Memtable::large_value_bytes_min, 16, 4096);
   for (ReadQueue& queue : reads_) queue.slots = read_slots / 2;
   clock_ = HybridClock(directory.node_number(), static_cast<uint16_t>(index_));
+  if (node_.membership().has_peers()) {
+    coordinator_ = std::make_unique<Coordinator>(*this);
+    coordinator_->open(clock_, node_.peer_identity(), node_.peer_secret());
+  }
   for (uint32_t shard = 0; shard < count; ++shard) {
     if (node_.owner_of(shard) != index_) continue;
     ShardOptions options;
@@ -144,12 +149,27 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
     options.compaction.base_bytes_min =
         std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
     Result<std::unique_ptr<Shard>> opened = co_await Shard::open(
-        std::move(options),
-        {.write_memory = *write_memory_, .clock = clock_, .flush_credit = flush_credit_.get()});
+        std::move(options), {.write_memory = *write_memory_,
+                             .clock = clock_,
+                             .flush_credit = flush_credit_.get(),
+                             .purge_hlc_max = coordinator_ ? &purge_hlc_max_ : nullptr});
     if (!opened) co_return fail(opened.error());
     shards_[shard] = std::move(*opened);
   }
   co_return Result<void>{};
+}
+
+Task<Result<void>> Core::connect_peers() {
+  if (coordinator_) co_await coordinator_->connect();
+  co_return Result<void>{};
+}
+
+bool Core::serves_peers() const {
+  return coordinator_ != nullptr;
+}
+
+Task<void> Core::serve_peer(http::Connection& connection, std::string_view first) {
+  co_await coordinator_->serve(connection.socket(), first);
 }
 
 uint64_t Core::serve() {
@@ -167,6 +187,7 @@ Task<bool> Core::drain(Nanos deadline) {
   co_await accept_scope_->join();
   co_await listener_.close();
   for (http::Connection* at = connections_; at != nullptr; at = at->next) at->drain();
+  if (coordinator_) coordinator_->drain_peers();
   struct Cut : Timer {
     explicit Cut(Core& of)
         : Timer([](Timer& self) noexcept {
@@ -190,6 +211,7 @@ Task<bool> Core::drain(Nanos deadline) {
 
 Task<Result<void>> Core::close_shards() {
   Result<void> result{};
+  if (coordinator_) co_await coordinator_->close();
   co_await scope_->join();
   Reactor::current().disarm(relief_);
   for (auto& shard : shards_) {
@@ -439,7 +461,8 @@ http::Exchange* Core::entity(http::Connection& connection, const http::RequestHe
   if (parameters.id->size() > limits::http_key_bytes_max) {
     return refuse(connection, 400, "the key is longer than 65536 bytes");
   }
-  const http::Replicas replicas = http::resolve_replicas(parameters, 1, node_.config().replication);
+  const http::Replicas replicas = http::resolve_replicas(
+      parameters, node_.membership().node_count(), node_.config().replication);
   if (!replicas.error.empty()) return refuse(connection, 400, replicas.error);
   if (head.has_if_match) {
     return refuse(connection, 501,
@@ -450,25 +473,28 @@ http::Exchange* Core::entity(http::Connection& connection, const http::RequestHe
                   state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
   }
   if (head.method == Method::get || head.method == Method::head) {
-    return entity_get(connection, head, *parameters.id);
+    return entity_get(connection, head, *parameters.id, replicas);
   }
   if (head.has_if_none_match) {
     return refuse(connection, 501,
                   "If-None-Match is not supported here: conditional writes do not exist yet");
   }
-  return entity_write(connection, head, *parameters.id, parameters);
+  return entity_write(connection, head, *parameters.id, parameters, replicas);
 }
 
 // The fast path: a value in this core's memory is answered here, without any object.
 http::Exchange* Core::entity_get(http::Connection& connection, const http::RequestHead& head,
-                                 std::string_view key) {
+                                 std::string_view key, const http::Replicas& replicas) {
   count(RequestKind::get);
   if (!has_room_for_answer(connection))
     return refuse(connection, 503, ReadExchange::too_many_unread);
   const uint32_t shard_number = node_.shard_for(key);
   const unsigned owner = node_.owner_of(shard_number);
   const uint64_t key_hash = connection.has_unsafe() ? hash64(key) : 0;
-  if (owner == index_ && connection.may_answer_now() && !head.has_body()) {
+  // One answer is enough, and this node's is at hand.
+  const bool alone =
+      !coordinator_ || (replicas.ack == 1 && coordinator_->holds(key, replicas.from));
+  if (owner == index_ && alone && connection.may_answer_now() && !head.has_body()) {
     StoreRead read;
     switch (shards_[shard_number]->try_get(key, Reactor::current().wall_ms(), read)) {
       case ReadOutcome::absent:
@@ -488,6 +514,7 @@ http::Exchange* Core::entity_get(http::Connection& connection, const http::Reque
   auto* exchange =
       new ReadExchange(connection, *this, shard_number, owner, key, head.if_none_match);
   exchange->key_hash = key_hash;
+  if (!alone) exchange->ask_replicas(replicas.ack, replicas.from);
   return exchange;
 }
 
@@ -517,7 +544,8 @@ void Core::answer_value(http::Connection& connection, const StoreRead& read) {
 }
 
 http::Exchange* Core::entity_write(http::Connection& connection, const http::RequestHead& head,
-                                   std::string_view key, const http::Parameters& parameters) {
+                                   std::string_view key, const http::Parameters& parameters,
+                                   const http::Replicas& replicas) {
   const bool is_put = head.method == http::Method::put;
   count(is_put ? RequestKind::put : RequestKind::del);
   uint64_t expire_at_ms = 0;
@@ -533,6 +561,7 @@ http::Exchange* Core::entity_write(http::Connection& connection, const http::Req
                                      head.chunked, head.content_length);
   exchange->key_hash = key_hash;
   exchange->hash = key_hash;  // the store's own copy travels with the write
+  if (coordinator_) exchange->send_to_replicas(replicas.ack, replicas.from);
   return exchange;
 }
 
@@ -554,11 +583,17 @@ http::Exchange* Core::entities(http::Connection& connection, const http::Request
   if (parameters.end && parameters.end->empty()) {
     return refuse(connection, 400, "the parameter end is empty; leave it out for an open end");
   }
-  const http::Replicas replicas = http::resolve_replicas(parameters, 1, node_.config().replication);
+  const http::Replicas replicas = http::resolve_replicas(
+      parameters, node_.membership().node_count(), node_.config().replication);
   if (!replicas.error.empty()) return refuse(connection, 400, replicas.error);
   if (state_ != NodeState::serving) {
     return refuse(connection, 503,
                   state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
+  }
+  if (coordinator_ && parameters.scope == http::Parameters::Scope::cluster) {
+    return refuse(connection, 501,
+                  "ranges over the whole cluster are not supported yet: ask each node with "
+                  "scope=node");
   }
   return new ScanExchange(connection, *this, *parameters.start,
                           parameters.end.value_or(std::string_view()));

@@ -24,6 +24,7 @@
 
 namespace gyre {
 
+class Coordinator;
 class Core;
 class Node;
 class ReadExchange;
@@ -59,6 +60,8 @@ class Core final : public ConnectionSink, public http::Handler {
   Task<Result<void>> listen(bool probe);
   void accept();
   Task<Result<void>> open_shards(const DataDirectory& directory);
+  // Tries every other node of the cluster.
+  Task<Result<void>> connect_peers();
   // From now on; answers how many records its shards have recovered.
   uint64_t serve();
   // Stops accepting, lets requests under way end, closes idle connections; after `deadline`
@@ -91,6 +94,10 @@ class Core final : public ConnectionSink, public http::Handler {
   http::Exchange* start(http::Connection& connection, const http::RequestHead& head) override;
   void connection_closed(http::Connection& connection) noexcept override;
   bool unparsed_bytes_changed(size_t before, size_t after) noexcept override;
+  bool serves_peers() const override;
+  Task<void> serve_peer(http::Connection& connection, std::string_view first) override;
+  // Only in a cluster.
+  Coordinator& coordinator() { return *coordinator_; }
 
   // Somebody is about to wait for transit memory: while that lasts, clients that hold some and
   // have not moved for a while are let go, the stalest first.
@@ -113,10 +120,11 @@ class Core final : public ConnectionSink, public http::Handler {
  private:
   http::Exchange* entity(http::Connection& connection, const http::RequestHead& head);
   http::Exchange* entity_get(http::Connection& connection, const http::RequestHead& head,
-                             std::string_view key);
+                             std::string_view key, const http::Replicas& replicas);
   void answer_value(http::Connection& connection, const StoreRead& read);
   http::Exchange* entity_write(http::Connection& connection, const http::RequestHead& head,
-                               std::string_view key, const http::Parameters& parameters);
+                               std::string_view key, const http::Parameters& parameters,
+                               const http::Replicas& replicas);
   http::Exchange* entities(http::Connection& connection, const http::RequestHead& head);
   http::Exchange* observe(http::Connection& connection, const http::RequestHead& head,
                           std::string_view path);
@@ -153,6 +161,8 @@ class Core final : public ConnectionSink, public http::Handler {
   static constexpr int transit_waits_max = 256;
   int transit_waits_[2] = {};
   HybridClock clock_;
+  // In a cluster nothing says yet that every replica has a tombstone: all of them stay.
+  const uint64_t purge_hlc_max_ = 0;
   RateLimit rate_limit_;
   http::ConnectionLimits limits_;
   std::unique_ptr<char[]> scratch_;  // decoded parameters of the request at hand
@@ -163,6 +173,7 @@ class Core final : public ConnectionSink, public http::Handler {
   bool waited_for_port_ = false;
   std::unique_ptr<Scope> scope_;
   std::unique_ptr<Scope> accept_scope_;
+  std::unique_ptr<Coordinator> coordinator_;
   CoreStats stats_;
   StopSource admin_stop_;
   struct ReliefTimer : Timer {

@@ -1,6 +1,7 @@
 #include "node/entity_exchange.hpp"
 
 #include <cstring>
+#include <utility>
 
 #include <gyre/call.hpp>
 #include <gyre/time.hpp>
@@ -8,6 +9,8 @@
 #include "base/assert.hpp"
 #include "http/etag.hpp"
 #include "node/node.hpp"
+#include "node/replicated_read.hpp"
+#include "node/replicated_write.hpp"
 
 namespace gyre {
 
@@ -125,7 +128,35 @@ void ReadExchange::at_front() {
 void ReadExchange::go(ReadTurn turn) {
   slot_ = Slot::held;
   turn_ = turn;
-  go_to_owner();
+  if (ack_ == 0) return go_to_owner();
+  ReplicatedRead::start(core_.coordinator(), key_.view(), ack_, from_, this,
+                        [](void* self, const ReadAnswer& answer) noexcept {
+                          static_cast<ReadExchange*>(self)->take_replicated(answer);
+                        });
+}
+
+// Values of several replicas are not streamed: they are whole in memory, which is reserved here.
+void ReadExchange::take_replicated(const ReadAnswer& answer) {
+  status_ = answer.status;
+  version_ = answer.version;
+  size_bytes_ = answer.value.size();
+  if (status_ == 504) failure_ = "Not Enough Replicas";
+  if (size_bytes_ > inline_bytes_max) {
+    if (size_bytes_ >= Memtable::large_value_bytes_min) {
+      if (core_.transit_memory().try_acquire(size_bytes_)) {
+        transit_bytes_ = size_bytes_;
+      } else {
+        status_ = 503;
+        failure_ = "no memory for a value of this size now; try again";
+      }
+    }
+    if (status_ == 200) body_.assign(answer.value);
+    value_ = body_;
+  } else {
+    std::memcpy(inline_, answer.value.data(), answer.value.size());
+    value_ = {inline_, answer.value.size()};
+  }
+  connection().finished(*this);
 }
 
 void ReadExchange::refuse() {
@@ -376,6 +407,7 @@ void WriteExchange::begin() {
   }
   record.key = key_.view();
   use_early();
+  if (ack_ != 0) return begin_replicated();
   if (owner_ != core_.index() && !view_.empty()) {
     if (view_.size() <= sizeof inline_) {
       std::memcpy(inline_, view_.data(), view_.size());
@@ -385,6 +417,39 @@ void WriteExchange::begin() {
     }
   }
   go_to_owner();
+}
+
+// The write may have replicas to wait for when its client has long been answered: bytes and memory
+// become its own.
+void WriteExchange::begin_replicated() {
+  WriteSpec spec{.key = std::string(key_.view()),
+                 .value = buffer.empty() ? std::string(view_) : buffer.to_string(),
+                 .tombstone = record.kind == Kind::tombstone,
+                 .expire_at_ms = record.expire_at_ms,
+                 .ack = ack_,
+                 .from = from_};
+  buffer.clear();
+  const uint64_t needed = spec.key.size() + spec.value.size();
+  if (transit_bytes_ < needed) {
+    if (!core_.transit_memory().try_acquire(needed - transit_bytes_)) {
+      status_ = 503;
+      failure_ = "too many writes wait for slow replicas; try again";
+      connection().finished(*this);
+      return;
+    }
+    transit_bytes_ = needed;
+  }
+  spec.transit_bytes = std::exchange(transit_bytes_, 0);
+  ReplicatedWrite::start(core_.coordinator(), std::move(spec), this,
+                         [](void* self, const WriteAnswer& answer) noexcept {
+                           auto& exchange = *static_cast<WriteExchange*>(self);
+                           if (answer.status != 201) {
+                             exchange.status_ = answer.status;
+                             exchange.failure_ = answer.reason;
+                           }
+                           exchange.record.version = answer.version;
+                           exchange.connection().finished(exchange);
+                         });
 }
 
 void WriteExchange::work(Core& owner) {

@@ -21,6 +21,8 @@
 
 namespace gyre {
 
+struct ReadAnswer;
+
 // Small keys and values that cross cores travel inside the exchange.
 inline constexpr size_t inline_bytes_max = 512;
 
@@ -73,6 +75,11 @@ class ReadExchange final : public EntityExchange {
   Task<bool> stream(http::Connection& to) override;
 
   void at_front() override;
+  // Instead of this node's store: `ack` of the first `from` nodes of the key's slot.
+  void ask_replicas(uint32_t ack, uint32_t from) {
+    ack_ = ack;
+    from_ = from;
+  }
 
   // For the core, which counts how many are under way.
   void go(ReadTurn turn);
@@ -86,6 +93,7 @@ class ReadExchange final : public EntityExchange {
   void work(Core& owner) override;
   Task<void> work_slowly(Core& owner);
   void take(StoreRead&& read);
+  void take_replicated(const ReadAnswer& answer);
   http::ResponseHead head() const;
   Task<Result<std::string_view>> next_piece();
   static Task<Result<bool>> fetch_piece(ReadExchange* self);
@@ -109,6 +117,8 @@ class ReadExchange final : public EntityExchange {
   std::string piece_;
   uint64_t transit_bytes_ = 0;
   bool pipelined_ = false;  // they count in the core's pipelined memory too
+  uint32_t ack_ = 0;        // 0: only this node's store is asked
+  uint32_t from_ = 0;
 };
 
 class WriteExchange final : public EntityExchange, public StoreWrite {
@@ -122,12 +132,18 @@ class WriteExchange final : public EntityExchange, public StoreWrite {
   void detach_body() override;
   void begin() override;
   void respond(http::Connection& to) override;
+  // Instead of this node's store: the first `from` nodes of the key's slot, `ack` of which suffice.
+  void send_to_replicas(uint32_t ack, uint32_t from) {
+    ack_ = ack;
+    from_ = from;
+  }
 
  private:
   static constexpr size_t view_bytes_max = 16u << 10;
   static constexpr size_t early_bytes_max = 4u << 10;
 
   void use_early();
+  void begin_replicated();
 
   void work(Core& owner) override;
   Task<void> work_with_patience(Core& owner);
@@ -144,6 +160,8 @@ class WriteExchange final : public EntityExchange, public StoreWrite {
   uint64_t transit_bytes_ = 0;
   uint16_t status_ = 201;
   std::string failure_;
+  uint32_t ack_ = 0;  // 0: only this node's store
+  uint32_t from_ = 0;
 };
 
 }  // namespace gyre

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <gyre/call.hpp>
+#include <gyre/file.hpp>
 #include <gyre/scope.hpp>
 #include <gyre/signals.hpp>
 #include <gyre/time.hpp>
@@ -28,6 +29,9 @@ Task<Result<bool>> as_bool(Task<Result<void>> task) {
 
 // Whoever asks twice doesn't want to wait for what is under way.
 constexpr int exit_code_second_signal = 130;
+
+constexpr size_t secret_bytes_min = 16;
+constexpr size_t secret_bytes_max = 4096;
 
 }  // namespace
 
@@ -89,6 +93,7 @@ Task<Result<void>> Node::start_all() {
                                "busy: start with --cores {}",
                                config_.data, shard_count_, cores(), shard_count_));
   }
+  if (Result<void> joined = co_await join_cluster(); !joined) co_return joined;
   if (Result<void> listening = co_await first.listen(true); !listening) co_return listening;
   Result<void> listening = co_await on_all(&Node::listen);
   if (!listening) co_return listening;
@@ -96,9 +101,35 @@ Task<Result<void>> Node::start_all() {
   // From here on clients get 503 instead of a refused connection. Every core is up: a connection
   // may be handed to any of them.
   static_cast<void>(co_await on_all(&Node::accept));
-  co_return co_await on_all([](Node& node, Core& core) -> Task<Result<void>> {
+  Result<void> recovered = co_await on_all([](Node& node, Core& core) -> Task<Result<void>> {
     return core.open_shards(node.directory_);
   });
+  if (!recovered) co_return recovered;
+  co_return co_await on_all([](Node&, Core& core) { return core.connect_peers(); });
+}
+
+Task<Result<void>> Node::join_cluster() {
+  Result<Membership> membership = co_await Membership::open(config_, config_.data);
+  if (!membership) co_return fail(membership.error());
+  membership_ = std::move(*membership);
+  if (!membership_.has_peers()) co_return Result<void>{};
+  peer_identity_ = {.uuid = directory_.uuid(),
+                    .epoch = membership_.topology().epoch,
+                    .table_hash = membership_.table_hash(),
+                    .cores = cores(),
+                    .shards = shard_count_,
+                    .url = membership_.topology().nodes[membership_.self()].url};
+  if (config_.secret_file.empty()) co_return Result<void>{};
+  Result<std::string> secret = co_await read_file(config_.secret_file, secret_bytes_max);
+  if (!secret) co_return fail(secret.error());
+  while (!secret->empty() && (secret->back() == '\n' || secret->back() == '\r')) secret->pop_back();
+  if (secret->size() < secret_bytes_min) {
+    co_return fail(Errc::invalid,
+                   fmt::format("{}: a secret has at least {} bytes, this one {}",
+                               config_.secret_file, secret_bytes_min, secret->size()));
+  }
+  peer_secret_ = std::move(*secret);
+  co_return Result<void>{};
 }
 
 Task<Result<void>> Node::start_admin() {

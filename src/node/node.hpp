@@ -16,6 +16,8 @@
 #include "base/hash.hpp"
 #include "node/config.hpp"
 #include "node/core.hpp"
+#include "node/membership.hpp"
+#include "peer/hello.hpp"
 
 namespace gyre {
 
@@ -44,6 +46,10 @@ class Node {
   unsigned owner_of(uint32_t shard) const { return shard % cores(); }
 
   const DataDirectory& directory() const { return directory_; }
+  const Membership& membership() const { return membership_; }
+  // What it tells other nodes of itself, and what all nodes of the cluster know.
+  const peer::Identity& peer_identity() const { return peer_identity_; }
+  const std::string& peer_secret() const { return peer_secret_; }
   // "" if there is no administration. Known before the first connection is accepted.
   const std::string& admin_url() const { return admin_url_; }
 
@@ -60,6 +66,7 @@ class Node {
   Task<void> heed_signals(Signals& signals);
   Task<Result<void>> start_all();
   Task<Result<void>> start_admin();
+  Task<Result<void>> join_cluster();
   Task<Result<void>> on_all(Task<Result<void>> (*work)(Node& node, Core& core));
   Task<Result<bool>> on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core));
   static Task<Result<void>> listen(Node& node, Core& core);
@@ -79,6 +86,9 @@ class Node {
   std::vector<std::unique_ptr<Event>> stop_events_;
   Event stop_asked_;  // by a signal; core 0's
   DataDirectory directory_;
+  Membership membership_;
+  peer::Identity peer_identity_;
+  std::string peer_secret_;
   std::unique_ptr<AdminServer> admin_;  // core 0's
   std::string admin_url_;
   uint32_t shard_count_ = 1;

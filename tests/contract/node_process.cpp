@@ -148,26 +148,28 @@ void NodeProcess::start() {
   for (int attempt = 0;; ++attempt) {
     const bool chosen_here = port_ == 0;
     launch();
-    const auto deadline =
-        std::chrono::steady_clock::now() + std::chrono::seconds(start_seconds_max);
-    while (std::chrono::steady_clock::now() < deadline) {
-      const std::string line = ready_line();
-      if (!line.empty() && line.back() == '\n') {
-        const size_t at = line.find("http://");
-        const size_t colon = line.rfind(':', line.find(' ', at));
-        port_ = static_cast<uint16_t>(std::atoi(line.c_str() + colon + 1));
-        return;
-      }
-      if (const Exit exit = wait(0); exit.ended) {
-        if (chosen_here && attempt < 5 && error_output().find("in use") != std::string::npos) break;
-        throw std::runtime_error("the node ended with code " + std::to_string(exit.code) +
-                                 " signal " + std::to_string(exit.signal) + ": " + error_output());
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (const Exit exit = wait_ready(); !exit.ended) return;
+    if (!chosen_here || attempt >= 5 || error_output().find("in use") == std::string::npos) {
+      throw std::runtime_error("the node ended: " + error_output());
     }
-    if (running()) throw std::runtime_error("the node does not become ready: " + error_output());
     port_ = 0;
   }
+}
+
+Exit NodeProcess::wait_ready() {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(start_seconds_max);
+  while (std::chrono::steady_clock::now() < deadline) {
+    const std::string line = ready_line();
+    if (!line.empty() && line.back() == '\n') {
+      const size_t at = line.find("http://");
+      const size_t colon = line.rfind(':', line.find(' ', at));
+      port_ = static_cast<uint16_t>(std::atoi(line.c_str() + colon + 1));
+      return {};
+    }
+    if (const Exit exit = wait(0); exit.ended) return exit;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  throw std::runtime_error("the node does not become ready: " + error_output());
 }
 
 Exit NodeProcess::start_refused() {

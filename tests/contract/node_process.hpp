@@ -43,6 +43,8 @@ class NodeProcess {
   void start();
   // Starts without waiting for anything.
   void launch();
+  // Until the ready line of a launched node, or its end.
+  Exit wait_ready();
   // Starts and waits for its end: for starts that must be refused.
   Exit start_refused();
   void signal(int number);

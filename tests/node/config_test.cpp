@@ -225,9 +225,15 @@ TEST_CASE("a small node with large values is accepted") {
   CHECK(config.connections_max >= 5000);
 }
 
+TEST_CASE("nodes come from --peers or from --topology, not from both") {
+  const auto peers = flag("peers", "http://a:1,http://b:1");
+  CHECK(loaded(input_of({peers})).peers.size() == 2);
+  CHECK(loaded(input_of({flag("topology", "map")})).topology == "map");
+  CHECK(contains(refusal(input_of({peers, flag("topology", "map")})), "--topology"));
+  CHECK(contains(refusal(input_of({peers, flag("advertise", "http://c:1")})), "--advertise"));
+}
+
 TEST_CASE("what this version can't serve is refused, not ignored") {
-  CHECK(contains(refusal(input_of({flag("peers", "http://a:1,http://b:1")})), "--peers"));
-  CHECK(contains(refusal(input_of({flag("topology", "map.toml")})), "--topology"));
   CHECK(contains(refusal(input_of({flag("resp", "6379")})), "--resp"));
 }
 

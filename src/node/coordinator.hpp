@@ -1,0 +1,112 @@
+// One core's part in the cluster: its links to the other nodes, what it does for their coordinators,
+// and where its own requests for keys with several replicas begin.
+//
+// Every node has the same table of slots. Whoever gets a client's request coordinates it: it asks the
+// replicas of the key's slot, this node's own among them without a connection, and answers when enough
+// of them have. replicated_write.hpp and replicated_read.hpp say how.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gyre/scope.hpp>
+#include <gyre/task.hpp>
+#include <gyre/version.hpp>
+
+#include "cluster/slot_table.hpp"
+#include "peer/inbound.hpp"
+#include "peer/link.hpp"
+
+namespace gyre {
+
+class Core;
+
+// How long the coordinator waits for replicas before it answers 504.
+inline constexpr Nanos replica_patience = seconds(2);
+
+struct CoordinatorStats {
+  uint64_t writes = 0;
+  uint64_t writes_failed = 0;     // fewer than `ack` replicas took them
+  uint64_t writes_restamped = 0;  // a replica held something newer
+  uint64_t replicas_missed = 0;   // writes that were answered, times replicas that don't have them
+  uint64_t reads = 0;
+  uint64_t reads_failed = 0;
+  uint64_t reads_hedged = 0;     // asked one replica more, since one was slow
+  uint64_t repairs = 0;          // copies written since a read saw that they were old
+  uint64_t requests_served = 0;  // for coordinators of other nodes
+};
+
+class Coordinator final : public peer::Host, public peer::Service {
+ public:
+  explicit Coordinator(Core& core);
+  ~Coordinator() override;
+
+  // After the node's membership is known.
+  void open(HybridClock& clock, const peer::Identity& identity, std::string_view secret);
+  // Tries every peer once.
+  Task<void> connect();
+  // Every request has ended; nothing more is taken from peers.
+  void drain_peers() noexcept;
+  Task<void> close();
+
+  Core& core() { return core_; }
+  CoordinatorStats& stats() { return stats_; }
+  std::span<const cluster::NodeIndex> replicas(std::string_view key, uint32_t from) const;
+  bool holds(std::string_view key, uint32_t from) const;
+  cluster::NodeIndex self() const { return self_; }
+  // Of a node other than this one.
+  peer::Link& link(cluster::NodeIndex node) { return *links_[node]; }
+  const std::vector<std::unique_ptr<peer::Link>>& links() const { return links_; }
+  HybridClock& clock() { return *clock_; }
+  // Reads may be hedged at 5 % of their number, so that slowness everywhere doesn't double the load
+  // (Dean and Barroso, "The Tail at Scale", 2013).
+  void earn_hedge() { hedges_ = hedges_ + 0.05 > 100 ? 100 : hedges_ + 0.05; }
+  bool spend_hedge() {
+    if (hedges_ < 1) return false;
+    hedges_ -= 1;
+    return true;
+  }
+
+  // Replicated requests under way; close() waits for them.
+  void operation_begun() { ++operations_; }
+  void operation_ended() {
+    if (--operations_ == 0) idle_.set();
+  }
+
+  // A connection from a peer, until it ends.
+  Task<void> serve(Socket& socket, std::string_view first);
+
+  // --- peer::Host, peer::Service ----------------------------------------------------------------
+  const peer::Identity& identity() const override { return identity_; }
+  std::string_view secret() const override { return secret_; }
+  uint64_t hlc() override;
+  void observe_hlc(uint64_t hlc) override { clock_->observe(hlc); }
+  void peer_seen(const peer::Identity& peer) override;
+  void request(uint8_t verb, std::string_view payload, Nanos deadline,
+               const peer::ReplyTo& to) noexcept override;
+
+ private:
+  struct ServedPut;
+  struct ServedGet;
+  void mark_seen(const std::string& url);
+
+  Core& core_;
+  HybridClock* clock_ = nullptr;
+  peer::Identity identity_;
+  std::string_view secret_;
+  cluster::NodeIndex self_ = 0;
+  std::vector<std::unique_ptr<peer::Link>> links_;  // by node; none for this one
+  std::unique_ptr<Scope> scope_;
+  std::vector<peer::Inbound*> inbounds_;
+  bool draining_ = false;
+  double hedges_ = 10;
+  uint64_t operations_ = 0;
+  Event idle_;
+  CoordinatorStats stats_;
+};
+
+}  // namespace gyre

@@ -1,0 +1,87 @@
+// One key of this node's own store, as a replica of it: what the coordinator does when this node is
+// among the replicas, and what it does for the coordinators of other nodes.
+//
+// The object travels as a message from the core that asks to the core that owns the key's shard, and
+// back, where `finished` is called. It belongs to the store's core meanwhile, and must live until then.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <gyre/mailbox.hpp>
+#include <gyre/task.hpp>
+#include <gyre/version.hpp>
+
+#include "cluster/replica_messages.hpp"
+#include "node/core.hpp"
+#include "store/shard.hpp"
+
+namespace gyre {
+
+class ReplicaAccess : public Message {
+ public:
+  using Finished = void (*)(ReplicaAccess& self) noexcept;
+
+  virtual ~ReplicaAccess() = default;
+
+ protected:
+  ReplicaAccess(Core& home, Finished finished) : home_(home), finished_(finished) {}
+
+  void go(std::string_view key);
+  void go_back();
+  virtual void work(Core& owner) = 0;
+
+  Core& home_;
+  Finished finished_;
+  uint32_t shard_ = 0;
+  unsigned owner_ = 0;
+};
+
+// Stores a value or a tombstone under the version it came with, unless something newer is there.
+class ReplicaPut : public ReplicaAccess, private StoreWrite {
+ public:
+  ReplicaPut(Core& home, Finished finished) : ReplicaAccess(home, finished) {}
+
+  // Key and value are copied, since they may come in a buffer that is gone before the log takes them.
+  void start(const cluster::PutRequest& request);
+
+  const cluster::PutReply& reply() const { return reply_; }
+
+ private:
+  void work(Core& owner) override;
+  Task<void> look_for_newer(Core& owner);
+  void reserve(Core& owner);
+  Task<void> reserve_with_patience(Core& owner);
+  void submit(Core& owner);
+  void ended(cluster::WriteOutcome outcome);
+
+  std::string key_;
+  cluster::PutReply reply_;
+};
+
+// Reads the newest entry of a key.
+class ReplicaGet : public ReplicaAccess {
+ public:
+  ReplicaGet(Core& home, Finished finished) : ReplicaAccess(home, finished) {}
+
+  // The value is left out where it is longer than `value_bytes_max`.
+  void start(std::string_view key, uint32_t value_bytes_max);
+
+  // `value` points into this object.
+  const cluster::GetReply& reply() const { return reply_; }
+
+ private:
+  void work(Core& owner) override;
+  Task<void> work_slowly(Core& owner);
+  Task<Result<void>> take(StoreRead read, bool found);
+  bool take_now(const StoreRead& read, bool found);
+
+  std::string key_;
+  uint32_t value_bytes_max_ = 0;
+  cluster::GetReply reply_;
+  std::string value_;
+};
+
+}  // namespace gyre
