@@ -167,8 +167,7 @@ Task<void> Connection::read_requests() {
       skip_linger_ = true;
       co_return;
     }
-    if (bytes->front() == '\0' && socket_.bytes_received() == bytes->size() &&
-        handler_.serves_peers()) {
+    if (std::exchange(nothing_came_, false) && bytes->front() == '\0' && handler_.serves_peers()) {
       enter(Phase::waiting);
       co_await handler_.serve_peer(*this, *bytes);
       socket_.release();

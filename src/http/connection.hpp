@@ -268,6 +268,7 @@ class Connection {
   size_t queue_size_ = 0;
   size_t answer_bytes_expected_ = 0;  // how large answers were lately; 0: there was none
   size_t unsafe_unfinished_ = 0;
+  bool nothing_came_ = true;
   Exchange* receiving_ = nullptr;  // whose body is being read
   bool streaming_ = false;
   bool closing_ = false;  // no further request is read

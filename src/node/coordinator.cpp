@@ -93,30 +93,30 @@ Task<void> Coordinator::serve(Socket& socket, std::string_view first) {
   std::erase(inbounds_, &inbound);
 }
 
-void Coordinator::mark_seen(const std::string& url) {
+void Coordinator::mark_seen(const peer::Identity& peer) {
   for (const auto& link : links_) {
-    if (link && link->address().url == url) link->peer_seen();
+    if (link && link->address().url == peer.url) link->peer_seen(peer);
   }
 }
 
 namespace {
 struct SeenElsewhere : Message {
   Core* target = nullptr;
-  std::string url;
+  peer::Identity peer;
 };
 }  // namespace
 
 // It lives: no core goes on thinking that it doesn't.
 void Coordinator::peer_seen(const peer::Identity& peer) {
-  mark_seen(peer.url);
+  mark_seen(peer);
   for (unsigned other = 0; other < core_.node().cores(); ++other) {
     if (other == core_.index()) continue;
     auto* message = new SeenElsewhere;
     message->target = &core_.node().core(other);
-    message->url = peer.url;
+    message->peer = peer;
     message->deliver = [](Message& self, Reactor&) noexcept {
       const std::unique_ptr<SeenElsewhere> seen(static_cast<SeenElsewhere*>(&self));
-      seen->target->coordinator().mark_seen(seen->url);
+      seen->target->coordinator().mark_seen(seen->peer);
     };
     Reactor::current().send(other, *message);
   }

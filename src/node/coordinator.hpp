@@ -92,7 +92,7 @@ class Coordinator final : public peer::Host, public peer::Service {
  private:
   struct ServedPut;
   struct ServedGet;
-  void mark_seen(const std::string& url);
+  void mark_seen(const peer::Identity& peer);
 
   Core& core_;
   HybridClock* clock_ = nullptr;

@@ -110,6 +110,13 @@ Task<void> Core::run_acceptor() {
   }
 }
 
+void Core::join_cluster() {
+  clock_ = HybridClock(node_.directory().node_number(), static_cast<uint16_t>(index_));
+  if (!node_.membership().has_peers()) return;
+  coordinator_ = std::make_unique<Coordinator>(*this);
+  coordinator_->open(clock_, node_.peer_identity(), node_.peer_secret());
+}
+
 Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
   const ServeConfig& config = node_.config();
   const uint32_t count = directory.shard_count();
@@ -128,11 +135,6 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
   const size_t read_slots = std::clamp<size_t>(
       plan.transit_bytes_per_core / 4 / Memtable::large_value_bytes_min, 16, 4096);
   for (ReadQueue& queue : reads_) queue.slots = read_slots / 2;
-  clock_ = HybridClock(directory.node_number(), static_cast<uint16_t>(index_));
-  if (node_.membership().has_peers()) {
-    coordinator_ = std::make_unique<Coordinator>(*this);
-    coordinator_->open(clock_, node_.peer_identity(), node_.peer_secret());
-  }
   for (uint32_t shard = 0; shard < count; ++shard) {
     if (node_.owner_of(shard) != index_) continue;
     ShardOptions options;

@@ -58,6 +58,8 @@ class Core final : public ConnectionSink, public http::Handler {
   // --- life, on this core -----------------------------------------------------------------------
   void start();  // once the reactor runs
   Task<Result<void>> listen(bool probe);
+  // Before connections come: from then on peers are known, though nothing is served to them yet.
+  void join_cluster();
   void accept();
   Task<Result<void>> open_shards(const DataDirectory& directory);
   // Tries every other node of the cluster.

@@ -114,6 +114,7 @@ Task<Result<void>> Node::join_cluster() {
   membership_ = std::move(*membership);
   if (!membership_.has_peers()) co_return Result<void>{};
   peer_identity_ = {.uuid = directory_.uuid(),
+                    .incarnation = Reactor::current().random(),
                     .epoch = membership_.topology().epoch,
                     .table_hash = membership_.table_hash(),
                     .cores = cores(),
@@ -148,6 +149,7 @@ Task<Result<void>> Node::listen(Node& node, Core& core) {
 }
 
 Task<Result<void>> Node::accept(Node&, Core& core) {
+  core.join_cluster();
   core.accept();
   co_return Result<void>{};
 }

@@ -70,6 +70,7 @@ ReplicatedRead::ReplicatedRead(Coordinator& coordinator, std::string_view key, u
       from_(from),
       owner_(owner),
       answered_(answered),
+      newest_(std::make_shared<const Entry>()),
       patience_(*this, &ReplicatedRead::answer_504),
       hedging_(*this, &ReplicatedRead::hedge) {
   coordinator_.operation_begun();
@@ -161,20 +162,18 @@ void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
   Replica& replica = replicas_[rank];
   --under_way_;
   replica.state = State::known;
-  replica.found = reply.state;
   replica.version = reply.version;
   if (reply.version) coordinator_.clock().observe(reply.version.hlc);
-  const bool newer = reply.version > newest_;
-  const bool completes = reply.version == newest_ && reply.state == ReadState::live &&
-                         reply.has_value() && !has_newest_value();
+  const bool newer = reply.version > newest_->version;
+  // The value of the same; or its time came between the two answers.
+  const bool completes =
+      reply.version && reply.version == newest_->version &&
+      (reply.state == ReadState::dead
+           ? newest_->state != ReadState::dead
+           : newest_->state == ReadState::live && reply.has_value() && !newest_->has_value());
   if (newer || completes) {
-    newest_found_ = reply.state;
-    newest_ = reply.version;
-    expire_at_ms_ = reply.expire_at_ms;
-    value_bytes_ = reply.value_bytes;
-    value_.assign(reply.value);
-  } else if (reply.version == newest_ && reply.state == ReadState::dead) {
-    newest_found_ = ReadState::dead;  // its time came between the two answers
+    newest_ = std::make_shared<const Entry>(Entry{reply.state, reply.version, reply.expire_at_ms,
+                                                  reply.value_bytes, std::string(reply.value)});
   }
   settle();
 }
@@ -185,10 +184,6 @@ void ReplicatedRead::failed(unsigned rank) {
   settle();
 }
 
-bool ReplicatedRead::has_newest_value() const {
-  return newest_found_ != ReadState::live || value_.size() == value_bytes_;
-}
-
 // --- writing back -------------------------------------------------------------------------------
 
 void ReplicatedRead::write_newest_to(unsigned rank) {
@@ -197,13 +192,15 @@ void ReplicatedRead::write_newest_to(unsigned rank) {
   ++under_way_;
   ++asking_;
   ++coordinator_.stats().repairs;
-  const bool live = newest_found_ == ReadState::live;
+  replica.written = newest_;
+  const Entry& entry = *replica.written;
+  const bool live = entry.state == ReadState::live;
   const PutRequest put{.tombstone = !live,
                        .from = 0,
-                       .version = newest_,
-                       .expire_at_ms = live ? expire_at_ms_ : 0,
+                       .version = entry.version,
+                       .expire_at_ms = live ? entry.expire_at_ms : 0,
                        .key = key_,
-                       .value = live ? std::string_view(value_) : std::string_view()};
+                       .value = live ? std::string_view(entry.value) : std::string_view()};
   if (replica.node == coordinator_.self()) {
     replica.local_put = std::make_unique<LocalPut>(coordinator_.core(), *this, rank);
     replica.local_put->start(put);
@@ -234,8 +231,8 @@ void ReplicatedRead::written(unsigned rank, const PutReply& reply) {
   const bool holds =
       reply.outcome == WriteOutcome::stored || reply.outcome == WriteOutcome::superseded;
   replica.state = holds ? State::known : State::failed;
-  // Something newer than what is returned is as good: a later read finds that.
-  if (holds) replica.version = std::max(newest_, reply.newest);
+  if (holds) replica.version = std::max(replica.written->version, reply.newest);
+  replica.written.reset();
   settle();
 }
 
@@ -245,7 +242,7 @@ bool ReplicatedRead::write_back() {
   for (unsigned rank = 0; rank < from_; ++rank) {
     const Replica& replica = replicas_[rank];
     any = any || replica.state == State::writing;
-    if (replica.state != State::known || replica.version >= newest_) continue;
+    if (replica.state != State::known || replica.version >= newest_->version) continue;
     write_newest_to(rank);
     any = true;
   }
@@ -256,7 +253,7 @@ bool ReplicatedRead::write_back() {
 bool ReplicatedRead::fetch_value() {
   for (unsigned rank = 0; rank < from_; ++rank) {
     const Replica& replica = replicas_[rank];
-    if (replica.state != State::known || replica.version < newest_) continue;
+    if (replica.state != State::known || replica.version < newest_->version) continue;
     ask(rank, UINT32_MAX);
     return true;
   }
@@ -269,7 +266,7 @@ void ReplicatedRead::settle() {
   if (asking_ != 0) return;
   ++asking_;
   if (is_answered_) {
-    if (has_newest_value() && newest_) static_cast<void>(write_back());
+    if (newest_->has_value()) static_cast<void>(write_back());
   } else {
     decide();
   }
@@ -277,9 +274,9 @@ void ReplicatedRead::settle() {
   if (is_answered_ && under_way_ == 0) {
     // What was written or asked within this call may have ended at once.
     const bool stale = std::ranges::any_of(replicas_, [&](const Replica& replica) {
-      return replica.state == State::known && replica.version < newest_;
+      return replica.state == State::known && replica.version < newest_->version;
     });
-    if (stale && has_newest_value()) return settle();
+    if (stale && newest_->has_value()) return settle();
     delete this;
   }
 }
@@ -295,7 +292,7 @@ void ReplicatedRead::decide() {
       known += replica.state == State::known || replica.state == State::writing;
       asked += replica.state == State::asked;
       writing += replica.state == State::writing;
-      holders += replica.state == State::known && replica.version >= newest_;
+      holders += replica.state == State::known && replica.version >= newest_->version;
     }
     if (known < ack_) {
       if (known + asked >= ack_) return;
@@ -303,7 +300,7 @@ void ReplicatedRead::decide() {
       continue;
     }
     const bool majority = 2 * ack_ > from_;
-    if (!has_newest_value()) {
+    if (!newest_->has_value()) {
       if (asked != 0) return;  // perhaps the value is on its way already
       if (!fetch_value()) return answer_504();
       continue;
@@ -321,10 +318,11 @@ void ReplicatedRead::decide() {
 
 void ReplicatedRead::answer() {
   if (std::exchange(is_answered_, true)) return;
-  const bool live = newest_found_ == ReadState::live;
+  const std::shared_ptr<const Entry> entry = newest_;
+  const bool live = entry->state == ReadState::live;
   answered_(owner_, {.status = static_cast<uint16_t>(live ? 200 : 404),
-                     .version = newest_,
-                     .value = live ? std::string_view(value_) : std::string_view()});
+                     .version = entry->version,
+                     .value = live ? std::string_view(entry->value) : std::string_view()});
   static_cast<void>(write_back());
 }
 

@@ -48,11 +48,23 @@ class ReplicatedRead {
   };
   struct LocalGet;
   struct LocalPut;
+  // What a replica said that it holds. Never changed: a copy on its way to another replica may wait
+  // for a connection while something newer comes.
+  struct Entry {
+    cluster::ReadState state = cluster::ReadState::never;
+    Version version;
+    uint64_t expire_at_ms = 0;
+    uint64_t value_bytes = 0;
+    std::string value;
+    bool has_value() const {
+      return state != cluster::ReadState::live || value.size() == value_bytes;
+    }
+  };
   struct Replica {
     cluster::NodeIndex node = cluster::no_node;
     State state = State::unasked;
-    cluster::ReadState found = cluster::ReadState::failed;
     Version version;
+    std::shared_ptr<const Entry> written;  // while it is being written
     Remote remote;
     std::unique_ptr<LocalGet> local_get;
     std::unique_ptr<LocalPut> local_put;
@@ -79,7 +91,6 @@ class ReplicatedRead {
   void decide();
   bool write_back();
   bool fetch_value();
-  bool has_newest_value() const;
   void answer();
   void answer_504();
   void hedge();
@@ -93,12 +104,7 @@ class ReplicatedRead {
   bool is_answered_ = false;
   unsigned asking_ = 0;  // replicas are being asked: nothing is deleted, nothing decided
   unsigned under_way_ = 0;
-  // The newest that was seen.
-  cluster::ReadState newest_found_ = cluster::ReadState::never;
-  Version newest_;
-  uint64_t expire_at_ms_ = 0;
-  uint64_t value_bytes_ = 0;
-  std::string value_;
+  std::shared_ptr<const Entry> newest_;                         // that was seen
   std::array<Replica, limits::cluster_replicas_max> replicas_;  // in the order they are asked
   Nanos deadline_ = 0;
   ReadTimer patience_;

@@ -24,6 +24,7 @@ std::string Hello::encode() const {
   append_fixed(out, target_core);
   append_fixed(out, uint16_t{0});
   out.append(reinterpret_cast<const char*>(identity.uuid.data()), identity.uuid.size());
+  append_fixed(out, identity.incarnation);
   append_fixed(out, identity.epoch);
   append_fixed(out, identity.table_hash);
   append_fixed(out, identity.cores);
@@ -41,6 +42,7 @@ bool Hello::decode(std::string_view payload, Hello& out) {
   out.target_core = in.fixed<uint16_t>();
   if (in.fixed<uint16_t>() != 0) return false;
   const std::string_view uuid = in.bytes(out.identity.uuid.size());
+  out.identity.incarnation = in.fixed<uint64_t>();
   out.identity.epoch = in.fixed<uint64_t>();
   out.identity.table_hash = in.fixed<uint64_t>();
   out.identity.cores = in.fixed<uint32_t>();

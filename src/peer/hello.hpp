@@ -23,6 +23,7 @@ inline constexpr uint16_t protocol_version = 1;
 
 struct Identity {
   std::array<uint8_t, 16> uuid{};  // of the data directory
+  uint64_t incarnation = 0;        // drawn at each start
   uint64_t epoch = 0;
   uint64_t table_hash = 0;
   uint32_t cores = 1;
@@ -31,7 +32,7 @@ struct Identity {
 };
 
 // hello and welcome: magic 8 · version_min u16 · version_max u16 · target_core u16 · 2 zeros · uuid 16
-// · epoch u64 · table_hash u64 · cores u32 · shards u32 · nonce 32 · url (to the end; a welcome has its
+// · incarnation u64 · epoch u64 · table_hash u64 · cores u32 · shards u32 · nonce 32 · url (to the end; a welcome has its
 // proof before it, 32 bytes).
 struct Hello {
   Identity identity;

@@ -75,8 +75,8 @@ void Link::call(Call& call) noexcept {
   } else if (state_ == State::idle) {
     if (reactor.now() < retry_at_) return finish(call, Status::unreachable, {});
     start();
-  } else if (down_) {
-    // Somebody is already trying an address that has been silent.
+  } else if (down_ && reactor.now() - attempt_begun_ > hopeful) {
+    // It has been silent before, and is again.
     return finish(call, Status::unreachable, {});
   }
   if (&call == head_) rearm();
@@ -146,14 +146,23 @@ void Link::check_deadlines() noexcept {
 
 // --- the connection -----------------------------------------------------------------------------
 
-void Link::peer_seen() noexcept {
+void Link::forget_failures() noexcept {
   down_ = false;
   retry_at_ = 0;
   retry_interval_ = retry_interval_min;
 }
 
+void Link::peer_seen(const Identity& peer) noexcept {
+  forget_failures();
+  if (state_ != State::connected || peer_->incarnation == peer.incarnation) return;
+  last_error_ = "the node was started anew";
+  socket_->abort();
+  socket_->interrupt_receive();
+}
+
 void Link::start() {
   state_ = State::connecting;
+  attempt_begun_ = Reactor::current().now();
   settled_.reset();
   running_ = true;
   ended_.reset();
@@ -171,13 +180,14 @@ Task<bool> Link::connect() {
 Task<void> Link::run() {
   FrameReader reader;
   std::optional<Socket> socket;
+  bool had_one = false;
   const Nanos begun = Reactor::current().now();
   Result<void> opened = co_await open(socket, reader);
   if (opened && state_ != State::closed) {
     ++stats_.connects;
     round_trip_ = Reactor::current().now() - begun;
     last_error_.clear();
-    peer_seen();
+    forget_failures();
     state_ = State::connected;
     socket_ = &*socket;
     settled_.set();
@@ -185,6 +195,8 @@ Task<void> Link::run() {
     send_waiting();
     co_await read_replies(reader);
     socket_ = nullptr;
+    if (state_ != State::closed) state_ = State::connecting;  // calls wait until this one is closed
+    had_one = true;
   } else if (!opened) {
     ++stats_.connects_failed;
     if (last_error_ != opened.error().message()) {
@@ -196,15 +208,14 @@ Task<void> Link::run() {
   }
   if (socket) co_await socket->close();
   running_ = false;
-  connection_ended();
+  connection_ended(had_one);
   settled_.set();
   ended_.set();
 }
 
 // What was under way is asked again, what nobody can be asked ends.
-void Link::connection_ended() noexcept {
+void Link::connection_ended(bool had_one) noexcept {
   if (state_ == State::closed) return fail_all(Status::closing);
-  const bool had_one = state_ == State::connected;
   state_ = State::idle;
   Reactor& reactor = Reactor::current();
   if (!had_one || down_) {
@@ -216,9 +227,9 @@ void Link::connection_ended() noexcept {
     return;
   }
   Call* next = nullptr;
-  bool some = false;
   for (Call* call = head_; call != nullptr; call = next) {
     next = call->next_;
+    if (call->id_ == 0) continue;  // it was not sent yet
     if (call->again_) {
       finish(*call, Status::lost, {});
       continue;
@@ -227,9 +238,8 @@ void Link::connection_ended() noexcept {
     insert(*call);
     call->again_ = true;
     ++stats_.asked_again;
-    some = true;
   }
-  if (some && state_ == State::idle) start();
+  if (head_ != nullptr && state_ == State::idle) start();
 }
 
 Task<Result<void>> Link::open(std::optional<Socket>& socket, FrameReader& reader) {

@@ -1,8 +1,8 @@
 // A connection to one peer, for the calls of one core: multiplexed, answers in any order.
 //
-//   - A call without a connection makes one at once, and waits for it. There is no backoff that a
-//     call waits for: an address that refuses says so quickly, and one that says nothing is asked for
-//     connect_patience once, and then at most every retry_interval_max while calls fail at once.
+//   - A call without a connection makes one at once, and waits for it. Where nobody answered, the next
+//     attempt comes after retry_interval_min to _max, and calls between attempts fail at once; so do
+//     those that find an attempt under way for more than hopeful.
 //   - Requests are copied into the socket's output queue: one send per tick takes all of them.
 //     Beyond output_bytes_max calls end with Status::busy, so a peer that doesn't read costs a bound.
 //   - A call ends once: with the reply, or by its deadline (the peer gets what is left of it with the
@@ -73,7 +73,8 @@ struct LinkStats {
 class Link {
  public:
   static constexpr Nanos connect_patience = milliseconds(500);
-  static constexpr Nanos retry_interval_min = milliseconds(20);
+  static constexpr Nanos hopeful = milliseconds(50);
+  static constexpr Nanos retry_interval_min = milliseconds(5);
   static constexpr Nanos retry_interval_max = milliseconds(500);
   static constexpr size_t output_bytes_max = 32u << 20;
 
@@ -98,8 +99,9 @@ class Link {
   State state() const { return state_; }
   // The last attempt or call showed that nobody answers there.
   bool is_down() const { return down_; }
-  // It has been heard of otherwise: the next call tries at once.
-  void peer_seen() noexcept;
+  // It has been heard of otherwise: the next call tries at once. A connection to an earlier life of it
+  // is given up, and what was asked there is asked again.
+  void peer_seen(const Identity& peer) noexcept;
   const Address& address() const { return address_; }
   // Of the peer, once it was connected.
   const std::optional<Identity>& peer() const { return peer_; }
@@ -114,6 +116,7 @@ class Link {
     Link& link;
   };
 
+  void forget_failures() noexcept;
   void start();
   Task<void> run();
   Task<Result<void>> open(std::optional<Socket>& socket, FrameReader& reader);
@@ -123,7 +126,7 @@ class Link {
   bool take_reply(const FrameReader& reader);
   void send(Call& call) noexcept;
   void send_waiting() noexcept;
-  void connection_ended() noexcept;
+  void connection_ended(bool had_one) noexcept;
   void finish(Call& call, Status status, std::string_view reply) noexcept;
   void fail_all(Status status) noexcept;
   void insert(Call& call) noexcept;
@@ -136,6 +139,7 @@ class Link {
   Scope& scope_;
   State state_ = State::idle;
   bool down_ = false;
+  Nanos attempt_begun_ = 0;
   Nanos retry_at_ = 0;  // before it, calls fail at once
   Nanos retry_interval_ = retry_interval_min;
   std::optional<Identity> peer_;

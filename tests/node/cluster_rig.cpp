@@ -1,0 +1,225 @@
+#include "cluster_rig.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace gyre::test {
+
+// --- the oracle ---------------------------------------------------------------------------------
+
+size_t Oracle::acknowledged() const {
+  return static_cast<size_t>(std::ranges::count_if(
+      writes_, [](const WriteEvent& write) { return write.outcome == Outcome::acknowledged; }));
+}
+
+size_t Oracle::unknown() const {
+  return static_cast<size_t>(std::ranges::count_if(
+      writes_, [](const WriteEvent& write) { return write.outcome == Outcome::unknown; }));
+}
+
+std::vector<std::string> Oracle::violations() const {
+  std::vector<std::string> out;
+  std::map<int, std::vector<const WriteEvent*>> writes;
+  std::map<int, std::vector<const ReadEvent*>> reads;
+  for (const WriteEvent& write : writes_) writes[write.key].push_back(&write);
+  for (const ReadEvent& read : reads_) reads[read.key].push_back(&read);
+  for (auto& [key, of_key] : reads) {
+    std::ranges::sort(of_key, {}, [](const ReadEvent* read) { return read->begun; });
+    std::map<std::string, std::string> value_of;
+    for (const ReadEvent* read : of_key) {
+      // What must not be undone: acknowledged before the read began, or read before.
+      std::string least;
+      bool least_removes = true;  // nothing there is as good as a removal
+      std::string why = "nothing";
+      for (const WriteEvent* write : writes[key]) {
+        if (write->outcome != Outcome::acknowledged || write->ended > read->begun ||
+            write->version <= least) {
+          continue;
+        }
+        least = write->version;
+        least_removes = write->removes;
+        why = fmt::format("a write acknowledged at {}", write->ended);
+      }
+      for (const ReadEvent* before : of_key) {
+        if (!before->found || before->ended > read->begun || before->version <= least) continue;
+        least = before->version;
+        least_removes = false;
+        why = fmt::format("a read that ended at {}", before->ended);
+      }
+      const auto tell = [&](std::string_view what) {
+        out.push_back(
+            fmt::format("key{}: the read of {} to {} {}: found {} \"{}\" version {}; {} "
+                        "had version {}",
+                        key, read->begun, read->ended, what, read->found, read->value,
+                        read->version, why, least));
+      };
+      if (!read->found) {
+        // Some removal must be able to have a version above.
+        const bool removed =
+            least_removes || std::ranges::any_of(writes[key], [&](const WriteEvent* write) {
+              if (!write->removes || write->begun > read->ended ||
+                  write->outcome == Outcome::not_done) {
+                return false;
+              }
+              return write->outcome == Outcome::unknown || write->version > least;
+            });
+        if (!removed) tell("lost what was there");
+        continue;
+      }
+      if (read->version < least) tell("went back");
+      const auto origin = std::ranges::find_if(writes[key], [&](const WriteEvent* write) {
+        return !write->removes && write->value == read->value;
+      });
+      if (origin == writes[key].end()) {
+        tell("returned what nobody wrote");
+      } else if ((*origin)->begun > read->ended) {
+        tell("returned what was written later");
+      } else if ((*origin)->outcome == Outcome::acknowledged &&
+                 read->version > (*origin)->version) {
+        // Below it is the stamp that it had before it was stamped again, which others may have seen.
+        tell(fmt::format("(its write: {} to {}, version {}) returned a later version of it",
+                         (*origin)->begun, (*origin)->ended, (*origin)->version));
+      } else if ((*origin)->outcome == Outcome::not_done) {
+        tell("returned a write that was refused");
+      }
+      const auto [known, fresh] = value_of.try_emplace(read->version, read->value);
+      if (!fresh && known->second != read->value) tell("returned another value of its version");
+    }
+  }
+  std::set<std::string> versions;
+  for (const WriteEvent& write : writes_) {
+    if (write.outcome == Outcome::acknowledged && !versions.insert(write.version).second) {
+      out.push_back("two writes have version " + write.version);
+    }
+  }
+  return out;
+}
+
+// --- the cluster --------------------------------------------------------------------------------
+
+ClusterRig::ClusterRig(ClusterOptions options)
+    : options_(std::move(options)), world_(sim::WorldOptions{.seed = options_.seed}) {
+  sim::Prng prng(options_.seed, "cluster");
+  for (unsigned i = 0; i < options_.nodes; ++i) {
+    sim::NodeOptions machine{.cores = options_.cores};
+    if (options_.skewed_clocks) {
+      machine.wall_offset_us = static_cast<int64_t>(prng.below(400'000)) - 200'000;
+      machine.drift_ppm = static_cast<int64_t>(prng.below(200)) - 100;
+    }
+    members_.push_back({.machine = &world_.add_node(std::move(machine))});
+  }
+  client_ = &world_.add_node();
+}
+
+ClusterRig::~ClusterRig() {
+  for (unsigned i = 0; i < size(); ++i) {
+    if (running(i)) kill(i);
+  }
+}
+
+ServeConfig ClusterRig::config_of(unsigned node) const {
+  std::string peers;
+  for (const Member& member : members_) {
+    peers += (peers.empty() ? "" : ",") + ("http://" + member.machine->address() + ":8080");
+  }
+  ConfigInput input;
+  input.machine = {
+      .cpus = options_.cores, .cpus_online = options_.cores, .memory_bytes = 4ull << 30};
+  const std::pair<std::string, std::string> flags[] = {
+      {"listen", "0.0.0.0:8080"},
+      {"data", "data"},
+      {"memory", "128M"},
+      {"max-value", "1M"},
+      {"admin", "off"},
+      {"advertise", "http://" + members_[node].machine->address() + ":8080"},
+      {"peers", peers},
+      {"durability", options_.durability},
+  };
+  for (const auto& [name, text] : flags) input.flags.push_back({Layer::flag, name, text, ""});
+  auto config = load_serve_config(input);
+  if (!config) FAIL(config.error().lines.front());
+  return *config;
+}
+
+void ClusterRig::start(unsigned node) {
+  Member& member = members_[node];
+  member.node = std::make_unique<Node>(config_of(node), environment);
+  member.life = std::make_unique<sim::Life>(world_, *member.machine);
+  for (unsigned core = 0; core < options_.cores; ++core) {
+    member.life->start(core, member.node->run(core));
+  }
+}
+
+void ClusterRig::start_all() {
+  for (unsigned i = 0; i < size(); ++i) {
+    if (!running(i)) start(i);
+  }
+}
+
+bool ClusterRig::ready(unsigned node) const {
+  const Member& member = members_[node];
+  return !member.life || member.life->ended() || member.node->core(0).state() == NodeState::serving;
+}
+
+bool ClusterRig::await_ready(Nanos limit) {
+  return world_.run_until(
+             [&] {
+               for (unsigned i = 0; i < size(); ++i) {
+                 if (!ready(i)) return false;
+               }
+               return true;
+             },
+             limit) == sim::Stop::satisfied;
+}
+
+void ClusterRig::kill(unsigned node) {
+  Member& member = members_[node];
+  CHECK(member.life->kill());
+  member.life.reset();
+  member.node.reset();
+}
+
+void ClusterRig::crash(unsigned node, sim::CrashMode mode) {
+  Member& member = members_[node];
+  CHECK(member.life->crash(mode));
+  member.life.reset();
+  member.node.reset();
+}
+
+void ClusterRig::stop(unsigned node) {
+  Member& member = members_[node];
+  member.machine->signal(SIGTERM);
+  REQUIRE(world_.run_until([&] { return member.life->ended(); }, seconds(120)) ==
+          sim::Stop::satisfied);
+  CHECK(member.node->exit_code() == 0);
+  CHECK(world_.check_quiescent(*member.machine) == "");
+  member.life.reset();
+  member.node.reset();
+}
+
+void ClusterRig::stop_all() {
+  for (unsigned i = 0; i < size(); ++i) {
+    if (running(i)) stop(i);
+  }
+}
+
+// --- clients ------------------------------------------------------------------------------------
+
+Task<ClusterAnswer> ask_node(std::string host, std::string method, std::string target,
+                             std::string body) {
+  ClusterAnswer answer;
+  http::Client client({host, port}, seconds(10));
+  if (!co_await client.connect()) co_return answer;
+  client.send_request(method, target,
+                      method == "PUT" ? std::optional<std::string_view>(body) : std::nullopt);
+  if (co_await client.answer()) {
+    const uint16_t status = client.status();
+    const std::string version(client.field("etag"));
+    Result<std::string> text = co_await client.text(1 << 20);
+    if (text) answer = {status, version, std::move(*text)};
+  }
+  co_await client.close();
+  co_return answer;
+}
+
+}  // namespace gyre::test
