@@ -22,6 +22,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/hash.hpp"
+
 namespace gyre::peer {
 
 inline constexpr size_t frame_header_bytes = 48;
@@ -31,6 +33,9 @@ enum class FrameType : uint8_t { hello = 1, request = 2, reply = 3, page = 4, cr
 enum FrameFlag : uint8_t {
   flag_last = 1 << 0,  // of a page: the stream ends with it
 };
+
+// A verb that services never see: the connection itself answers it.
+inline constexpr uint8_t verb_ping = 255;
 
 // How a request ended. Those of the service begin at `first_of_service` and are its own.
 enum class Status : uint8_t {
@@ -66,6 +71,16 @@ struct FrameHeader {
 // `out` has frame_header_bytes.
 void write_frame_header(char* out, const FrameHeader& header);
 uint64_t payload_hash(std::string_view payload) noexcept;
+// The same of a payload in parts.
+class PayloadHash {
+ public:
+  PayloadHash();
+  void update(std::string_view part) noexcept { hash_.update(part); }
+  uint64_t digest() const noexcept { return hash_.digest(); }
+
+ private:
+  StreamingHash hash_;
+};
 // A whole frame, for what is small and rare.
 std::string make_frame(FrameHeader header, std::string_view payload);
 
@@ -109,7 +124,10 @@ class FrameReader {
   size_t held_bytes() const { return gathered_.capacity(); }
 
  private:
+  static constexpr size_t kept_bytes_max = 16u << 10;  // between frames
+
   Step fail(std::string_view reason);
+  Step read_header(const char* bytes, size_t consumed);
   Step complete(std::string_view payload, size_t consumed);
 
   enum class State : uint8_t { header, payload, failed };

@@ -63,7 +63,7 @@ class InboundCall {
 
  private:
   friend class Inbound;
-  InboundCall(Inbound& inbound, const FrameHeader& header, Nanos deadline);
+  InboundCall(Inbound& inbound, const FrameHeader& header, Nanos deadline, size_t charged_bytes);
   ~InboundCall() = default;
 
   Inbound& inbound_;
@@ -75,6 +75,7 @@ class InboundCall {
   std::string_view payload_;
   std::string kept_;
   uint8_t verb_;
+  bool is_kept_ = false;
 };
 
 class Service {
@@ -134,10 +135,11 @@ class Inbound {
 
   Task<Result<void>> read_requests(std::string rest);
   Result<void> take(std::string_view bytes);
-  bool admit(const FrameHeader& header);
+  Status admit(const FrameHeader& header);
   void begin(const FrameHeader& header);
   void send_reply(uint64_t id, Status status, std::span<const std::string_view> parts);
   void ended(InboundCall& call) noexcept;
+  void discharge(size_t bytes) noexcept;
   void check_progress() noexcept;
 
   Socket socket_;
@@ -151,11 +153,14 @@ class Inbound {
   bool draining_ = false;
   bool gone_ = false;
   Nanos deadline_of_frame_ = 0;
+  Status verdict_ = Status::ok;  // on the request whose frame is being read
+  size_t charged_ = 0;           // for it
   size_t calls_ = 0;
   size_t bytes_ = 0;
   Event answered_;
   WatchTimer watch_{*this};
   uint64_t progress_seen_ = 0;
+  bool was_writing_ = false;
   Nanos progress_at_ = 0;
   InboundStats stats_;
 };

@@ -11,8 +11,8 @@
 //
 // If a connection breaks, a call whose last byte had not been handed to the kernel can't have been
 // carried out: it is sent once more, on a fresh connection. So is an idempotent one. Everything
-// else ends with Status::closed. A connection on which nothing was heard for `silence_max` while a
-// request waits is given up: the peer may be gone without a word.
+// else ends with Status::closed. A peer that was not heard for a while is pinged, and the connection
+// given up if nothing comes then: the peer may be gone without a word.
 //
 // Everything here belongs to one core. Done handlers run as plain code in the link's own task, or
 // in a timer; they may start and cancel calls of this link and others, but not destroy the link.
@@ -77,6 +77,7 @@ struct Call {
   Link* link_ = nullptr;
   Call* next_ = nullptr;
   Call* previous_ = nullptr;
+  void* list_ = nullptr;  // of the link, that it is in
   size_t payload_bytes_ = 0;
   uint64_t id_ = 0;          // 0: not on a connection
   uint64_t end_offset_ = 0;  // of its last byte, in the connection's stream
@@ -93,7 +94,9 @@ struct LinkOptions {
   Nanos backoff_min = milliseconds(50);
   Nanos backoff_max = seconds(2);
   Nanos attempt_interval_min = milliseconds(10);  // however many calls ask for one
-  Nanos silence_max = seconds(3);
+  Nanos quiet_max = seconds(1);                   // while a request waits: then the peer is pinged
+  Nanos idle_ping_interval = seconds(30);         // while none does
+  Nanos silence_max = seconds(2);                 // after a ping
   size_t queue_bytes_max = 4u << 20;  // headers and payloads not yet sent; one call always fits
 };
 
@@ -167,15 +170,20 @@ class Link {
   Task<void> run();
   Task<Result<Met>> attempt();
   Task<Result<Descriptor>> reach();
-  Task<void> receive(std::string rest);
+  Task<std::string> receive(std::string rest);
   bool take(std::string_view bytes);
-  void answer(const FrameHeader& header);
+  void answer();
   void send_waiting();
   void write(Call& call);
-  void connection_ended(uint64_t bytes_sent);
+  void connection_ended(uint64_t bytes_sent) noexcept;
+  void pause() noexcept;
   void end(Call& call, Status status) noexcept;
   void forget(Call& call) noexcept;
-  void end_all(Status status) noexcept;
+  void drop_id(Call& call) noexcept;
+  void end_list(List& list, Status status) noexcept;
+  void check() noexcept;
+  void check_silence(Nanos now) noexcept;
+  void ping() noexcept;
   void check_deadlines() noexcept;
   void watch(Nanos deadline) noexcept;
   void want() noexcept;
@@ -213,6 +221,9 @@ class Link {
   Nanos attempted_at_ = INT64_MIN / 2;
   Nanos heard_at_ = 0;
   Nanos unheard_since_ = 0;  // a request waits since then and nothing was heard; 0: none does
+  Nanos pinged_at_ = 0;      // and nothing was heard since; 0: not
+  Nanos connected_at_ = 0;
+  bool postponed_ = false;  // the last look at deadlines left replies that had come go first
   LinkStats stats_;
 };
 
