@@ -129,10 +129,10 @@ Task<void> Connection::run() {
   std::string().swap(carry_);
   static_cast<void>(account_unparsed(0));
   // A peer that has only finished sending still reads: everything goes out before the close.
-  if (co_await socket_.drained(0) && !skip_linger_) co_await linger();
+  if (!given_away_ && co_await socket_.drained(0) && !skip_linger_) co_await linger();
   reactor.disarm(timer_);
   scope_ = nullptr;
-  co_await socket_.close();
+  if (!given_away_) co_await socket_.close();
   handler_.connection_closed(*this);
 }
 
@@ -163,6 +163,10 @@ Task<void> Connection::read_requests() {
       skip_linger_ = true;
       co_return;
     }
+    if (std::exchange(is_new_, false) && bytes->front() == '\0') {
+      co_await give_to_peers(std::string(*bytes));
+      co_return;
+    }
     bool go_on = co_await process(*bytes);
     socket_.release();
     // A wait inside saved the rest of the buffer.
@@ -180,6 +184,12 @@ Task<void> Connection::read_requests() {
       enter(Phase::head);
     }
   }
+}
+
+Task<void> Connection::give_to_peers(std::string received) {
+  Socket::Detached peer = co_await socket_.detach();
+  given_away_ = true;
+  handler_.peer_connected(std::move(peer.fd), received + peer.received);
 }
 
 // False: the connection reads no further. If it has to wait, the rest of `bytes` is in carry_.

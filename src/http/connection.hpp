@@ -128,6 +128,11 @@ class Handler {
   // immediate answer; answers given when it does not are kept and sent in order.
   virtual Exchange* start(Connection& connection, const RequestHead& head) = 0;
   virtual void connection_closed(Connection& connection) noexcept = 0;
+  // A connection began with a zero byte, as no request does: a peer's. It is the handler's, with the
+  // bytes that have come so far; the Connection ends.
+  virtual void peer_connected(Descriptor fd, std::string received) noexcept {
+    static_cast<void>(fd), static_cast<void>(received);  // closed
+  }
   // The bytes that a connection holds unparsed, heads in pieces and requests whose turn has not
   // come, went from `before` to `after`. False: there is no memory for more; the connection answers
   // 503 and ends.
@@ -227,6 +232,7 @@ class Connection {
   enum class Phase : uint8_t { idle, head, body, waiting };
 
   Task<void> read_requests();
+  Task<void> give_to_peers(std::string received);
   Task<bool> process(std::string_view bytes);
   bool start_request(const RequestHead& head);
   Task<bool> wait_turn(Exchange& exchange);
@@ -268,6 +274,8 @@ class Connection {
   bool streaming_ = false;
   bool closing_ = false;  // no further request is read
   bool draining_ = false;
+  bool is_new_ = true;  // nothing has come yet
+  bool given_away_ = false;
   bool skip_linger_ = false;  // the peer has closed, or the connection is cut
   bool in_receive_ = false;
   bool woken_ = false;          // the interrupt of the receive is no deadline

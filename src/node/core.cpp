@@ -14,6 +14,7 @@
 #include "node/node.hpp"
 #include "node/observe.hpp"
 #include "node/scan_exchange.hpp"
+#include "peer/hello.hpp"
 
 namespace gyre {
 
@@ -233,6 +234,16 @@ void Core::connection_closed(http::Connection& connection) noexcept {
   --stats_.connections_open;
   node_.counts().closed(index_);
   if (connections_ == nullptr) connections_gone_.set();
+}
+
+void Core::peer_connected(Descriptor fd, std::string) noexcept {
+  scope_->spawn(refuse_peer(std::move(fd)));
+}
+
+Task<void> Core::refuse_peer(Descriptor fd) {
+  Socket socket(std::move(fd));
+  co_await peer::refuse(socket, "this node is not part of a cluster");
+  co_await socket.close();
 }
 
 // --- when memory is short -----------------------------------------------------------------------

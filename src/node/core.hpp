@@ -90,6 +90,7 @@ class Core final : public ConnectionSink, public http::Handler {
   void connected(int fd) noexcept override;
   http::Exchange* start(http::Connection& connection, const http::RequestHead& head) override;
   void connection_closed(http::Connection& connection) noexcept override;
+  void peer_connected(Descriptor fd, std::string received) noexcept override;
   bool unparsed_bytes_changed(size_t before, size_t after) noexcept override;
 
   // Somebody is about to wait for transit memory: while that lasts, clients that hold some and
@@ -125,6 +126,7 @@ class Core final : public ConnectionSink, public http::Handler {
   http::Exchange* refuse(http::Connection& connection, uint16_t status, std::string_view reason,
                          std::string_view allow = {});
   Task<void> serve_connection(http::Connection* connection);
+  Task<void> refuse_peer(Descriptor fd);
   Task<void> run_acceptor();
   void start_reads();
   bool is_short_of_memory() const;

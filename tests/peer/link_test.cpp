@@ -111,10 +111,15 @@ TEST_CASE("a call ends at its deadline, and a reply after that harms nobody") {
       CHECK(late.status == Status::timed_out);
       CHECK(Reactor::current().now() >= begin + milliseconds(300));
       CHECK(Reactor::current().now() < begin + milliseconds(310));
+      // Takes the place of the one that ended, and must not get its reply.
+      TestCall next(Verb::echo_later, tagged(1'000'000, 16));
+      REQUIRE_OR_RETURN(link.start(next));
       stage->server->release = true;
       co_await other.finished.wait();
       CHECK(other.status == Status::ok);
       CHECK(other.text == "other");
+      co_await next.finished.wait();
+      CHECK(next.text == next.payload);
       co_await wait_until([&link] { return link.stats().replies_late == 1; });
       CHECK(late.ended == 1);
       TestCall past(Verb::echo, "", Reactor::current().now());
