@@ -89,6 +89,13 @@ class Socket {
   IoDone shutdown_send();
   // Cancels what is in flight, waits for it, closes. Unsent output is discarded.
   Task<void> close();
+  // Instead of close: gives the connection up for somebody else to go on with, on this core or
+  // another. Nothing may wait to be sent; the last view of receive() ends.
+  struct Detached {
+    Descriptor fd;
+    std::string received;  // and not taken by receive()
+  };
+  Task<Detached> detach();
 
  private:
   friend class ReceiveParking;
@@ -122,6 +129,7 @@ class Socket {
   bool ended_ = false;
   bool broken_ = false;
   bool closing_ = false;
+  bool detaching_ = false;
   bool interrupted_ = false;
   bool waiting_ = false;  // a consumer is in receive()
   bool parked_ = false;   // waits for provided buffers

@@ -61,6 +61,8 @@ inline constexpr unsigned cluster_nodes_max = 1024;  // two base-36 digits; 7 sl
 inline constexpr uint32_t node_weight_max = 10'000;  // shares stay far from overflow
 inline constexpr size_t node_url_bytes_max = 512;    // with the zone, bounds a line of a topology
 inline constexpr size_t zone_name_bytes_max = 64;
+// Of one frame between nodes: the longest value with a key and what goes with it.
+inline constexpr size_t peer_payload_bytes_max = value_bytes_max_hard + (4u << 20);
 inline constexpr size_t topology_bytes_max = 1u << 20;  // 1024 of the longest nodes take 850 KiB
 
 // --- coroutine frames ----------------------------------------------------------------------------

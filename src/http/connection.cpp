@@ -104,10 +104,6 @@ Connection::~Connection() {
 
 // --- life ---------------------------------------------------------------------------------------
 
-Task<void> Handler::serve_peer(Connection&, std::string_view) {
-  co_return;
-}
-
 Task<void> Connection::run() {
   Reactor& reactor = Reactor::current();
   Scope scope(co_await current_stop(), "connection");
@@ -133,10 +129,10 @@ Task<void> Connection::run() {
   std::string().swap(carry_);
   static_cast<void>(account_unparsed(0));
   // A peer that has only finished sending still reads: everything goes out before the close.
-  if (co_await socket_.drained(0) && !skip_linger_) co_await linger();
+  if (!given_away_ && co_await socket_.drained(0) && !skip_linger_) co_await linger();
   reactor.disarm(timer_);
   scope_ = nullptr;
-  co_await socket_.close();
+  if (!given_away_) co_await socket_.close();
   handler_.connection_closed(*this);
 }
 
@@ -167,12 +163,8 @@ Task<void> Connection::read_requests() {
       skip_linger_ = true;
       co_return;
     }
-    if (std::exchange(nothing_came_, false) && bytes->front() == '\0' && handler_.serves_peers()) {
-      enter(Phase::waiting);
-      co_await handler_.serve_peer(*this, *bytes);
-      socket_.release();
-      skip_linger_ = true;
-      closing_ = true;
+    if (std::exchange(is_new_, false) && bytes->front() == '\0') {
+      co_await give_to_peers(std::string(*bytes));
       co_return;
     }
     bool go_on = co_await process(*bytes);
@@ -192,6 +184,12 @@ Task<void> Connection::read_requests() {
       enter(Phase::head);
     }
   }
+}
+
+Task<void> Connection::give_to_peers(std::string received) {
+  Socket::Detached peer = co_await socket_.detach();
+  given_away_ = true;
+  handler_.peer_connected(std::move(peer.fd), received + peer.received);
 }
 
 // False: the connection reads no further. If it has to wait, the rest of `bytes` is in carry_.

@@ -128,10 +128,11 @@ class Handler {
   // immediate answer; answers given when it does not are kept and sent in order.
   virtual Exchange* start(Connection& connection, const RequestHead& head) = 0;
   virtual void connection_closed(Connection& connection) noexcept = 0;
-  // Whether a connection whose first byte is zero, which begins no request, is a peer's.
-  virtual bool serves_peers() const { return false; }
-  // Serves one until it ends. `first`: what came, until the next receive.
-  virtual Task<void> serve_peer(Connection& connection, std::string_view first);
+  // A connection began with a zero byte, as no request does: a peer's. It is the handler's, with the
+  // bytes that have come so far; the Connection ends.
+  virtual void peer_connected(Descriptor fd, std::string received) noexcept {
+    static_cast<void>(fd), static_cast<void>(received);  // closed
+  }
   // The bytes that a connection holds unparsed, heads in pieces and requests whose turn has not
   // come, went from `before` to `after`. False: there is no memory for more; the connection answers
   // 503 and ends.
@@ -231,6 +232,7 @@ class Connection {
   enum class Phase : uint8_t { idle, head, body, waiting };
 
   Task<void> read_requests();
+  Task<void> give_to_peers(std::string received);
   Task<bool> process(std::string_view bytes);
   bool start_request(const RequestHead& head);
   Task<bool> wait_turn(Exchange& exchange);
@@ -268,11 +270,12 @@ class Connection {
   size_t queue_size_ = 0;
   size_t answer_bytes_expected_ = 0;  // how large answers were lately; 0: there was none
   size_t unsafe_unfinished_ = 0;
-  bool nothing_came_ = true;
   Exchange* receiving_ = nullptr;  // whose body is being read
   bool streaming_ = false;
   bool closing_ = false;  // no further request is read
   bool draining_ = false;
+  bool is_new_ = true;  // nothing has come yet
+  bool given_away_ = false;
   bool skip_linger_ = false;  // the peer has closed, or the connection is cut
   bool in_receive_ = false;
   bool woken_ = false;          // the interrupt of the receive is no deadline

@@ -1,11 +1,15 @@
 #include "node/coordinator.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include <gyre/reactor.hpp>
 #include <gyre/when.hpp>
 
+#include "base/limits.hpp"
 #include "base/node_url.hpp"
+#include "base/printable.hpp"
 #include "cluster/replica_messages.hpp"
 #include "node/core.hpp"
 #include "node/node.hpp"
@@ -15,31 +19,55 @@ namespace gyre {
 
 using cluster::NodeIndex;
 
+namespace {
+
+constexpr size_t queued_bytes_max = 32u << 20;  // per peer
+constexpr size_t served_bytes_max = 96u << 20;  // requests of peers; one of the largest fits
+constexpr Nanos connect_patience = seconds(1);
+// Together less than replica_patience: what was asked on a dead connection has time for another.
+constexpr Nanos quiet_max = milliseconds(500);
+constexpr Nanos silence_max = seconds(1);
+static_assert(quiet_max + silence_max < replica_patience);
+
+}  // namespace
+
 Coordinator::Coordinator(Core& core) : core_(core) {}
 
 Coordinator::~Coordinator() = default;
 
 void Coordinator::open(HybridClock& clock, const peer::Identity& identity,
-                       std::string_view secret) {
+                       const std::string& secret) {
   clock_ = &clock;
   identity_ = identity;
-  secret_ = secret;
+  secret_ = &secret;
   const Membership& membership = core_.node().membership();
   self_ = membership.self();
+  budget_.bytes_max = served_bytes_max;
+  gate_ = std::make_unique<peer::Gate>(core_.node().peer_sinks());
+  gate_scope_ = std::make_unique<Scope>(nullptr, "gate");
   scope_ = std::make_unique<Scope>(nullptr, "peers");
   for (size_t i = 0; i < membership.topology().nodes.size(); ++i) {
+    const std::string& url = membership.topology().nodes[i].url;
+    urls_.emplace_back(url);
     links_.emplace_back();
     if (i == self_) continue;
-    const std::string& url = membership.topology().nodes[i].url;
     const NodeUrl parts = split_node_url(url);
-    links_.back() = std::make_unique<peer::Link>(
-        *this, peer::Link::Address{.host = parts.host, .port = parts.port, .url = url}, *scope_);
+    peer::LinkOptions options{.host = parts.host,
+                              .port = parts.port,
+                              .target_core = static_cast<uint16_t>(core_.index())};
+    options.handshake.expected_url = url;
+    options.connect_timeout = connect_patience;
+    options.backoff_max = milliseconds(500);
+    options.quiet_max = quiet_max;
+    options.silence_max = silence_max;
+    options.queue_bytes_max = queued_bytes_max;
+    links_.back() = std::make_unique<peer::Link>(*this, std::move(options));
   }
 }
 
 namespace {
 Task<Result<bool>> try_link(peer::Link& link) {
-  co_return co_await link.connect();
+  co_return co_await link.try_once();
 }
 }  // namespace
 
@@ -53,7 +81,25 @@ Task<void> Coordinator::connect() {
 
 void Coordinator::drain_peers() noexcept {
   draining_ = true;
-  for (peer::Inbound* inbound : inbounds_) inbound->drain();
+  if (gate_scope_) gate_scope_->request_stop();
+  for (peer::Inbound* inbound : inbounds_) {
+    if (inbound->met()) {
+      inbound->drain();
+    } else {
+      inbound->abort();
+    }
+  }
+}
+
+Task<void> Coordinator::peers_gone() {
+  while (!inbounds_.empty()) {
+    inbounds_gone_.reset();
+    co_await gyre::detail::Uninterrupted{inbounds_gone_};
+  }
+}
+
+void Coordinator::cut_peers() noexcept {
+  for (peer::Inbound* inbound : inbounds_) inbound->abort();
 }
 
 Task<void> Coordinator::close() {
@@ -65,8 +111,10 @@ Task<void> Coordinator::close() {
   for (const auto& link : links_) {
     if (link) co_await link->close();
   }
+  co_await gate_scope_->join();
   co_await scope_->join();
   links_.clear();
+  gate_scope_.reset();
   scope_.reset();
 }
 
@@ -83,19 +131,66 @@ uint64_t Coordinator::hlc() {
   return std::max(clock_->last(), hlc_from_us(Reactor::current().wall_us()));
 }
 
+bool Coordinator::observe(uint64_t hlc) {
+  clock_->observe(hlc);
+  return true;
+}
+
+std::string Coordinator::objection(const peer::Identity& peer) const {
+  const std::string url = printable(peer.url, limits::node_url_bytes_max);
+  if (peer.uuid == identity_.uuid) {
+    return fmt::format(
+        "{} has the same data directory as {}: a copied directory can't be a node beside its "
+        "original",
+        url, identity_.url);
+  }
+  if (peer.epoch != identity_.epoch || peer.table_hash != identity_.table_hash) {
+    return fmt::format(
+        "{} has epoch {} of the topology with table {:016x}, {} has epoch {} with {:016x}: start "
+        "all nodes with the same --peers or --topology",
+        url, peer.epoch, peer.table_hash, identity_.url, identity_.epoch, identity_.table_hash);
+  }
+  return {};
+}
+
 // --- peers that call ----------------------------------------------------------------------------
 
-Task<void> Coordinator::serve(Socket& socket, std::string_view first) {
-  peer::Inbound inbound(*this, *this, socket);
-  if (draining_) inbound.drain();
+void Coordinator::admit(Descriptor fd, std::string received) noexcept {
+  if (!draining_) gate_scope_->spawn(run_gate(std::move(fd), std::move(received)));
+}
+
+Task<void> Coordinator::run_gate(Descriptor fd, std::string received) {
+  Result<void> admitted = co_await gate_->admit(std::move(fd), std::move(received));
+  if (!admitted) report(admitted.error());
+}
+
+void Coordinator::arrived(Descriptor fd, std::string received) noexcept {
+  if (!draining_) scope_->spawn(serve(std::move(fd), std::move(received)));
+}
+
+Task<void> Coordinator::serve(Descriptor fd, std::string received) {
+  if (draining_) co_return;
+  peer::Inbound inbound(std::move(fd), *this, *this, budget_, {.bytes_max = served_bytes_max});
   inbounds_.push_back(&inbound);
-  co_await inbound.serve(first);
+  Result<void> ended = co_await inbound.serve(std::move(received));
   std::erase(inbounds_, &inbound);
+  if (inbounds_.empty()) inbounds_gone_.set();
+  if (!ended) report(ended.error());
+}
+
+// Who only goes away is no news, and the same again isn't either.
+void Coordinator::report(const Error& error) {
+  if (error.code != Errc::invalid && error.code != Errc::unsupported && error.code != Errc::corrupt)
+    return;
+  std::string reason = error.message();
+  if (reason == last_report_) return;
+  Reactor::current().log("warn", fmt::format("event=peer_refused reason=\"{}\"", reason));
+  last_report_ = std::move(reason);
 }
 
 void Coordinator::mark_seen(const peer::Identity& peer) {
-  for (const auto& link : links_) {
-    if (link && link->address().url == peer.url) link->peer_seen(peer);
+  for (size_t i = 0; i < links_.size(); ++i) {
+    if (links_[i] && urls_[i] == peer.url) links_[i]->peer_seen(peer);
   }
 }
 
@@ -107,7 +202,7 @@ struct SeenElsewhere : Message {
 }  // namespace
 
 // It lives: no core goes on thinking that it doesn't.
-void Coordinator::peer_seen(const peer::Identity& peer) {
+void Coordinator::peer_seen(const peer::Identity& peer) noexcept {
   mark_seen(peer);
   for (unsigned other = 0; other < core_.node().cores(); ++other) {
     if (other == core_.index()) continue;
@@ -123,47 +218,50 @@ void Coordinator::peer_seen(const peer::Identity& peer) {
 }
 
 struct Coordinator::ServedPut final : ReplicaPut {
-  ServedPut(Core& home, const peer::ReplyTo& to)
+  ServedPut(Core& home, peer::InboundCall& of)
       : ReplicaPut(home, [](ReplicaAccess& self) noexcept { static_cast<ServedPut&>(self).end(); }),
-        reply_to(to) {}
+        call(of) {}
   void end() noexcept {
     char head[cluster::PutReply::bytes];
     reply().encode(head);
-    reply_to.reply(peer::Status::ok, {head, sizeof head});
+    call.reply(peer::Status::ok, std::string_view(head, sizeof head));
     delete this;
   }
-  peer::ReplyTo reply_to;
+  peer::InboundCall& call;
 };
 
 struct Coordinator::ServedGet final : ReplicaGet {
-  ServedGet(Core& home, const peer::ReplyTo& to)
+  ServedGet(Core& home, peer::InboundCall& of)
       : ReplicaGet(home, [](ReplicaAccess& self) noexcept { static_cast<ServedGet&>(self).end(); }),
-        reply_to(to) {}
+        call(of) {}
   void end() noexcept {
     char head[cluster::GetReply::head_bytes];
     reply().encode_head(head);
-    reply_to.reply(peer::Status::ok, {head, sizeof head}, reply().value);
+    const std::string_view parts[] = {{head, sizeof head}, reply().value};
+    call.reply(peer::Status::ok, parts);
     delete this;
   }
-  peer::ReplyTo reply_to;
+  peer::InboundCall& call;
 };
 
-void Coordinator::request(uint8_t verb, std::string_view payload, Nanos,
-                          const peer::ReplyTo& to) noexcept {
-  if (core_.state() != NodeState::serving) return to.reply(peer::Status::closing);
+void Coordinator::request(peer::InboundCall& call) noexcept {
+  const auto refuse = [&call](peer::Status status) { static_cast<void>(call.reply(status)); };
+  if (core_.state() != NodeState::serving) return refuse(peer::Status::closing);
+  if (call.epoch() < identity_.epoch) return refuse(peer::Status::stale_epoch);
+  if (call.epoch() > identity_.epoch) return refuse(peer::Status::future_epoch);
   ++stats_.requests_served;
-  if (verb == static_cast<uint8_t>(cluster::Verb::put)) {
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::put)) {
     cluster::PutRequest put;
-    if (!cluster::PutRequest::decode(payload, put)) return to.reply(peer::Status::damaged);
+    if (!cluster::PutRequest::decode(call.payload(), put)) return refuse(peer::Status::corrupt);
     clock_->observe(put.version.hlc);
-    return (new ServedPut(core_, to))->start(put);
+    return (new ServedPut(core_, call))->start(put);
   }
-  if (verb == static_cast<uint8_t>(cluster::Verb::get)) {
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::get)) {
     cluster::GetRequest get;
-    if (!cluster::GetRequest::decode(payload, get)) return to.reply(peer::Status::damaged);
-    return (new ServedGet(core_, to))->start(get.key, get.value_bytes_max);
+    if (!cluster::GetRequest::decode(call.payload(), get)) return refuse(peer::Status::corrupt);
+    return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max);
   }
-  to.reply(peer::Status::damaged);
+  refuse(peer::Status::unsupported);
 }
 
 }  // namespace gyre

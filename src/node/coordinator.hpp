@@ -18,6 +18,7 @@
 #include <gyre/version.hpp>
 
 #include "cluster/slot_table.hpp"
+#include "peer/gate.hpp"
 #include "peer/inbound.hpp"
 #include "peer/link.hpp"
 
@@ -40,17 +41,20 @@ struct CoordinatorStats {
   uint64_t requests_served = 0;  // for coordinators of other nodes
 };
 
-class Coordinator final : public peer::Host, public peer::Service {
+class Coordinator final : public peer::LocalNode, public peer::Service {
  public:
   explicit Coordinator(Core& core);
   ~Coordinator() override;
 
   // After the node's membership is known.
-  void open(HybridClock& clock, const peer::Identity& identity, std::string_view secret);
+  void open(HybridClock& clock, const peer::Identity& identity, const std::string& secret);
   // Tries every peer once.
   Task<void> connect();
-  // Every request has ended; nothing more is taken from peers.
+  // Nothing more is taken from peers; what is under way is answered.
   void drain_peers() noexcept;
+  // Until no peer is connected; cut_peers() gives up on those that don't take their answers.
+  Task<void> peers_gone();
+  void cut_peers() noexcept;
   Task<void> close();
 
   Core& core() { return core_; }
@@ -77,31 +81,43 @@ class Coordinator final : public peer::Host, public peer::Service {
     if (--operations_ == 0) idle_.set();
   }
 
-  // A connection from a peer, until it ends.
-  Task<void> serve(Socket& socket, std::string_view first);
+  // A peer's connection that this core accepted: it goes to the core that it asks for.
+  void admit(Descriptor fd, std::string received) noexcept;
+  // One that asked for this core.
+  void arrived(Descriptor fd, std::string received) noexcept;
 
-  // --- peer::Host, peer::Service ----------------------------------------------------------------
-  const peer::Identity& identity() const override { return identity_; }
-  std::string_view secret() const override { return secret_; }
+  // --- peer::LocalNode, peer::Service -----------------------------------------------------------
+  peer::Identity identity() const override { return identity_; }
+  const std::string& secret() const override { return *secret_; }
+  std::string objection(const peer::Identity& peer) const override;
+  uint64_t epoch() const override { return identity_.epoch; }
   uint64_t hlc() override;
-  void observe_hlc(uint64_t hlc) override { clock_->observe(hlc); }
-  void peer_seen(const peer::Identity& peer) override;
-  void request(uint8_t verb, std::string_view payload, Nanos deadline,
-               const peer::ReplyTo& to) noexcept override;
+  bool observe(uint64_t hlc) override;
+  void peer_seen(const peer::Identity& peer) noexcept override;
+  void request(peer::InboundCall& call) noexcept override;
 
  private:
   struct ServedPut;
   struct ServedGet;
   void mark_seen(const peer::Identity& peer);
+  Task<void> run_gate(Descriptor fd, std::string received);
+  Task<void> serve(Descriptor fd, std::string received);
+  void report(const Error& error);
 
   Core& core_;
   HybridClock* clock_ = nullptr;
   peer::Identity identity_;
-  std::string_view secret_;
+  const std::string* secret_ = nullptr;
   cluster::NodeIndex self_ = 0;
   std::vector<std::unique_ptr<peer::Link>> links_;  // by node; none for this one
+  std::vector<std::string_view> urls_;              // by node
+  std::unique_ptr<peer::Gate> gate_;
+  std::unique_ptr<Scope> gate_scope_;
   std::unique_ptr<Scope> scope_;
+  peer::ByteBudget budget_;
   std::vector<peer::Inbound*> inbounds_;
+  Event inbounds_gone_;
+  std::string last_report_;
   bool draining_ = false;
   double hedges_ = 10;
   uint64_t operations_ = 0;

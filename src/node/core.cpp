@@ -15,6 +15,7 @@
 #include "node/node.hpp"
 #include "node/observe.hpp"
 #include "node/scan_exchange.hpp"
+#include "peer/hello.hpp"
 
 namespace gyre {
 
@@ -166,14 +167,6 @@ Task<Result<void>> Core::connect_peers() {
   co_return Result<void>{};
 }
 
-bool Core::serves_peers() const {
-  return coordinator_ != nullptr;
-}
-
-Task<void> Core::serve_peer(http::Connection& connection, std::string_view first) {
-  co_await coordinator_->serve(connection.socket(), first);
-}
-
 uint64_t Core::serve() {
   state_ = NodeState::serving;
   uint64_t records_recovered = 0;
@@ -197,6 +190,7 @@ Task<bool> Core::drain(Nanos deadline) {
             static_cast<Cut&>(self).struck = true;
             for (http::Connection* at = core.connections_; at != nullptr; at = at->next)
               at->abort();
+            if (core.coordinator_) core.coordinator_->cut_peers();
           }),
           core(of) {}
     Core& core;
@@ -207,6 +201,7 @@ Task<bool> Core::drain(Nanos deadline) {
     connections_gone_.reset();
     if (!co_await connections_gone_.wait()) break;
   }
+  if (coordinator_) co_await coordinator_->peers_gone();
   reactor.disarm(cut);
   co_return !cut.struck;
 }
@@ -257,6 +252,24 @@ void Core::connection_closed(http::Connection& connection) noexcept {
   --stats_.connections_open;
   node_.counts().closed(index_);
   if (connections_ == nullptr) connections_gone_.set();
+}
+
+void Core::peer_connected(Descriptor fd, std::string received) noexcept {
+  if (coordinator_) {
+    coordinator_->admit(std::move(fd), std::move(received));
+  } else {
+    scope_->spawn(refuse_peer(std::move(fd)));
+  }
+}
+
+void Core::peer_arrived(Descriptor fd, std::string received) noexcept {
+  coordinator_->arrived(std::move(fd), std::move(received));
+}
+
+Task<void> Core::refuse_peer(Descriptor fd) {
+  Socket socket(std::move(fd));
+  co_await peer::refuse(socket, "this node is not part of a cluster");
+  co_await socket.close();
 }
 
 // --- when memory is short -----------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include "http/target.hpp"
 #include "node/config.hpp"
 #include "node/rate_limit.hpp"
+#include "peer/gate.hpp"
 #include "store/data_directory.hpp"
 #include "store/shard.hpp"
 
@@ -45,7 +46,7 @@ struct CoreStats {
 
 enum class RequestKind : uint8_t { get, put, del, range, status, other };
 
-class Core final : public ConnectionSink, public http::Handler {
+class Core final : public ConnectionSink, public peer::PeerSink, public http::Handler {
  public:
   Core(Node& node, unsigned index);
   ~Core() override;
@@ -91,13 +92,13 @@ class Core final : public ConnectionSink, public http::Handler {
   Scope& scope() { return *scope_; }
   CoreStats& stats() { return stats_; }
 
-  // --- ConnectionSink, http::Handler ------------------------------------------------------------
+  // --- ConnectionSink, PeerSink, http::Handler --------------------------------------------------
   void connected(int fd) noexcept override;
   http::Exchange* start(http::Connection& connection, const http::RequestHead& head) override;
   void connection_closed(http::Connection& connection) noexcept override;
+  void peer_connected(Descriptor fd, std::string received) noexcept override;
+  void peer_arrived(Descriptor fd, std::string received) noexcept override;
   bool unparsed_bytes_changed(size_t before, size_t after) noexcept override;
-  bool serves_peers() const override;
-  Task<void> serve_peer(http::Connection& connection, std::string_view first) override;
   // Only in a cluster.
   Coordinator& coordinator() { return *coordinator_; }
 
@@ -135,6 +136,7 @@ class Core final : public ConnectionSink, public http::Handler {
   http::Exchange* refuse(http::Connection& connection, uint16_t status, std::string_view reason,
                          std::string_view allow = {});
   Task<void> serve_connection(http::Connection* connection);
+  Task<void> refuse_peer(Descriptor fd);
   Task<void> run_acceptor();
   void start_reads();
   bool is_short_of_memory() const;

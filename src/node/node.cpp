@@ -30,7 +30,6 @@ Task<Result<bool>> as_bool(Task<Result<void>> task) {
 // Whoever asks twice doesn't want to wait for what is under way.
 constexpr int exit_code_second_signal = 130;
 
-constexpr size_t secret_bytes_min = 16;
 constexpr size_t secret_bytes_max = 4096;
 
 }  // namespace
@@ -40,6 +39,7 @@ Node::Node(const ServeConfig& config, const Environment& environment)
   for (unsigned core = 0; core < config.cores; ++core) {
     cores_.push_back(std::make_unique<Core>(*this, core));
     sinks_.push_back(cores_.back().get());
+    peer_sinks_.push_back(cores_.back().get());
     stop_events_.push_back(std::make_unique<Event>());
   }
 }
@@ -100,6 +100,10 @@ Task<Result<void>> Node::start_all() {
   if (Result<void> admin = co_await start_admin(); !admin) co_return admin;
   // From here on clients get 503 instead of a refused connection. Every core is up: a connection
   // may be handed to any of them.
+  static_cast<void>(co_await on_all([](Node&, Core& core) -> Task<Result<void>> {
+    core.join_cluster();
+    co_return Result<void>{};
+  }));
   static_cast<void>(co_await on_all(&Node::accept));
   Result<void> recovered = co_await on_all([](Node& node, Core& core) -> Task<Result<void>> {
     return core.open_shards(node.directory_);
@@ -115,19 +119,18 @@ Task<Result<void>> Node::join_cluster() {
   if (!membership_.has_peers()) co_return Result<void>{};
   peer_identity_ = {.uuid = directory_.uuid(),
                     .incarnation = Reactor::current().random(),
+                    .url = membership_.topology().nodes[membership_.self()].url,
                     .epoch = membership_.topology().epoch,
                     .table_hash = membership_.table_hash(),
-                    .cores = cores(),
-                    .shards = shard_count_,
-                    .url = membership_.topology().nodes[membership_.self()].url};
+                    .cores = static_cast<uint16_t>(cores())};
   if (config_.secret_file.empty()) co_return Result<void>{};
   Result<std::string> secret = co_await read_file(config_.secret_file, secret_bytes_max);
   if (!secret) co_return fail(secret.error());
   while (!secret->empty() && (secret->back() == '\n' || secret->back() == '\r')) secret->pop_back();
-  if (secret->size() < secret_bytes_min) {
+  if (secret->size() < peer::secret_bytes_min) {
     co_return fail(Errc::invalid,
                    fmt::format("{}: a secret has at least {} bytes, this one {}",
-                               config_.secret_file, secret_bytes_min, secret->size()));
+                               config_.secret_file, peer::secret_bytes_min, secret->size()));
   }
   peer_secret_ = std::move(*secret);
   co_return Result<void>{};
@@ -149,7 +152,6 @@ Task<Result<void>> Node::listen(Node& node, Core& core) {
 }
 
 Task<Result<void>> Node::accept(Node&, Core& core) {
-  core.join_cluster();
   core.accept();
   co_return Result<void>{};
 }

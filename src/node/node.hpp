@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class Node {
   ConnectionCounts& counts() { return counts_; }
   Core& core(unsigned index) { return *cores_[index]; }
   ConnectionSink* const* sinks() const { return sinks_.data(); }
+  std::span<peer::PeerSink* const> peer_sinks() const { return peer_sinks_; }
 
   uint32_t shard_count() const { return shard_count_; }
   uint32_t shard_for(std::string_view key) const { return shard_of(key, shard_count_); }
@@ -83,6 +85,7 @@ class Node {
   ConnectionCounts counts_;
   std::vector<std::unique_ptr<Core>> cores_;
   std::vector<ConnectionSink*> sinks_;
+  std::vector<peer::PeerSink*> peer_sinks_;
   std::vector<std::unique_ptr<Event>> stop_events_;
   Event stop_asked_;  // by a signal; core 0's
   DataDirectory directory_;

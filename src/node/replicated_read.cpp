@@ -141,19 +141,20 @@ void ReplicatedRead::ask(unsigned rank, uint32_t value_bytes_max) {
     char head[GetRequest::head_bytes];
     GetRequest{.value_bytes_max = value_bytes_max, .key = key_}.encode_head(head);
     std::copy_n(head, sizeof head, remote.head);
-    remote.parts[0] = {remote.head, sizeof head};
-    remote.parts[1] = key_;
-    remote.parts[2] = {};
-    remote.done = [](peer::Call& self, peer::Status status, std::string_view payload) noexcept {
+    remote.pieces[0] = {remote.head, sizeof head};
+    remote.pieces[1] = key_;
+    remote.parts = {remote.pieces, 2};
+    remote.idempotent = true;
+    remote.done = [](peer::Call& self) noexcept {
       auto& call = static_cast<Remote&>(self);
       GetReply reply;
-      if (status != peer::Status::ok || !GetReply::decode(payload, reply) ||
+      if (call.status != peer::Status::ok || !GetReply::decode(call.reply, reply) ||
           reply.state == ReadState::failed) {
         return call.read->failed(call.rank);
       }
       call.read->came(call.rank, reply);
     };
-    coordinator_.link(replica.node).call(remote);
+    if (!coordinator_.link(replica.node).start(remote)) remote.done(remote);
   }
   --asking_;
 }
@@ -209,18 +210,20 @@ void ReplicatedRead::write_newest_to(unsigned rank) {
     remote.verb = static_cast<uint8_t>(cluster::Verb::put);
     remote.deadline = Reactor::current().now() + replica_patience;
     put.encode_head(remote.head);
-    remote.parts[0] = {remote.head, sizeof remote.head};
-    remote.parts[1] = put.key;
-    remote.parts[2] = put.value;
-    remote.done = [](peer::Call& self, peer::Status status, std::string_view payload) noexcept {
+    remote.pieces[0] = {remote.head, sizeof remote.head};
+    remote.pieces[1] = put.key;
+    remote.pieces[2] = put.value;
+    remote.parts = remote.pieces;
+    remote.idempotent = true;
+    remote.done = [](peer::Call& self) noexcept {
       auto& call = static_cast<Remote&>(self);
       PutReply reply;
-      if (status != peer::Status::ok || !PutReply::decode(payload, reply)) {
+      if (call.status != peer::Status::ok || !PutReply::decode(call.reply, reply)) {
         return call.read->failed(call.rank);
       }
       call.read->written(call.rank, reply);
     };
-    coordinator_.link(replica.node).call(remote);
+    if (!coordinator_.link(replica.node).start(remote)) remote.done(remote);
   }
   --asking_;
 }

@@ -45,6 +45,7 @@ class ReplicatedRead {
     ReplicatedRead* read = nullptr;
     unsigned rank = 0;
     char head[cluster::PutRequest::head_bytes];
+    std::string_view pieces[3];
   };
   struct LocalGet;
   struct LocalPut;

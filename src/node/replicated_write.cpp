@@ -91,18 +91,22 @@ void ReplicatedWrite::ask(unsigned rank) {
     remote.verb = static_cast<uint8_t>(cluster::Verb::put);
     remote.deadline = deadline_;
     request().encode_head(remote.head);
-    remote.parts[0] = {remote.head, sizeof remote.head};
-    remote.parts[1] = spec_.key;
-    remote.parts[2] = spec_.value;
-    remote.done = [](peer::Call& self, peer::Status status, std::string_view payload) noexcept {
+    remote.pieces[0] = {remote.head, sizeof remote.head};
+    remote.pieces[1] = spec_.key;
+    remote.pieces[2] = spec_.value;
+    remote.parts = remote.pieces;
+    remote.idempotent = true;
+    remote.done = [](peer::Call& self) noexcept {
       auto& call = static_cast<Remote&>(self);
+      // Asked twice, it may have been stored by the first.
+      if (call.retried()) call.write->nothing_stored_ = false;
       PutReply reply;
-      if (status != peer::Status::ok) return call.write->failed(call.rank, status);
-      if (!PutReply::decode(payload, reply))
-        return call.write->failed(call.rank, peer::Status::damaged);
+      if (call.status != peer::Status::ok || !PutReply::decode(call.reply, reply)) {
+        return call.write->failed(call.rank);
+      }
       call.write->replied(call.rank, reply);
     };
-    coordinator_.link(replica.node).call(remote);
+    if (!coordinator_.link(replica.node).start(remote)) remote.done(remote);
   }
   --asking_;
 }
@@ -140,14 +144,11 @@ void ReplicatedWrite::replied(unsigned rank, const PutReply& reply) {
   settle();
 }
 
-void ReplicatedWrite::failed(unsigned rank, peer::Status status) {
+void ReplicatedWrite::failed(unsigned rank) {
   Replica& replica = replicas_[rank];
   replica.under_way = false;
   replica.state = State::failed;
-  if (status == peer::Status::timed_out || status == peer::Status::lost ||
-      status == peer::Status::damaged) {
-    nothing_stored_ = false;
-  }
+  if (replica.remote.sent_at != 0) nothing_stored_ = false;  // it may be
   settle();
 }
 

@@ -54,6 +54,7 @@ class ReplicatedWrite {
     ReplicatedWrite* write = nullptr;
     unsigned rank = 0;
     char head[cluster::PutRequest::head_bytes];
+    std::string_view pieces[3];
   };
   struct Local;
   struct Replica {
@@ -76,7 +77,7 @@ class ReplicatedWrite {
   cluster::PutRequest request() const;
   void ask(unsigned rank);
   void replied(unsigned rank, const cluster::PutReply& reply);
-  void failed(unsigned rank, peer::Status status);
+  void failed(unsigned rank);
   void restamp(const Version& above);
   void settle();
   void answer_failure();

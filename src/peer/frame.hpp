@@ -1,109 +1,149 @@
-// Frames of the RPC between nodes: a header of 48 bytes, then the payload. Little-endian.
+// What travels between two nodes: frames, each a header of 48 bytes and a payload.
 //
-//    0  zero u8            no HTTP method starts so: it tells the RPC apart on a shared port
-//    1  type u8            FrameType
-//    2  verb u8            requests: what is asked, as the service numbers it
-//    3  status u8          replies: Status
-//    4  payload_bytes u32
-//    8  request_id u64     requests and their replies; chosen by who asks
-//   16  deadline_us u32    requests: how long the answer is worth anything, counted from the arrival
-//   20  payload_hash u32   low half of the XXH3-64 of the payload
-//   24  epoch u64          of the sender's topology
-//   32  hlc u64            the sender's hybrid logical clock
-//   40  header_hash u64    XXH3-64 of bytes 0 to 39, seeded
+//    0  u8   zero            no HTTP method begins so: how a port tells peers from clients
+//    1  u8   type            FrameType
+//    2  u8   flags           FrameFlag
+//    3  u8   verb            of a request; of a reply its Status; of a hello its step
+//    4  u32  payload_bytes
+//    8  u64  request_id      chosen by who asks; a reply repeats it
+//   16  u32  time_left_us    of a request: until the asker gives up; UINT32_MAX: never. Relative,
+//                            since clocks differ; what the network takes is not in it
+//   20  u32  header_hash     lower half of the hash of the header with this field zero
+//   24  u64  epoch           of the sender's topology
+//   32  u64  hlc             of the sender's clock, when it sent (version.hpp)
+//   40  u64  payload_hash
 //
-// The header has a hash of its own: a damaged payload costs one call, and only a damaged header, after
-// which no frame's place is known, the connection (as in Cassandra's internode protocol, version 4).
+// Integers are little-endian, hashes XXH3-64 (a seed of their own keeps other streams out). The
+// header is checked before anything in it is believed: a wrong one ends the connection, since
+// nothing behind it can be told apart. A wrong payload fails that request only.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 
-namespace gyre {
-class Socket;
-}
+#include "base/hash.hpp"
 
 namespace gyre::peer {
 
-enum class FrameType : uint8_t {
-  hello = 1,
-  welcome = 2,
-  proof = 3,
-  refusal = 4,
-  request = 5,
-  reply = 6
+inline constexpr size_t frame_header_bytes = 48;
+
+enum class FrameType : uint8_t { hello = 1, request = 2, reply = 3, page = 4, credit = 5 };
+
+enum FrameFlag : uint8_t {
+  flag_last = 1 << 0,  // of a page: the stream ends with it
 };
 
-// How a call ended.
+// A verb that services never see: the connection itself answers it.
+inline constexpr uint8_t verb_ping = 255;
+
+// How a request ended. Those of the service begin at `first_of_service` and are its own.
 enum class Status : uint8_t {
   ok = 0,
-  busy = 1,         // the peer, or the way to it, has too much to do; it was not done
-  expired = 2,      // the deadline was over before it was begun
-  stale_epoch = 3,  // the peer has another topology
-  damaged = 4,      // the payload came with another checksum, or made no sense
-  closing = 5,      // the peer stops; it was not done
-  // Only on the asking side:
-  timed_out = 6,    // no answer; whether it was done is not known
-  lost = 7,         // the connection ended; whether it was done is not known
-  unreachable = 8,  // there was no connection; it was not done
+  timed_out,     // the deadline passed; it may still be carried out
+  closed,        // no connection, or it broke; it may have been carried out
+  busy,          // the peer has too many bytes under way; it was not carried out
+  overloaded,    // too many bytes wait for this peer here; it was not sent
+  cancelled,     // by its owner, or by the end of the link
+  corrupt,       // a payload did not match its hash
+  unsupported,   // the peer does not know the verb
+  too_large,     // a payload over limits::peer_payload_bytes_max
+  clock_ahead,   // the peer does not trust the stamp: it is too far in its future
+  stale_epoch,   // the peer's topology is newer: learn it (Call::peer_epoch), then ask again
+  future_epoch,  // the peer's topology is older than the asker's
+  closing,       // the peer does not serve yet, or no more; it was not carried out
+  failed,        // anything else at the peer
+  first_of_service = 64,
 };
-inline constexpr uint8_t status_on_wire_max = 5;
+std::string_view to_string(Status status) noexcept;
 
 struct FrameHeader {
-  static constexpr size_t bytes = 48;
   FrameType type = FrameType::request;
+  uint8_t flags = 0;
   uint8_t verb = 0;
-  Status status = Status::ok;
   uint32_t payload_bytes = 0;
   uint64_t request_id = 0;
-  uint32_t deadline_us = 0;
-  uint32_t payload_hash = 0;
+  uint32_t time_left_us = UINT32_MAX;
   uint64_t epoch = 0;
   uint64_t hlc = 0;
-
-  void encode(char* out) const;
-  // False: it is no header, or was damaged.
-  bool decode(std::string_view in);
+  uint64_t payload_hash = 0;
 };
 
-// Appends a frame to what `socket` sends; fills in size and hash of the payload.
-void send_frame(Socket& socket, FrameHeader header, std::span<const std::string_view> payload);
-
-// Longer ones are refused before their bytes are read.
-inline constexpr size_t payload_bytes_max = 80u << 20;
-inline constexpr size_t hello_bytes_max = 4096;
-
-uint32_t payload_hash(std::string_view payload);
-
-// Cuts a stream of bytes into frames. Whole frames are seen where they lie, others are collected.
-class FrameReader {
+// `out` has frame_header_bytes.
+void write_frame_header(char* out, const FrameHeader& header);
+uint64_t payload_hash(std::string_view payload) noexcept;
+// The same of a payload in parts.
+class PayloadHash {
  public:
-  enum class Step : uint8_t { frame, more, broken };
-
-  // Bytes that follow those before; they must stay until next() has said `more`.
-  void feed(std::string_view bytes) { fed_ = bytes; }
-  // frame: header() and payload() hold until the next call. more: feed() the next bytes. broken: the
-  // bytes are no frame, and nothing behind them can be read.
-  Step next();
-
-  const FrameHeader& header() const { return header_; }
-  std::string_view payload() const { return payload_; }
-  bool payload_intact() const { return payload_hash(payload_) == header_.payload_hash; }
-  // Until the handshake has ended nobody gets more than hello_bytes_max.
-  void limit_payload(size_t bytes) { payload_limit_ = bytes; }
-  size_t memory_bytes() const { return kept_.capacity(); }
+  PayloadHash();
+  void update(std::string_view part) noexcept { hash_.update(part); }
+  uint64_t digest() const noexcept { return hash_.digest(); }
 
  private:
-  std::string_view fed_;
-  std::string kept_;  // of a frame whose end has not come
-  size_t wanted_ = 0;
-  bool kept_is_done_ = false;
-  size_t payload_limit_ = hello_bytes_max;
+  StreamingHash hash_;
+};
+// A whole frame, for what is small and rare.
+std::string make_frame(FrameHeader header, std::string_view payload);
+
+// Takes a stream of frames apart, however it was split.
+//
+//   for (;;) {
+//     step = reader.feed(bytes); bytes.remove_prefix(step.consumed);
+//     switch (step.event) ...
+//   }
+//
+// A payload that lies whole in what was fed is given as a view of it; another is gathered, in
+// memory that grows with what has come and not with what was promised.
+class FrameReader {
+ public:
+  enum class Event : uint8_t {
+    need_more,  // everything was consumed
+    header,     // a new frame's: the owner may call skip_payload(), the payload comes next
+    frame,      // the frame is complete: payload()
+    error,      // the stream makes no sense: error()
+  };
+  struct Step {
+    Event event;
+    size_t consumed = 0;
+  };
+
+  explicit FrameReader(uint32_t payload_bytes_max) : payload_bytes_max_(payload_bytes_max) {}
+
+  Step feed(std::string_view bytes);
+
+  const FrameHeader& header() const { return header_; }
+  // The payload of this frame is dropped as it comes, and not checked.
+  void skip_payload() { skip_ = true; }
+  bool skipped() const { return skip_; }
+  // After `frame`, until the next feed. Empty if skipped.
+  std::string_view payload() const { return payload_; }
+  bool payload_intact() const { return intact_; }
+  // The payload, to keep: moved if it was gathered, else copied.
+  std::string take_payload();
+  std::string_view error() const { return error_; }
+  // Bytes held of a frame that is not complete.
+  size_t held_bytes() const { return gathered_.capacity(); }
+
+ private:
+  static constexpr size_t kept_bytes_max = 16u << 10;  // between frames
+
+  Step fail(std::string_view reason);
+  Step read_header(const char* bytes, size_t consumed);
+  Step complete(std::string_view payload, size_t consumed);
+
+  enum class State : uint8_t { header, payload, failed };
+
+  uint32_t payload_bytes_max_;
+  State state_ = State::header;
+  bool skip_ = false;
+  bool intact_ = true;
+  uint32_t header_held_ = 0;
+  char held_[frame_header_bytes];
   FrameHeader header_;
+  size_t payload_left_ = 0;
+  std::string gathered_;
   std::string_view payload_;
+  std::string_view error_;
 };
 
 }  // namespace gyre::peer

@@ -1,41 +1,220 @@
 #include "peer/inbound.hpp"
 
-#include <cstring>
+#include <utility>
 
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
+#include "base/limits.hpp"
+#include "peer/frame_output.hpp"
 
 namespace gyre::peer {
 
-void ReplyTo::reply(Status status, std::string_view head, std::string_view body) const noexcept {
-  Inbound& to = *inbound;
-  FrameHeader header{.type = FrameType::reply, .status = status, .request_id = request_id};
-  to.send(header, head, body);
-  GYRE_ASSERT(to.under_way_ > 0);
-  to.request_bytes_ -= request_bytes;
-  if (--to.under_way_ == 0) to.all_answered_.set();
+namespace {
+
+constexpr Nanos watch_interval = seconds(1);
+constexpr size_t call_overhead_bytes = 256;  // of a request without a payload
+
+}  // namespace
+
+// --- one request --------------------------------------------------------------------------------
+
+InboundCall::InboundCall(Inbound& inbound, const FrameHeader& header, Nanos deadline,
+                         size_t charged_bytes)
+    : inbound_(inbound),
+      id_(header.request_id),
+      epoch_(header.epoch),
+      hlc_(header.hlc),
+      deadline_(deadline),
+      charged_bytes_(charged_bytes),
+      verb_(header.verb) {}
+
+const Identity& InboundCall::peer() const {
+  return inbound_.peer_;
 }
 
-Inbound::Inbound(Host& host, Service& service, Socket& socket)
-    : host_(host), service_(service), socket_(socket) {}
+bool InboundCall::connected() const {
+  return !inbound_.gone_;
+}
+
+void InboundCall::keep_payload() {
+  if (is_kept_) return;
+  is_kept_ = true;
+  kept_ = inbound_.reader_.take_payload();
+  payload_ = kept_;
+}
+
+bool InboundCall::reply(Status status, std::span<const std::string_view> parts) {
+  const bool sent = !inbound_.gone_;
+  if (sent) inbound_.send_reply(id_, status, parts);
+  inbound_.ended(*this);
+  return sent;
+}
+
+// --- the connection -----------------------------------------------------------------------------
+
+Inbound::WatchTimer::WatchTimer(Inbound& of)
+    : Timer([](Timer& self) noexcept { static_cast<WatchTimer&>(self).inbound.check_progress(); }),
+      inbound(of) {}
+
+Inbound::Inbound(Descriptor connected, LocalNode& node, Service& service, ByteBudget& budget,
+                 InboundOptions options)
+    : socket_(std::move(connected)),
+      node_(node),
+      service_(service),
+      budget_(budget),
+      options_(options),
+      reader_(limits::peer_payload_bytes_max) {}
 
 Inbound::~Inbound() {
-  GYRE_ASSERT(under_way_ == 0);
+  GYRE_ASSERT(calls_ == 0 && bytes_ == 0);
 }
 
-void Inbound::send(const FrameHeader& with, std::string_view head, std::string_view body) noexcept {
-  if (socket_.broken()) return;
-  FrameHeader header = with;
-  header.epoch = host_.identity().epoch;
-  header.hlc = host_.hlc();
-  const std::string_view parts[] = {head, body};
-  send_frame(socket_, header, parts);
+Task<Result<void>> Inbound::serve(std::string received) {
+  Reactor& reactor = Reactor::current();
+  Result<void> result{};
+  Result<Met> met =
+      co_await meet_as_server(socket_, node_, std::move(received), options_.handshake);
+  if (met) {
+    peer_ = std::move(met->peer);
+    met_ = true;
+    progress_at_ = reactor.now();
+    reactor.arm(watch_, reactor.after(watch_interval));
+    result = co_await read_requests(std::move(met->rest));
+    discharge(std::exchange(charged_, 0));
+  } else {
+    result = fail(std::move(met.error()));
+  }
+  if (!draining_) gone_ = true;
+  while (calls_ != 0) {
+    answered_.reset();
+    co_await detail::Uninterrupted{answered_};
+  }
+  if (!gone_) static_cast<void>(co_await socket_.drained(0));
+  gone_ = true;
+  reactor.disarm(watch_);
+  co_await socket_.close();
+  co_return result;
 }
 
-void Inbound::refuse(std::string_view reason) {
-  Reactor::current().log("warn", "event=peer_refused reason=\"" + std::string(reason) + "\"");
-  send({.type = FrameType::refusal}, reason, {});
+Task<Result<void>> Inbound::read_requests(std::string rest) {
+  if (Result<void> sound = take(rest); !sound) co_return sound;
+  for (;;) {
+    if (draining_) co_return Result<void>{};
+    // Who does not read replies is not asked for more requests.
+    if (socket_.output_bytes() > options_.output_bytes_pause) {
+      socket_.pause_receive();
+      if (!co_await socket_.drained(options_.output_bytes_pause / 2)) co_return Result<void>{};
+    }
+    Result<std::string_view> bytes = co_await socket_.receive();
+    if (!bytes) {
+      if (bytes.error().code == Errc::timed_out) continue;  // drain() woke us
+      co_return Result<void>{};                             // a peer that goes away is no error
+    }
+    if (bytes->empty()) co_return Result<void>{};
+    Result<void> sound = take(*bytes);
+    socket_.release();
+    if (!sound) co_return sound;
+  }
+}
+
+Result<void> Inbound::take(std::string_view bytes) {
+  for (;;) {
+    const FrameReader::Step step = reader_.feed(bytes);
+    bytes.remove_prefix(step.consumed);
+    switch (step.event) {
+      case FrameReader::Event::need_more:
+        return {};
+      case FrameReader::Event::error:
+        return fail(Errc::corrupt, std::string(reader_.error()));
+      case FrameReader::Event::header:
+        if (reader_.header().type != FrameType::request) {
+          return fail(Errc::invalid, "a frame that is no request");
+        }
+        verdict_ = admit(reader_.header());
+        if (verdict_ != Status::ok) reader_.skip_payload();
+        break;
+      case FrameReader::Event::frame:
+        begin(reader_.header());
+        break;
+    }
+  }
+}
+
+// Whether the payload of a request is worth reading; it is charged then.
+Status Inbound::admit(const FrameHeader& header) {
+  deadline_of_frame_ = nanos_never;
+  if (header.verb == verb_ping) return Status::ok;
+  ++stats_.requests;
+  if (header.time_left_us != UINT32_MAX) {
+    deadline_of_frame_ =
+        Reactor::current().after(microseconds(static_cast<int64_t>(header.time_left_us)));
+  }
+  if (header.time_left_us == 0) {
+    ++stats_.expired;
+    return Status::timed_out;
+  }
+  if (!node_.observe(header.hlc)) return Status::clock_ahead;
+  const size_t bytes = call_overhead_bytes + header.payload_bytes;
+  // One always fits: a bound below the largest value must not refuse it for ever.
+  const bool fits_here = bytes_ == 0 || bytes_ + bytes <= options_.bytes_max;
+  const bool fits_all = budget_.bytes == 0 || budget_.bytes + bytes <= budget_.bytes_max;
+  if (!fits_here || !fits_all) {
+    ++stats_.busy;
+    return Status::busy;
+  }
+  charged_ = bytes;
+  bytes_ += bytes;
+  budget_.bytes += bytes;
+  return Status::ok;
+}
+
+void Inbound::begin(const FrameHeader& header) {
+  const size_t charged = std::exchange(charged_, 0);
+  if (verdict_ != Status::ok) {
+    if (verdict_ != Status::timed_out) send_reply(header.request_id, verdict_, {});
+    return;
+  }
+  if (!reader_.payload_intact()) {
+    ++stats_.corrupt;
+    discharge(charged);
+    send_reply(header.request_id, Status::corrupt, {});
+    return;
+  }
+  if (header.verb == verb_ping) {
+    send_reply(header.request_id, Status::ok, {});
+    return;
+  }
+  auto* call = new InboundCall(*this, header, deadline_of_frame_, charged);
+  ++calls_;
+  call->payload_ = reader_.payload();
+  service_.request(*call);
+}
+
+void Inbound::send_reply(uint64_t id, Status status, std::span<const std::string_view> parts) {
+  if (bytes_of(parts) > limits::peer_payload_bytes_max) {
+    status = Status::too_large;
+    parts = {};
+  }
+  append_frame(socket_,
+               {.type = FrameType::reply,
+                .verb = static_cast<uint8_t>(status),
+                .request_id = id,
+                .epoch = node_.epoch(),
+                .hlc = node_.hlc()},
+               parts);
+}
+
+void Inbound::discharge(size_t bytes) noexcept {
+  bytes_ -= bytes;
+  budget_.bytes -= bytes;
+}
+
+void Inbound::ended(InboundCall& call) noexcept {
+  discharge(call.charged_bytes_);
+  --calls_;
+  delete &call;
+  answered_.set();
 }
 
 void Inbound::drain() noexcept {
@@ -43,106 +222,26 @@ void Inbound::drain() noexcept {
   socket_.interrupt_receive();
 }
 
-Task<bool> Inbound::next_frame(FrameReader& reader) {
-  for (;;) {
-    const FrameReader::Step step = reader.next();
-    if (step == FrameReader::Step::frame) co_return true;
-    if (step == FrameReader::Step::broken) co_return false;
-    socket_.release();
-    if (draining_) co_return false;
-    if (socket_.output_bytes() > output_bytes_pause) {
-      socket_.pause_receive();
-      if (!co_await socket_.drained(output_bytes_pause / 2)) co_return false;
-    }
-    Result<std::string_view> bytes = co_await socket_.receive();
-    if (!bytes) {
-      if (bytes.error().code == Errc::timed_out && !draining_) continue;  // not about us
-      co_return false;
-    }
-    if (bytes->empty()) co_return false;
-    reader.feed(*bytes);
-  }
+void Inbound::abort() noexcept {
+  gone_ = true;
+  socket_.abort();
 }
 
-namespace {
-Task<Result<bool>> as_result(Task<bool> task) {
-  co_return co_await std::move(task);
-}
-}  // namespace
-
-Task<void> Inbound::serve(std::string_view first) {
-  FrameReader reader;
-  reader.feed(first);
-  const Result<bool> known =
-      co_await with_timeout<bool>(handshake_patience, as_result(shake_hands(reader)));
-  if (known.value_or(false)) {
-    host_.peer_seen(peer_);
-    while (co_await next_frame(reader)) {
-      if (!take(reader)) break;
-    }
+void Inbound::check_progress() noexcept {
+  Reactor& reactor = Reactor::current();
+  const Nanos now = reactor.now();
+  const uint64_t moved = socket_.bytes_sent() + socket_.bytes_received();
+  const bool writing = socket_.output_bytes() != 0;
+  // While replies wait to be read, only reading them is progress.
+  const uint64_t progress = writing ? socket_.bytes_sent() : moved;
+  if (progress != progress_seen_ || writing != was_writing_ || (!writing && calls_ != 0)) {
+    progress_seen_ = progress;
+    was_writing_ = writing;
+    progress_at_ = now;
+  } else if (now - progress_at_ > (writing ? options_.send_timeout : options_.idle_timeout)) {
+    abort();
   }
-  while (under_way_ != 0) {
-    all_answered_.reset();
-    co_await gyre::detail::Uninterrupted{all_answered_};
-  }
-}
-
-Task<bool> Inbound::shake_hands(FrameReader& reader) {
-  if (!co_await next_frame(reader)) co_return false;
-  Hello theirs;
-  if (reader.header().type != FrameType::hello || !reader.payload_intact() ||
-      !Hello::decode(reader.payload(), theirs)) {
-    refuse("what came first is no hello of the peer protocol");
-    co_return false;
-  }
-  const std::string wrong = mismatch(host_.identity(), theirs);
-  if (!wrong.empty()) {
-    refuse(wrong);
-    co_return false;
-  }
-  const std::string hello(reader.payload());
-  Hello own{.identity = host_.identity()};
-  for (size_t at = 0; at < own.nonce.size(); at += 8) {
-    const uint64_t random = Reactor::current().random();
-    std::memcpy(own.nonce.data() + at, &random, sizeof random);
-  }
-  const std::string welcome = own.encode();
-  const Proof proof = prove(host_.secret(), Side::serves, hello, welcome);
-  send({.type = FrameType::welcome}, {reinterpret_cast<const char*>(proof.data()), proof.size()},
-       welcome);
-  if (!co_await next_frame(reader)) co_return false;
-  if (reader.header().type != FrameType::proof ||
-      !is_proof(reader.payload(), prove(host_.secret(), Side::asks, hello, welcome))) {
-    refuse(theirs.identity.url + " doesn't know this cluster's secret: see --secret-file");
-    co_return false;
-  }
-  peer_ = theirs.identity;
-  host_.observe_hlc(reader.header().hlc);
-  reader.limit_payload(payload_bytes_max);
-  co_return true;
-}
-
-// False: the connection makes no sense any more.
-bool Inbound::take(const FrameReader& reader) {
-  const FrameHeader& header = reader.header();
-  if (header.type != FrameType::request) return false;
-  const ReplyTo to{this, header.request_id, header.payload_bytes};
-  ++under_way_;
-  request_bytes_ += header.payload_bytes;
-  if (header.epoch != host_.identity().epoch) {
-    to.reply(Status::stale_epoch);
-  } else if (!reader.payload_intact()) {
-    to.reply(Status::damaged);
-  } else if (header.deadline_us == 0) {
-    to.reply(Status::expired);
-  } else if (request_bytes_ > request_bytes_max) {
-    to.reply(Status::busy);
-  } else {
-    host_.observe_hlc(header.hlc);
-    service_.request(header.verb, reader.payload(),
-                     Reactor::current().now() + Nanos{header.deadline_us} * 1000, to);
-  }
-  return true;
+  reactor.arm(watch_, now + watch_interval);
 }
 
 }  // namespace gyre::peer

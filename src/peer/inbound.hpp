@@ -1,77 +1,168 @@
-// A connection that a peer made to this node: the handshake, then its requests, which a Service
-// answers in any order.
+// Serves one connection that a peer made: the handshake, then its requests, until it ends.
 //
-//   - Requests whose deadline is over when their turn comes, or that carry another epoch, are
-//     answered so without being looked at.
-//   - The bytes of requests under way are bounded; beyond that they are answered Status::busy. While
-//     the peer doesn't read its replies, nothing more is read from it.
+// Requests are given to a Service as they come and answered in any order, at once or later, from
+// this core. What they hold is bounded in bytes, per connection and over all that share a
+// ByteBudget: a request over the bound is answered Status::busy and its payload dropped as it
+// comes. A request whose deadline has passed when its header is read is dropped unread. A peer that
+// does not read its replies is not read from, and cut off after `send_timeout`.
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
 #include <string_view>
 
+#include <gyre/reactor.hpp>
 #include <gyre/socket.hpp>
 #include <gyre/sync.hpp>
 #include <gyre/task.hpp>
 
 #include "peer/frame.hpp"
 #include "peer/hello.hpp"
-#include "peer/link.hpp"
+#include "peer/local_node.hpp"
 
 namespace gyre::peer {
 
 class Inbound;
 
-// Where a reply goes. Exactly one reply per request; on the core that got it.
-struct ReplyTo {
-  Inbound* inbound = nullptr;
-  uint64_t request_id = 0;
-  uint32_t request_bytes = 0;
+// Bytes of requests under way on one core.
+struct ByteBudget {
+  size_t bytes_max = 32u << 20;
+  size_t bytes = 0;
+};
 
-  void reply(Status status, std::string_view head = {}, std::string_view body = {}) const noexcept;
+// One request of a peer, from Service::request to reply(), which ends its life.
+class InboundCall {
+ public:
+  InboundCall(const InboundCall&) = delete;
+  InboundCall& operator=(const InboundCall&) = delete;
+  static void* operator new(size_t size_bytes) { return allocate_frame(size_bytes); }
+  static void operator delete(void* memory, size_t size_bytes) { free_frame(memory, size_bytes); }
+
+  uint8_t verb() const { return verb_; }
+  Nanos deadline() const { return deadline_; }  // of this core's clock; nanos_never: none
+  uint64_t epoch() const { return epoch_; }     // of the asker's topology
+  uint64_t hlc() const { return hlc_; }         // of the asker's clock, merged already
+  const Identity& peer() const;
+  // Valid during Service::request, and until reply() after keep_payload().
+  std::string_view payload() const { return payload_; }
+  void keep_payload();
+
+  // Once. `parts` are copied; false if the connection is gone (the reply is dropped).
+  bool reply(Status status, std::span<const std::string_view> parts);
+  bool reply(Status status, std::string_view payload = {}) {
+    return reply(status, std::span<const std::string_view>(&payload, 1));
+  }
+  // The connection still lives: work for a peer that is gone may be dropped.
+  bool connected() const;
+
+  // For whoever queues it.
+  InboundCall* next = nullptr;
+  void* context = nullptr;
+
+ private:
+  friend class Inbound;
+  InboundCall(Inbound& inbound, const FrameHeader& header, Nanos deadline, size_t charged_bytes);
+  ~InboundCall() = default;
+
+  Inbound& inbound_;
+  uint64_t id_;
+  uint64_t epoch_;
+  uint64_t hlc_;
+  Nanos deadline_;
+  size_t charged_bytes_;
+  std::string_view payload_;
+  std::string kept_;
+  uint8_t verb_;
+  bool is_kept_ = false;
 };
 
 class Service {
  public:
   virtual ~Service() = default;
-  // `payload` is valid during this call. The reply may be given within it.
-  virtual void request(uint8_t verb, std::string_view payload, Nanos deadline,
-                       const ReplyTo& to) noexcept = 0;
+  // May answer at once or keep the call and answer later; must answer every call, also of a
+  // connection that is gone.
+  virtual void request(InboundCall& call) noexcept = 0;
+};
+
+struct InboundOptions {
+  HandshakeOptions handshake{};
+  size_t bytes_max = 16u << 20;          // of requests under way on this connection
+  size_t output_bytes_pause = 1u << 20;  // of replies not yet sent: no more is read beyond it
+  Nanos send_timeout = seconds(30);      // without a byte taken
+  Nanos idle_timeout = seconds(120);     // without a byte from the peer, and nothing under way
+};
+
+struct InboundStats {
+  uint64_t requests = 0;
+  uint64_t busy = 0;
+  uint64_t expired = 0;  // dropped: their deadline had passed
+  uint64_t corrupt = 0;
 };
 
 class Inbound {
  public:
-  static constexpr size_t request_bytes_max = 96u << 20;  // under way; one of the largest fits
-  static constexpr size_t output_bytes_pause = 4u << 20;
-  static constexpr Nanos handshake_patience = seconds(2);
-
-  Inbound(Host& host, Service& service, Socket& socket);
+  Inbound(Descriptor connected, LocalNode& node, Service& service, ByteBudget& budget,
+          InboundOptions options = {});
   ~Inbound();
+  Inbound(const Inbound&) = delete;
+  Inbound& operator=(const Inbound&) = delete;
 
-  // Serves until the connection ends and every request has its reply. `first`: what was received
-  // already.
-  Task<void> serve(std::string_view first);
-  // No request is taken any more; what is under way is answered, then serve ends.
+  // Until the connection has ended, every call was answered and the socket is closed. `received`:
+  // what came before this took over. The error says why there was no handshake or what was wrong
+  // with the stream; a peer that goes away is none.
+  Task<Result<void>> serve(std::string received);
+  // Reads no further; ends when what is under way is answered and sent.
   void drain() noexcept;
+  // Gives the connection up.
+  void abort() noexcept;
 
-  const Identity& peer() const { return peer_; }
+  const Identity& peer() const { return peer_; }  // after the handshake
+  bool met() const { return met_; }
+  const InboundStats& stats() const { return stats_; }
+
+  // Intrusive list of the owner.
+  Inbound* next = nullptr;
+  Inbound* previous = nullptr;
 
  private:
-  friend struct ReplyTo;
-  Task<bool> shake_hands(FrameReader& reader);
-  Task<bool> next_frame(FrameReader& reader);
-  void refuse(std::string_view reason);
-  bool take(const FrameReader& reader);
-  void send(const FrameHeader& header, std::string_view head, std::string_view body) noexcept;
+  friend class InboundCall;
+  struct WatchTimer : Timer {
+    explicit WatchTimer(Inbound& of);
+    Inbound& inbound;
+  };
 
-  Host& host_;
+  Task<Result<void>> read_requests(std::string rest);
+  Result<void> take(std::string_view bytes);
+  Status admit(const FrameHeader& header);
+  void begin(const FrameHeader& header);
+  void send_reply(uint64_t id, Status status, std::span<const std::string_view> parts);
+  void ended(InboundCall& call) noexcept;
+  void discharge(size_t bytes) noexcept;
+  void check_progress() noexcept;
+
+  Socket socket_;
+  LocalNode& node_;
   Service& service_;
-  Socket& socket_;
+  ByteBudget& budget_;
+  InboundOptions options_;
+  FrameReader reader_;
   Identity peer_;
-  size_t request_bytes_ = 0;
-  size_t under_way_ = 0;
+  bool met_ = false;
   bool draining_ = false;
-  Event all_answered_;
+  bool gone_ = false;
+  Nanos deadline_of_frame_ = 0;
+  Status verdict_ = Status::ok;  // on the request whose frame is being read
+  size_t charged_ = 0;           // for it
+  size_t calls_ = 0;
+  size_t bytes_ = 0;
+  Event answered_;
+  WatchTimer watch_{*this};
+  uint64_t progress_seen_ = 0;
+  bool was_writing_ = false;
+  Nanos progress_at_ = 0;
+  InboundStats stats_;
 };
 
 }  // namespace gyre::peer

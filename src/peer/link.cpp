@@ -1,371 +1,535 @@
 #include "peer/link.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
+#include "base/limits.hpp"
+#include "peer/frame_output.hpp"
 
 namespace gyre::peer {
 
 namespace {
 
-void fill_nonce(std::array<uint8_t, 32>& nonce) {
-  for (size_t at = 0; at < nonce.size(); at += 8) {
-    const uint64_t random = Reactor::current().random();
-    std::memcpy(nonce.data() + at, &random, sizeof random);
-  }
-}
+constexpr Nanos deadline_grain = milliseconds(1);
 
-void send_greeting(Socket& socket, Host& host, FrameType type, std::string_view payload) {
-  const std::string_view parts[] = {payload};
-  send_frame(socket, {.type = type, .epoch = host.identity().epoch, .hlc = host.hlc()}, parts);
+bool is_numeric(std::string_view host) {
+  return host.find(':') != std::string_view::npos ||
+         host.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
 }  // namespace
 
-Link::DeadlineTimer::DeadlineTimer(Link& of)
-    : Timer([](Timer& self) noexcept { static_cast<DeadlineTimer&>(self).link.check_deadlines(); }),
-      link(of) {}
+std::string_view to_string(LinkState state) noexcept {
+  switch (state) {
+    case LinkState::idle:
+      return "idle";
+    case LinkState::connecting:
+      return "connecting";
+    case LinkState::connected:
+      return "connected";
+    case LinkState::waiting:
+      return "waiting";
+    case LinkState::closed:
+      return "closed";
+  }
+  return "unknown";
+}
 
-Link::Link(Host& host, Address address, Scope& scope)
-    : host_(host), address_(std::move(address)), scope_(scope) {}
-
-Link::~Link() {
-  GYRE_ASSERT(head_ == nullptr && !running_);
+uint32_t time_left_us(Nanos deadline, Nanos now) noexcept {
+  if (deadline == nanos_never) return UINT32_MAX;
+  const Nanos left_us = deadline > now ? (deadline - now) / microseconds(1) : 0;
+  return static_cast<uint32_t>(std::min<Nanos>(left_us, UINT32_MAX - 1));
 }
 
 // --- calls --------------------------------------------------------------------------------------
 
-void Link::insert(Call& call) noexcept {
-  Call* before = tail_;
-  while (before != nullptr && before->deadline > call.deadline) before = before->previous_;
-  call.previous_ = before;
-  call.next_ = before != nullptr ? before->next_ : head_;
-  (call.next_ != nullptr ? call.next_->previous_ : tail_) = &call;
-  (before != nullptr ? before->next_ : head_) = &call;
-  ++calls_;
+Call::~Call() {
+  GYRE_ASSERT(link_ == nullptr);
 }
 
-void Link::remove(Call& call) noexcept {
-  (call.next_ != nullptr ? call.next_->previous_ : tail_) = call.previous_;
-  (call.previous_ != nullptr ? call.previous_->next_ : head_) = call.next_;
-  --calls_;
-  if (call.id_ != 0) {
-    const auto place = static_cast<uint32_t>(call.id_);
-    places_[place].call = nullptr;
-    ++places_[place].use;
-    free_places_.push_back(place);
-    call.id_ = 0;
+std::string Call::take_reply() {
+  return reader_ != nullptr ? reader_->take_payload() : std::string(reply);
+}
+
+AskedCall::AskedCall(Link& link) : to_(link) {}
+
+Task<Status> AskedCall::ask() {
+  done = [](Call& call) noexcept {
+    auto& asked = static_cast<AskedCall&>(call);
+    asked.text = asked.take_reply();
+    asked.ended_.set();
+  };
+  if (!to_.start(*this)) co_return status;
+  if (!co_await ended_.wait() && under_way()) {
+    to_.cancel(*this);
+    status = Status::cancelled;
   }
+  co_return status;
 }
 
-void Link::call(Call& call) noexcept {
-  GYRE_ASSERT(state_ != State::closed);
-  Reactor& reactor = Reactor::current();
-  ++stats_.calls;
-  call.id_ = 0;
-  call.again_ = false;
-  insert(call);
-  if (call.deadline <= reactor.now()) return finish(call, Status::timed_out, {});
-  if (state_ == State::connected) {
-    if (socket_->output_bytes() > output_bytes_max) return finish(call, Status::busy, {});
-    send(call);
-  } else if (state_ == State::idle) {
-    if (reactor.now() < retry_at_) return finish(call, Status::unreachable, {});
-    start();
-  } else if (down_ && reactor.now() - attempt_begun_ > hopeful) {
-    // It has been silent before, and is again.
-    return finish(call, Status::unreachable, {});
-  }
-  if (&call == head_) rearm();
+void Link::List::push(Call& call) noexcept {
+  call.list_ = this;
+  call.next_ = nullptr;
+  call.previous_ = tail;
+  (tail != nullptr ? tail->next_ : head) = &call;
+  tail = &call;
 }
 
-void Link::send(Call& call) noexcept {
-  if (free_places_.empty()) {
-    free_places_.push_back(static_cast<uint32_t>(places_.size()));
-    places_.push_back({.use = 1});
-  }
-  const uint32_t place = free_places_.back();
-  free_places_.pop_back();
-  places_[place].call = &call;
-  call.id_ = (uint64_t{places_[place].use} << 32) | place;
-  call.received_at_send_ = socket_->bytes_received();
-
-  const Nanos left = std::max<Nanos>(call.deadline - Reactor::current().now(), 0);
-  FrameHeader header{.type = FrameType::request,
-                     .verb = call.verb,
-                     .request_id = call.id_,
-                     .deadline_us = static_cast<uint32_t>(std::min<Nanos>(left / 1000, UINT32_MAX)),
-                     .epoch = host_.identity().epoch,
-                     .hlc = host_.hlc()};
-  send_frame(*socket_, header, call.parts);
+void Link::List::remove(Call& call) noexcept {
+  GYRE_ASSERT(call.list_ == this);
+  (call.previous_ != nullptr ? call.previous_->next_ : head) = call.next_;
+  (call.next_ != nullptr ? call.next_->previous_ : tail) = call.previous_;
+  call.list_ = nullptr;
 }
 
-void Link::send_waiting() noexcept {
-  for (Call* call = head_; call != nullptr; call = call->next_) {
-    if (call->id_ == 0) send(*call);
-  }
+Link::DeadlineTimer::DeadlineTimer(Link& of)
+    : Timer([](Timer& self) noexcept { static_cast<DeadlineTimer&>(self).link.check(); }),
+      link(of) {}
+
+Link::PauseTimer::PauseTimer(Link& of)
+    : Timer([](Timer& self) noexcept { static_cast<PauseTimer&>(self).link.want(); }), link(of) {}
+
+Link::Link(LocalNode& node, LinkOptions options)
+    : node_(node), options_(std::move(options)), reader_(limits::peer_payload_bytes_max) {}
+
+Link::~Link() {
+  GYRE_ASSERT(scope_ == nullptr && calls_count_ == 0);
 }
 
-void Link::finish(Call& call, Status status, std::string_view reply) noexcept {
-  remove(call);
-  ++(status == Status::ok ? stats_.replies : stats_.failures);
-  call.done(call, status, reply);
+size_t Link::queue_bytes() const {
+  return waiting_bytes_ + (state_ == LinkState::connected ? socket_->output_bytes() : 0);
 }
 
-void Link::fail_all(Status status) noexcept {
-  while (head_ != nullptr) finish(*head_, status, {});
-  Reactor::current().disarm(timer_);
-}
-
-void Link::rearm() noexcept {
-  if (head_ == nullptr) return;
-  Reactor::current().arm(timer_, head_->deadline);
-}
-
-void Link::check_deadlines() noexcept {
+bool Link::start(Call& call) {
+  GYRE_ASSERT(call.link_ == nullptr && call.done != nullptr);
   const Nanos now = Reactor::current().now();
-  bool silent = false;
-  while (head_ != nullptr && head_->deadline <= now) {
-    Call& call = *head_;
-    const bool sent = call.id_ != 0;
-    silent = silent ||
-             (sent && socket_ != nullptr && socket_->bytes_received() == call.received_at_send_);
-    finish(call, sent ? Status::timed_out : Status::unreachable, {});
+  const size_t bytes = bytes_of(call.parts);
+  const size_t queued = queue_bytes();
+  call.status = Status::ok;
+  if (stopping_) {
+    call.status = Status::cancelled;
+  } else if (bytes > limits::peer_payload_bytes_max) {
+    call.status = Status::too_large;
+  } else if (call.deadline <= now) {
+    call.status = Status::timed_out;
+  } else if (queued != 0 && queued + frame_header_bytes + bytes > options_.queue_bytes_max) {
+    ++stats_.refused_here;
+    call.status = Status::overloaded;
+  } else if (down_ && state_ == LinkState::connecting &&
+             now - attempted_at_ > options_.hopeful_max) {
+    call.status = Status::closed;
   }
-  if (silent && socket_ != nullptr) {
-    last_error_ = "nothing came within a deadline";
-    down_ = true;
-    socket_->abort();
-    socket_->interrupt_receive();
+  if (call.status != Status::ok) return false;
+  ++stats_.calls;
+  ++calls_count_;
+  call.link_ = this;
+  call.payload_bytes_ = bytes;
+  call.retried_ = false;
+  call.reply = {};
+  call.peer_epoch = 0;
+  call.sent_at = 0;
+  if (state_ == LinkState::connected) {
+    write(call);
+  } else {
+    waiting_.push(call);
+    waiting_bytes_ += frame_header_bytes + bytes;
+    connect();
   }
-  rearm();
+  watch(call.deadline);
+  return true;
+}
+
+void Link::cancel(Call& call) noexcept {
+  GYRE_ASSERT(call.link_ == this);
+  forget(call);
+}
+
+void Link::forget(Call& call) noexcept {
+  if (call.list_ == &waiting_) waiting_bytes_ -= frame_header_bytes + call.payload_bytes_;
+  static_cast<List*>(call.list_)->remove(call);
+  drop_id(call);
+  call.link_ = nullptr;
+  --calls_count_;
+}
+
+void Link::end(Call& call, Status status) noexcept {
+  forget(call);
+  call.status = status;
+  call.done(call);
+}
+
+// Handlers may start and cancel calls meanwhile: what they start goes to other lists.
+void Link::end_list(List& list, Status status) noexcept {
+  while (list.head != nullptr) end(*list.head, status);
+}
+
+uint64_t Link::new_id(Call& call) {
+  if (free_slot_ == UINT32_MAX) {
+    free_slot_ = static_cast<uint32_t>(slots_.size());
+    slots_.push_back({.next_free = UINT32_MAX});
+  }
+  const uint32_t index = free_slot_;
+  Slot& slot = slots_[index];
+  free_slot_ = slot.next_free;
+  slot.call = &call;
+  ++slot.uses;
+  return uint64_t{slot.uses} << 32 | index;
+}
+
+void Link::drop_id(Call& call) noexcept {
+  const uint64_t id = std::exchange(call.id_, 0);
+  if (id == 0) return;
+  const auto index = static_cast<uint32_t>(id);
+  slots_[index].call = nullptr;
+  slots_[index].next_free = free_slot_;
+  free_slot_ = index;
+}
+
+Call* Link::find(uint64_t id) const {
+  const auto index = static_cast<uint32_t>(id);
+  if (index >= slots_.size() || slots_[index].uses != id >> 32) return nullptr;
+  return slots_[index].call;
+}
+
+void Link::write(Call& call) {
+  Reactor& reactor = Reactor::current();
+  call.id_ = new_id(call);
+  sent_.push(call);
+  append_frame(*socket_,
+               {.type = FrameType::request,
+                .verb = call.verb,
+                .request_id = call.id_,
+                .time_left_us = time_left_us(call.deadline, reactor.now()),
+                .epoch = node_.epoch(),
+                .hlc = node_.hlc()},
+               call.parts, {call.owner, call.retain, call.release});
+  call.end_offset_ = socket_->bytes_sent() + socket_->output_bytes();
+  call.sent_at = reactor.now();
+  if (unheard_since_ == 0) {
+    unheard_since_ = reactor.now();
+    watch(reactor.after(options_.quiet_max));
+  }
+}
+
+void Link::send_waiting() {
+  while (waiting_.head != nullptr) {
+    Call& call = *waiting_.head;
+    waiting_bytes_ -= frame_header_bytes + call.payload_bytes_;
+    waiting_.remove(call);
+    write(call);
+  }
+}
+
+// --- time ---------------------------------------------------------------------------------------
+
+void Link::watch(Nanos at) noexcept {
+  if (at == nanos_never) return;
+  if (deadline_timer_.armed() && deadline_timer_.deadline <= at) return;
+  Reactor& reactor = Reactor::current();
+  reactor.disarm(deadline_timer_);
+  reactor.arm(deadline_timer_, at);
+}
+
+void Link::check() noexcept {
+  const Nanos now = Reactor::current().now();
+  // What came while this core was busy is read before it is missed, but only once in a row.
+  if (state_ == LinkState::connected && socket_->receive_ready() &&
+      !std::exchange(postponed_, true)) {
+    watch(now + deadline_grain);
+    return;
+  }
+  postponed_ = false;
+  List late;
+  Nanos next = nanos_never;
+  for (List* list : {&sent_, &waiting_}) {
+    for (Call* at = list->head; at != nullptr;) {
+      Call& call = *std::exchange(at, at->next_);
+      if (call.deadline > now) {
+        next = std::min(next, call.deadline);
+        continue;
+      }
+      if (list == &waiting_) waiting_bytes_ -= frame_header_bytes + call.payload_bytes_;
+      list->remove(call);
+      late.push(call);
+      ++stats_.timed_out;
+    }
+  }
+  if (next != nanos_never) watch(std::max(next, now + deadline_grain));
+  if (state_ == LinkState::connected) check_silence(now);
+  end_list(late, Status::timed_out);
+}
+
+void Link::check_silence(Nanos now) noexcept {
+  if (pinged_at_ != 0) {
+    if (now - pinged_at_ >= options_.silence_max) {
+      trouble_ = "the peer is silent";
+      down_ = true;
+      socket_->abort();
+      return;
+    }
+    watch(pinged_at_ + options_.silence_max);
+    return;
+  }
+  const Nanos due = unheard_since_ != 0 ? unheard_since_ + options_.quiet_max
+                                        : heard_at_ + options_.idle_ping_interval;
+  if (now >= due) {
+    ping();
+    watch(now + options_.silence_max);
+  } else {
+    watch(due);
+  }
+}
+
+void Link::ping() noexcept {
+  pinged_at_ = Reactor::current().now();
+  append_frame(
+      *socket_,
+      {.type = FrameType::request, .verb = verb_ping, .epoch = node_.epoch(), .hlc = node_.hlc()},
+      {});
 }
 
 // --- the connection -----------------------------------------------------------------------------
 
-void Link::forget_failures() noexcept {
-  down_ = false;
-  retry_at_ = 0;
-  retry_interval_ = retry_interval_min;
+void Link::connect() {
+  if (stopping_ || state_ == LinkState::connecting || state_ == LinkState::connected) return;
+  if (scope_ == nullptr) {
+    scope_ = std::make_unique<Scope>(nullptr, "peer link");
+    scope_->spawn(run());
+  }
+  want();
+}
+
+void Link::want() noexcept {
+  if (state_ != LinkState::connecting && state_ != LinkState::connected) wanted_.set();
+}
+
+Task<bool> Link::try_once() {
+  if (state_ == LinkState::connected) co_return true;
+  settled_.reset();
+  connect();
+  if (!stopping_) static_cast<void>(co_await settled_.wait());
+  co_return state_ == LinkState::connected;
 }
 
 void Link::peer_seen(const Identity& peer) noexcept {
-  forget_failures();
-  if (state_ != State::connected || peer_->incarnation == peer.incarnation) return;
-  last_error_ = "the node was started anew";
-  socket_->abort();
-  socket_->interrupt_receive();
-}
-
-void Link::start() {
-  state_ = State::connecting;
-  attempt_begun_ = Reactor::current().now();
-  settled_.reset();
-  running_ = true;
-  ended_.reset();
-  scope_.spawn(run());
-}
-
-Task<bool> Link::connect() {
-  if (state_ == State::idle) start();
-  while (state_ == State::connecting) {
-    if (!co_await settled_.wait()) co_return false;
+  backoff_ = 0;
+  down_ = false;
+  if (scope_ != nullptr) want();
+  if (state_ == LinkState::connected && peer_->incarnation != peer.incarnation) {
+    trouble_ = "the peer was started anew";
+    socket_->abort();
   }
-  co_return state_ == State::connected;
+}
+
+void Link::pause() noexcept {
+  Reactor& reactor = Reactor::current();
+  backoff_ = std::clamp(2 * backoff_, options_.backoff_min, options_.backoff_max);
+  const auto half = static_cast<uint64_t>(backoff_ / 2);
+  const auto jitter = static_cast<Nanos>(reactor.random() % (half + 1));
+  reactor.disarm(pause_timer_);
+  reactor.arm(pause_timer_, reactor.after(backoff_ - jitter));
+}
+
+Task<Result<Descriptor>> Link::reach() {
+  std::vector<std::string> addresses{options_.host};
+  if (!is_numeric(options_.host)) {
+    Result<std::vector<std::string>> found = co_await resolve(options_.host);
+    if (!found) co_return fail(std::move(found.error()));
+    addresses = std::move(*found);
+  }
+  Error last = Error::of(Errc::not_found, "no address for " + options_.host);
+  for (std::string& address : addresses) {
+    Result<Descriptor> fd = co_await connect_to(address, options_.port);
+    if (fd) co_return fd;
+    last = std::move(fd.error());
+    if (last.code == Errc::cancelled) break;
+  }
+  co_return fail(std::move(last));
+}
+
+Task<Result<Met>> Link::attempt() {
+  Result<Descriptor> fd = co_await reach();
+  if (!fd) co_return fail(std::move(fd.error()));
+  socket_ = std::make_unique<Socket>(std::move(*fd));
+  co_return co_await meet_as_asker(*socket_, node_, options_.target_core, options_.handshake);
 }
 
 Task<void> Link::run() {
-  FrameReader reader;
-  std::optional<Socket> socket;
-  bool had_one = false;
-  const Nanos begun = Reactor::current().now();
-  Result<void> opened = co_await open(socket, reader);
-  if (opened && state_ != State::closed) {
-    ++stats_.connects;
-    round_trip_ = Reactor::current().now() - begun;
-    last_error_.clear();
-    forget_failures();
-    state_ = State::connected;
-    socket_ = &*socket;
-    settled_.set();
-    host_.peer_seen(*peer_);
-    send_waiting();
-    co_await read_replies(reader);
-    socket_ = nullptr;
-    if (state_ != State::closed) state_ = State::connecting;  // calls wait until this one is closed
-    had_one = true;
-  } else if (!opened) {
-    ++stats_.connects_failed;
-    if (last_error_ != opened.error().message()) {
-      last_error_ = opened.error().message();
-      Reactor::current().log("warn", "event=peer_unreachable peer=" + address_.url + " reason=\"" +
-                                         last_error_ + "\"");
+  Reactor& reactor = Reactor::current();
+  for (;;) {
+    if (!co_await wanted_.wait() || stopping_) break;
+    const Nanos earliest = attempted_at_ + options_.attempt_interval_min;
+    if (reactor.now() < earliest && !co_await sleep_until(earliest)) break;
+    wanted_.reset();
+    reactor.disarm(pause_timer_);
+    state_ = LinkState::connecting;
+    attempted_at_ = reactor.now();
+    ++stats_.attempts;
+    Result<Met> met = co_await with_timeout<Met>(options_.connect_timeout, attempt());
+    tried_ = true;
+    uint64_t bytes_sent = 0;
+    if (met) {
+      state_ = LinkState::connected;
+      ++stats_.connected;
+      down_ = false;
+      settled_.set();
+      peer_ = std::move(met->peer);
+      trouble_.clear();
+      connected_at_ = heard_at_ = reactor.now();
+      unheard_since_ = pinged_at_ = 0;
+      watch(heard_at_ + options_.idle_ping_interval);
+      send_waiting();
+      const std::string why = co_await receive(std::move(met->rest));
+      if (trouble_.empty()) trouble_ = why;
+      if (reactor.now() - connected_at_ > options_.backoff_max) backoff_ = 0;
+    } else {
+      std::string reason = met.error().message();
+      if (reason != trouble_ && !stopping_) {
+        reactor.log("warn", fmt::format("event=peer_unreachable peer={}:{} reason=\"{}\"",
+                                        options_.host, options_.port, reason));
+      }
+      trouble_ = std::move(reason);
+      down_ = true;
     }
-    down_ = true;
+    state_ = LinkState::waiting;
+    if (socket_ != nullptr) {
+      co_await socket_->close();
+      bytes_sent = socket_->bytes_sent();
+      stats_.bytes_sent += bytes_sent;
+      socket_.reset();
+    }
+    settled_.set();
+    if (stopping_) break;
+    pause();
+    if (met) {
+      connection_ended(bytes_sent);
+    } else {
+      List failed;
+      while (waiting_.head != nullptr) {
+        Call& call = *waiting_.head;
+        waiting_.remove(call);
+        failed.push(call);
+      }
+      waiting_bytes_ = 0;
+      wanted_.reset();
+      end_list(failed, Status::closed);
+    }
   }
-  if (socket) co_await socket->close();
-  running_ = false;
-  connection_ended(had_one);
-  settled_.set();
-  ended_.set();
 }
 
-// What was under way is asked again, what nobody can be asked ends.
-void Link::connection_ended(bool had_one) noexcept {
-  if (state_ == State::closed) return fail_all(Status::closing);
-  state_ = State::idle;
-  Reactor& reactor = Reactor::current();
-  if (!had_one || down_) {
-    retry_at_ = reactor.now() + retry_interval_;
-    retry_interval_ = std::min(2 * retry_interval_, retry_interval_max);
-    while (head_ != nullptr) {
-      finish(*head_, head_->again_ || head_->id_ != 0 ? Status::lost : Status::unreachable, {});
-    }
-    return;
-  }
-  Call* next = nullptr;
-  for (Call* call = head_; call != nullptr; call = next) {
-    next = call->next_;
-    if (call->id_ == 0) continue;  // it was not sent yet
-    if (call->again_) {
-      finish(*call, Status::lost, {});
+// What can't have been carried out, or does no harm twice, is sent again; before what came later.
+void Link::connection_ended(uint64_t bytes_sent) noexcept {
+  List again;
+  List lost;
+  while (sent_.head != nullptr) {
+    Call& call = *sent_.head;
+    sent_.remove(call);
+    drop_id(call);
+    const bool harmless = call.idempotent || call.end_offset_ > bytes_sent;
+    // Who was silent will hardly answer the next attempt: the caller may have better places to ask.
+    if (down_ || !harmless || std::exchange(call.retried_, true)) {
+      lost.push(call);
       continue;
     }
-    remove(*call);  // gives its place back
-    insert(*call);
-    call->again_ = true;
-    ++stats_.asked_again;
+    ++stats_.retried;
+    again.push(call);
+    waiting_bytes_ += frame_header_bytes + call.payload_bytes_;
   }
-  if (head_ != nullptr && state_ == State::idle) start();
+  while (waiting_.head != nullptr) {
+    Call& call = *waiting_.head;
+    waiting_.remove(call);
+    again.push(call);
+  }
+  while (again.head != nullptr) {
+    Call& call = *again.head;
+    again.remove(call);
+    waiting_.push(call);
+  }
+  if (waiting_.head != nullptr) want();
+  end_list(lost, Status::closed);
 }
 
-Task<Result<void>> Link::open(std::optional<Socket>& socket, FrameReader& reader) {
-  Result<std::vector<std::string>> addresses = co_await resolve(address_.host);
-  if (!addresses) co_return fail(addresses.error());
-  Result<Descriptor> connected = fail(Errc::not_found, address_.host + " has no address");
-  for (const std::string& address : *addresses) {
-    auto attempt = [](std::string host, uint16_t port) -> Task<Result<Descriptor>> {
-      co_return co_await connect_to(std::move(host), port);
-    };
-    connected =
-        co_await with_timeout<Descriptor>(connect_patience, attempt(address, address_.port));
-    if (connected) break;
-  }
-  if (!connected) co_return fail(connected.error());
-  socket.emplace(std::move(*connected));
-  co_return co_await with_timeout<void>(connect_patience, shake_hands(*socket, reader));
-}
-
-// The next frame is in `reader`.
-Task<Result<void>> Link::next_frame(Socket& socket, FrameReader& reader) {
+// Until the connection ends; answers why.
+Task<std::string> Link::receive(std::string rest) {
+  reader_ = FrameReader(limits::peer_payload_bytes_max);
+  if (!take(rest)) co_return std::string(reader_.error());
   for (;;) {
-    switch (reader.next()) {
-      case FrameReader::Step::frame:
-        co_return Result<void>{};
-      case FrameReader::Step::broken:
-        co_return fail(Errc::corrupt, "what came is no frame of the peer protocol");
-      case FrameReader::Step::more:
-        break;
-    }
-    Result<std::string_view> bytes = co_await socket.receive();
-    if (!bytes) co_return fail(bytes.error());
-    if (bytes->empty()) co_return fail(Errc::closed, "the peer closed the connection");
-    reader.feed(*bytes);
-  }
-}
-
-Task<Result<void>> Link::shake_hands(Socket& socket, FrameReader& reader) {
-  Hello own{.identity = host_.identity()};
-  fill_nonce(own.nonce);
-  const std::string hello = own.encode();
-  send_greeting(socket, host_, FrameType::hello, hello);
-  if (Result<void> came = co_await next_frame(socket, reader); !came) co_return came;
-  const std::string_view payload = reader.payload();
-  if (reader.header().type == FrameType::refusal) {
-    co_return fail(Errc::invalid, "refused: " + std::string(payload));
-  }
-  Proof theirs{};
-  Hello welcome;
-  if (reader.header().type != FrameType::welcome || !reader.payload_intact() ||
-      payload.size() < theirs.size() || !Hello::decode(payload.substr(theirs.size()), welcome)) {
-    co_return fail(Errc::corrupt, "the answer to the hello is none");
-  }
-  const std::string served(payload.substr(theirs.size()));
-  if (!is_proof(payload.substr(0, theirs.size()),
-                prove(host_.secret(), Side::serves, hello, served))) {
-    co_return fail(Errc::invalid, "it doesn't know this cluster's secret: see --secret-file");
-  }
-  const std::string wrong = mismatch(host_.identity(), welcome);
-  if (!wrong.empty()) co_return fail(Errc::invalid, wrong);
-  if (welcome.identity.url != address_.url) {
-    co_return fail(Errc::invalid, "at " + address_.url + " answers " + welcome.identity.url +
-                                      ": check --advertise and --peers");
-  }
-  peer_ = welcome.identity;
-  host_.observe_hlc(reader.header().hlc);
-  const Proof proof = prove(host_.secret(), Side::asks, hello, served);
-  send_greeting(socket, host_, FrameType::proof,
-                {reinterpret_cast<const char*>(proof.data()), proof.size()});
-  reader.limit_payload(payload_bytes_max);
-  co_return Result<void>{};
-}
-
-Task<void> Link::read_replies(FrameReader& reader) {
-  for (;;) {
-    for (;;) {
-      const FrameReader::Step step = reader.next();
-      if (step == FrameReader::Step::more) break;
-      if (step == FrameReader::Step::broken || !take_reply(reader)) {
-        last_error_ = "a frame came damaged";
-        co_return;
-      }
-    }
-    socket_->release();
-    if (state_ == State::closed) co_return;
     Result<std::string_view> bytes = co_await socket_->receive();
-    if (!bytes || bytes->empty()) {
-      if (last_error_.empty()) last_error_ = bytes ? "it was closed" : bytes.error().message();
-      co_return;
-    }
-    reader.feed(*bytes);
+    if (!bytes) co_return bytes.error().message();
+    if (bytes->empty()) co_return "the peer closed the connection";
+    stats_.bytes_received += bytes->size();
+    const bool sound = take(*bytes);
+    socket_->release();
+    if (!sound)
+      co_return reader_.error().empty() ? "an unexpected frame" : std::string(reader_.error());
   }
 }
 
-bool Link::take_reply(const FrameReader& reader) {
-  const FrameHeader& header = reader.header();
-  if (header.type == FrameType::refusal) {
-    last_error_ = "refused: " + std::string(reader.payload());
-    Reactor::current().log(
-        "warn", "event=peer_refused peer=" + address_.url + " reason=\"" + last_error_ + "\"");
-    down_ = true;
-    return false;
+bool Link::take(std::string_view bytes) {
+  if (bytes.empty()) return true;
+  heard_at_ = Reactor::current().now();
+  pinged_at_ = 0;
+  for (;;) {
+    const FrameReader::Step step = reader_.feed(bytes);
+    bytes.remove_prefix(step.consumed);
+    switch (step.event) {
+      case FrameReader::Event::need_more:
+        unheard_since_ = sent_.head != nullptr ? heard_at_ : 0;
+        return true;
+      case FrameReader::Event::header:
+        if (reader_.header().type != FrameType::reply) return false;
+        static_cast<void>(node_.observe(reader_.header().hlc));
+        if (find(reader_.header().request_id) == nullptr) reader_.skip_payload();
+        break;
+      case FrameReader::Event::frame:
+        answer();
+        break;
+      case FrameReader::Event::error:
+        return false;
+    }
   }
-  if (header.type != FrameType::reply) return false;
-  host_.observe_hlc(header.hlc);
-  const auto place = static_cast<uint32_t>(header.request_id);
-  if (place >= places_.size() || places_[place].call == nullptr ||
-      places_[place].call->id_ != header.request_id) {
-    return true;  // its deadline was over
+}
+
+void Link::answer() {
+  const FrameHeader& header = reader_.header();
+  Call* call = find(header.request_id);
+  if (call == nullptr) {
+    if (header.request_id != 0) ++stats_.replies_late;
+    return;
   }
-  const bool intact = reader.payload_intact();
-  finish(*places_[place].call, intact ? header.status : Status::damaged,
-         intact ? reader.payload() : std::string_view());
-  return true;
+  ++stats_.replies;
+  call->peer_epoch = header.epoch;
+  const bool intact = reader_.payload_intact();
+  if (intact) call->reply = reader_.payload();
+  call->reader_ = intact ? &reader_ : nullptr;
+  forget(*call);
+  call->status = intact ? static_cast<Status>(header.verb) : Status::corrupt;
+  Call& ended = *call;
+  ended.done(ended);  // perhaps the end of it
 }
 
 Task<void> Link::close() {
-  state_ = State::closed;
-  fail_all(Status::closing);
-  if (socket_ != nullptr) {
-    socket_->abort();
-    socket_->interrupt_receive();
+  GYRE_ASSERT(!stopping_);
+  stopping_ = true;
+  Reactor& reactor = Reactor::current();
+  reactor.disarm(deadline_timer_);
+  reactor.disarm(pause_timer_);
+  end_list(sent_, Status::cancelled);
+  end_list(waiting_, Status::cancelled);
+  if (scope_ != nullptr) {
+    scope_->request_stop();
+    co_await scope_->join();
+    scope_.reset();
   }
-  // While it connects, its patience is short.
-  if (running_) co_await ended_.wait();
-  settled_.set();
+  // The end of the connection may have armed them once more.
+  reactor.disarm(deadline_timer_);
+  reactor.disarm(pause_timer_);
+  state_ = LinkState::closed;
 }
 
 }  // namespace gyre::peer

@@ -1,21 +1,28 @@
-// A connection to one peer, for the calls of one core: multiplexed, answers in any order.
+// A link: one core of this node asks one core of one peer.
 //
-//   - A call without a connection makes one at once, and waits for it. Where nobody answered, the next
-//     attempt comes after retry_interval_min to _max, and calls between attempts fail at once; so do
-//     those that find an attempt under way for more than hopeful.
-//   - Requests are copied into the socket's output queue: one send per tick takes all of them.
-//     Beyond output_bytes_max calls end with Status::busy, so a peer that doesn't read costs a bound.
-//   - A call ends once: with the reply, or by its deadline (the peer gets what is left of it with the
-//     request), or with the connection. A call that was under way when the connection ended is asked
-//     again once on a new one: services must bear a request twice.
-//   - A connection on which calls time out while nothing comes is given up: half-open ones cost one
-//     deadline.
+// It connects when first asked, and from then on keeps itself connected: after a connection is lost
+// or can't be made it tries again after 50 ms, then longer, up to 2 s, each time with some jitter.
+// A call that finds it disconnected makes it try at once, and so does peer_seen(); calls wait for
+// that attempt and end with Status::closed if it fails. Where the last attempt failed too, calls that
+// find one under way for longer than hopeful_max end so at once: nobody waits in vain for long.
 //
-// Everything belongs to one core's thread.
+// Requests of a tick leave in one send (Socket), replies come in any order. What waits to be sent
+// is bounded in bytes; a call over the bound is not taken. Deadlines are watched by one timer of
+// the link, once a millisecond at most.
+//
+// If a connection breaks, a call whose last byte had not been handed to the kernel can't have been
+// carried out: it is sent once more, on a fresh connection. So is an idempotent one. Everything
+// else ends with Status::closed, and so does everything where the connection broke by silence. A peer that was not heard for a while is pinged, and the connection
+// given up if nothing comes then: the peer may be gone without a word.
+//
+// Everything here belongs to one core. Done handlers run as plain code in the link's own task, or
+// in a timer; they may start and cancel calls of this link and others, but not destroy the link.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,141 +35,220 @@
 
 #include "peer/frame.hpp"
 #include "peer/hello.hpp"
+#include "peer/local_node.hpp"
 
 namespace gyre::peer {
 
-// What links and inbound connections need of the node they belong to.
-class Host {
- public:
-  virtual ~Host() = default;
-  virtual const Identity& identity() const = 0;
-  virtual std::string_view secret() const = 0;
-  virtual uint64_t hlc() = 0;  // travels with every frame
-  virtual void observe_hlc(uint64_t hlc) = 0;
-  // A node has proved who it is: the one that a link was for, or that called.
-  virtual void peer_seen(const Identity& peer) = 0;
-};
+class Link;
 
-// A question to a peer. Intrusive; belongs to the link from call() until `done`.
+// One request. Belongs to the caller; from a start() that took it until `done` or cancel() it and
+// what it points to must neither move nor die.
 struct Call {
-  using Done = void (*)(Call& self, Status status, std::string_view reply) noexcept;
+  using Done = void (*)(Call& call) noexcept;
 
-  Done done = nullptr;  // `reply` is valid during the call
+  Call() = default;
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  ~Call();  // asserts that it is not under way
+
+  // --- the request: filled before start
   uint8_t verb = 0;
-  Nanos deadline = 0;
-  std::string_view parts[3];  // the payload; must stay until `done`
+  bool idempotent = false;                  // carrying it out twice does no harm
+  Nanos deadline = nanos_never;             // of this core's clock
+  std::span<const std::string_view> parts;  // the payload, put together
+  // If set, parts of 16 KiB and more are sent from where they lie: `retain(owner)` for each of
+  // them, `release(owner)` when the socket no longer needs it, which may be after `done`. Unset,
+  // they are copied.
+  void* owner = nullptr;
+  void (*retain)(void* owner) noexcept = nullptr;
+  void (*release)(void* owner) noexcept = nullptr;
+  Done done = nullptr;
+
+  // --- the outcome, for `done`. A status other than ok may have a payload too (the service's).
+  Status status = Status::ok;
+  std::string_view reply;                    // valid during `done`
+  uint64_t peer_epoch = 0;                   // of the frame that answered; 0 if none did
+  Nanos sent_at = 0;                         // when it was given to a connection; 0: never
+  bool retried() const { return retried_; }  // it may have been carried out more than once
+  bool under_way() const { return link_ != nullptr; }
+  // During `done`: the reply, to keep.
+  std::string take_reply();
 
  private:
   friend class Link;
-  Call* previous_ = nullptr;
+  Link* link_ = nullptr;
   Call* next_ = nullptr;
-  uint64_t id_ = 0;  // 0: not sent
-  uint64_t received_at_send_ = 0;
-  bool again_ = false;  // it was under way on a connection that ended
+  Call* previous_ = nullptr;
+  void* list_ = nullptr;  // of the link, that it is in
+  size_t payload_bytes_ = 0;
+  uint64_t id_ = 0;          // 0: not on a connection
+  uint64_t end_offset_ = 0;  // of its last byte, in the connection's stream
+  bool retried_ = false;
+  FrameReader* reader_ = nullptr;  // during `done`
 };
+
+struct LinkOptions {
+  std::string host = "127.0.0.1";  // numeric, or resolved at each attempt
+  uint16_t port = 0;
+  uint16_t target_core = 0;
+  HandshakeOptions handshake{};
+  Nanos connect_timeout = seconds(2);  // of each attempt, handshake included
+  Nanos backoff_min = milliseconds(50);
+  Nanos backoff_max = seconds(2);
+  Nanos hopeful_max = milliseconds(50);
+  Nanos attempt_interval_min = milliseconds(10);  // however many calls ask for one
+  Nanos quiet_max = seconds(1);                   // while a request waits: then the peer is pinged
+  Nanos idle_ping_interval = seconds(30);         // while none does
+  Nanos silence_max = seconds(2);                 // after a ping
+  size_t queue_bytes_max = 4u << 20;  // headers and payloads not yet sent; one call always fits
+};
+
+enum class LinkState : uint8_t { idle, connecting, connected, waiting, closed };
+std::string_view to_string(LinkState state) noexcept;
 
 struct LinkStats {
   uint64_t calls = 0;
   uint64_t replies = 0;
-  uint64_t failures = 0;  // calls that ended otherwise
-  uint64_t connects = 0;
-  uint64_t connects_failed = 0;
-  uint64_t asked_again = 0;
+  uint64_t replies_late = 0;  // to a call that had ended
+  uint64_t timed_out = 0;
+  uint64_t refused_here = 0;  // Status::overloaded
+  uint64_t retried = 0;
+  uint64_t attempts = 0;
+  uint64_t connected = 0;
+  uint64_t bytes_sent = 0;
+  uint64_t bytes_received = 0;
 };
 
 class Link {
  public:
-  static constexpr Nanos connect_patience = milliseconds(500);
-  static constexpr Nanos hopeful = milliseconds(50);
-  static constexpr Nanos retry_interval_min = milliseconds(5);
-  static constexpr Nanos retry_interval_max = milliseconds(500);
-  static constexpr size_t output_bytes_max = 32u << 20;
-
-  struct Address {
-    std::string host;  // numeric, or a name
-    uint16_t port = 0;
-    std::string url;  // of the node that is expected there
-  };
-  Link(Host& host, Address address, Scope& scope);
-  ~Link();  // asserts that it was closed
+  Link(LocalNode& node, LinkOptions options);
+  ~Link();  // asserts that it was closed, or never asked
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
-  // Takes the call; `done` may be called before this returns.
-  void call(Call& call) noexcept;
-  // Makes a connection if there is none, and waits until it is there or can't be had now.
-  Task<bool> connect();
-  // Ends all calls, with Status::closing, and the connection. No call() after it.
+  // Takes the call, or returns false with the reason in call.status (overloaded, too_large,
+  // cancelled after close, timed_out if the deadline has passed, closed if nobody answers there);
+  // then `done` is not called.
+  [[nodiscard]] bool start(Call& call);
+  // Forgets a call: `done` is not called. The peer may carry it out all the same.
+  void cancel(Call& call) noexcept;
+
+  // Connects, if it is not connected, without a call.
+  void connect();
+  // Connects, and waits until it is connected or an attempt has failed. False: the latter, or a stop.
+  Task<bool> try_once();
+  // The peer is alive: no more backoff. A connection to an earlier life of it is given up.
+  void peer_seen(const Identity& peer) noexcept;
+  // The last attempt failed, or the last connection fell silent.
+  bool is_down() const { return down_; }
+  // All calls end with Status::cancelled; then the connection is closed. Once.
   Task<void> close();
 
-  enum class State : uint8_t { idle, connecting, connected, closed };
-  State state() const { return state_; }
-  // The last attempt or call showed that nobody answers there.
-  bool is_down() const { return down_; }
-  // It has been heard of otherwise: the next call tries at once. A connection to an earlier life of it
-  // is given up, and what was asked there is asked again.
-  void peer_seen(const Identity& peer) noexcept;
-  const Address& address() const { return address_; }
-  // Of the peer, once it was connected.
-  const std::optional<Identity>& peer() const { return peer_; }
+  LinkState state() const { return state_; }
+  // True once an attempt has ended, however: what readiness waits for.
+  bool tried() const { return tried_; }
+  // Of the present or last connection; nullptr before the first.
+  const Identity* peer() const { return peer_ ? &*peer_ : nullptr; }
+  // Why the last attempt failed or the last connection ended; empty while connected.
+  const std::string& trouble() const { return trouble_; }
+  size_t calls_under_way() const { return calls_count_; }
+  size_t queue_bytes() const;
+  // When something was last received; 0: never.
+  Nanos heard_at() const { return heard_at_; }
   const LinkStats& stats() const { return stats_; }
-  size_t calls_under_way() const { return calls_; }
-  const std::string& last_error() const { return last_error_; }
-  Nanos round_trip() const { return round_trip_; }  // of the last handshake
+  const LinkOptions& options() const { return options_; }
 
  private:
+  friend struct Call;
   struct DeadlineTimer : Timer {
     explicit DeadlineTimer(Link& of);
     Link& link;
   };
-
-  void forget_failures() noexcept;
-  void start();
-  Task<void> run();
-  Task<Result<void>> open(std::optional<Socket>& socket, FrameReader& reader);
-  Task<Result<void>> shake_hands(Socket& socket, FrameReader& reader);
-  Task<Result<void>> next_frame(Socket& socket, FrameReader& reader);
-  Task<void> read_replies(FrameReader& reader);
-  bool take_reply(const FrameReader& reader);
-  void send(Call& call) noexcept;
-  void send_waiting() noexcept;
-  void connection_ended(bool had_one) noexcept;
-  void finish(Call& call, Status status, std::string_view reply) noexcept;
-  void fail_all(Status status) noexcept;
-  void insert(Call& call) noexcept;
-  void remove(Call& call) noexcept;
-  void check_deadlines() noexcept;
-  void rearm() noexcept;
-
-  Host& host_;
-  Address address_;
-  Scope& scope_;
-  State state_ = State::idle;
-  bool down_ = false;
-  Nanos attempt_begun_ = 0;
-  Nanos retry_at_ = 0;  // before it, calls fail at once
-  Nanos retry_interval_ = retry_interval_min;
-  std::optional<Identity> peer_;
-  std::string last_error_;
-  Nanos round_trip_ = 0;
-  Socket* socket_ = nullptr;  // while connected
-  std::string_view unread_;   // only within run()
-  // By deadline.
-  Call* head_ = nullptr;
-  Call* tail_ = nullptr;
-  size_t calls_ = 0;
-  // By the low half of the id; the high half tells a later use of the place apart.
-  struct Place {
-    Call* call = nullptr;
-    uint32_t use = 0;
+  struct PauseTimer : Timer {
+    explicit PauseTimer(Link& of);
+    Link& link;
   };
-  std::vector<Place> places_;
-  std::vector<uint32_t> free_places_;
-  DeadlineTimer timer_{*this};
-  Event settled_;  // connected, or not to be had now
-  Event ended_;
-  bool running_ = false;
+  struct List {
+    Call* head = nullptr;
+    Call* tail = nullptr;
+    void push(Call& call) noexcept;
+    void remove(Call& call) noexcept;
+  };
+
+  Task<void> run();
+  Task<Result<Met>> attempt();
+  Task<Result<Descriptor>> reach();
+  Task<std::string> receive(std::string rest);
+  bool take(std::string_view bytes);
+  void answer();
+  void send_waiting();
+  void write(Call& call);
+  void connection_ended(uint64_t bytes_sent) noexcept;
+  void pause() noexcept;
+  void end(Call& call, Status status) noexcept;
+  void forget(Call& call) noexcept;
+  void drop_id(Call& call) noexcept;
+  void end_list(List& list, Status status) noexcept;
+  void check() noexcept;
+  void check_silence(Nanos now) noexcept;
+  void ping() noexcept;
+  void check_deadlines() noexcept;
+  void watch(Nanos deadline) noexcept;
+  void want() noexcept;
+  uint64_t new_id(Call& call);
+  Call* find(uint64_t id) const;
+
+  LocalNode& node_;
+  LinkOptions options_;
+  LinkState state_ = LinkState::idle;
+  std::unique_ptr<Scope> scope_;
+  std::unique_ptr<Socket> socket_;  // while connecting and connected
+  FrameReader reader_;
+  std::optional<Identity> peer_;
+  std::string trouble_;
+
+  List waiting_;  // not written yet
+  List sent_;
+  size_t calls_count_ = 0;
+  size_t waiting_bytes_ = 0;
+  // By id: the slot's number in the lower half, how often it was used in the upper.
+  struct Slot {
+    Call* call = nullptr;
+    uint32_t uses = 0;
+    uint32_t next_free = 0;
+  };
+  std::vector<Slot> slots_;
+  uint32_t free_slot_ = UINT32_MAX;
+
+  DeadlineTimer deadline_timer_{*this};
+  PauseTimer pause_timer_{*this};
+  Event wanted_;
+  Event settled_;  // an attempt has ended
+  bool stopping_ = false;
+  bool tried_ = false;
+  bool down_ = false;
+  Nanos backoff_ = 0;
+  Nanos attempted_at_ = INT64_MIN / 2;
+  Nanos heard_at_ = 0;
+  Nanos unheard_since_ = 0;  // a request waits since then and nothing was heard; 0: none does
+  Nanos pinged_at_ = 0;      // and nothing was heard since; 0: not
+  Nanos connected_at_ = 0;
+  bool postponed_ = false;  // the last look at deadlines left replies that had come go first
   LinkStats stats_;
+};
+
+// A call of a coroutine: `Status status = co_await asked;` then asked.text. A stop cancels it.
+//
+//   AskedCall asked(link); asked.verb = …; asked.deadline = …; asked.parts = …;
+class AskedCall : public Call {
+ public:
+  explicit AskedCall(Link& link);
+  Task<Status> ask();
+  std::string text;  // the reply
+
+ private:
+  Link& to_;
+  Event ended_;
 };
 
 }  // namespace gyre::peer

@@ -251,13 +251,13 @@ void Socket::received(Completion completion) noexcept {
     if (completion.result == 0) {
       ended_ = true;
     } else if (completion.result == -ENOBUFS) {
-      if (!closing_) reactor.receive_parking().park(reactor, *this);
+      if (!closing_ && !detaching_) reactor.receive_parking().park(reactor, *this);
     } else if (completion.result != -ECANCELED && completion.result != -EINTR &&
                completion.result != -EAGAIN) {
       error_ = -completion.result;
     }
   }
-  if (closing_) {
+  if (closing_ || detaching_) {
     if (!completion.more) note_idle();
     return;
   }
@@ -357,7 +357,8 @@ void Socket::abort() noexcept {
 }
 
 void Socket::note_idle() noexcept {
-  if (closing_ && !receive_op_.in_flight && !send_op_.in_flight) idle_.set();
+  const bool ending = closing_ || detaching_;
+  if (ending && !receive_op_.in_flight && !send_op_.in_flight) idle_.set();
 }
 
 Task<void> Socket::close() {
@@ -381,6 +382,22 @@ Task<void> Socket::close() {
   --reactor.descriptors_open;
   const int fd = std::exchange(fd_, -1);
   static_cast<void>(co_await IoDone({.code = OpCode::close, .fd = fd}));
+}
+
+Task<Socket::Detached> Socket::detach() {
+  GYRE_ASSERT(fd_ >= 0 && !closing_ && !waiting_ && output_bytes_ == 0 && !send_op_.in_flight);
+  release();
+  detaching_ = true;
+  Reactor& reactor = Reactor::current();
+  if (parked_) reactor.receive_parking().unpark(*this);
+  reactor.cancel(receive_op_);
+  while (receive_op_.in_flight) {
+    idle_.reset();
+    co_await detail::Uninterrupted{idle_};
+  }
+  if (flush_.queued) reactor.cancel_hook(flush_);
+  --reactor.descriptors_open;
+  co_return Detached{Descriptor(std::exchange(fd_, -1)), std::move(spill_)};
 }
 
 // --- listener -----------------------------------------------------------------------------------
