@@ -5,6 +5,7 @@
 
 #include "base/assert.hpp"
 #include "node/core.hpp"
+#include "node/test_faults.hpp"
 
 namespace gyre {
 
@@ -197,7 +198,9 @@ void ReplicatedRead::write_newest_to(unsigned rank) {
   const bool live = entry.state == ReadState::live;
   const PutRequest put{.tombstone = !live,
                        .from = 0,
-                       .version = entry.version,
+                       .version = node_test_faults.repair_with_new_stamp
+                                      ? coordinator_.clock().next(Reactor::current().wall_us())
+                                      : entry.version,
                        .expire_at_ms = live ? entry.expire_at_ms : 0,
                        .key = key_,
                        .value = live ? std::string_view(entry.value) : std::string_view()};
@@ -238,6 +241,7 @@ void ReplicatedRead::written(unsigned rank, const PutReply& reply) {
 
 // Starts to write to those that are known to be old. True if any is being written.
 bool ReplicatedRead::write_back() {
+  if (node_test_faults.no_read_repair) return false;
   bool any = false;
   for (unsigned rank = 0; rank < from_; ++rank) {
     const Replica& replica = replicas_[rank];
@@ -276,12 +280,13 @@ void ReplicatedRead::settle() {
     const bool stale = std::ranges::any_of(replicas_, [&](const Replica& replica) {
       return replica.state == State::known && replica.version < newest_->version;
     });
-    if (stale && newest_->has_value()) return settle();
+    if (stale && newest_->has_value() && !node_test_faults.no_read_repair) return settle();
     delete this;
   }
 }
 
 void ReplicatedRead::decide() {
+  const unsigned wanted = ack_ > 1 && node_test_faults.read_one_short ? ack_ - 1 : ack_;
   for (;;) {
     unsigned known = 0;
     unsigned asked = 0;
@@ -294,24 +299,24 @@ void ReplicatedRead::decide() {
       writing += replica.state == State::writing;
       holders += replica.state == State::known && replica.version >= newest_->version;
     }
-    if (known < ack_) {
-      if (known + asked >= ack_) return;
+    if (known < wanted) {
+      if (known + asked >= wanted) return;
       if (!ask_another()) return answer_504();
       continue;
     }
-    const bool majority = 2 * ack_ > from_;
+    const bool majority = 2 * ack_ > from_ && !node_test_faults.no_read_repair;
     if (!newest_->has_value()) {
       if (asked != 0) return;  // perhaps the value is on its way already
       if (!fetch_value()) return answer_504();
       continue;
     }
-    if (holders >= ack_ || !majority) return answer();
+    if (holders >= wanted || !majority) return answer();
     if (write_back()) {
       // One that is written may fail: the next call sees that.
-      if (holders + writing + asked >= ack_ || writing != 0) return;
+      if (holders + writing + asked >= wanted || writing != 0) return;
       continue;
     }
-    if (holders + asked >= ack_) return;
+    if (holders + asked >= wanted) return;
     if (!ask_another()) return answer_504();
   }
 }

@@ -77,6 +77,7 @@ class ReplicatedWrite {
   void ask(unsigned rank);
   void replied(unsigned rank, const cluster::PutReply& reply);
   void failed(unsigned rank, peer::Status status);
+  bool may_restamp() const;
   void restamp(const Version& above);
   void settle();
   void answer_failure();
