@@ -9,8 +9,10 @@
 //
 // After a crash the shard's writes from the watermark on are in doubt, and their slots owed to their
 // replicas. The watermark follows the oldest held write, and stays `watermark_lag_us` behind the
-// newest one while writes come; a write that comes with an older stamp all the same is owed at once,
-// durably, before it is acknowledged.
+// newest one while writes come; for a write that comes with an older stamp all the same it is first
+// taken back, durably.
+//
+// A write is owed only once the shard shows it: else a walk could pass its key before it is there.
 //
 // All calls on the shard's core.
 #pragma once
@@ -43,11 +45,12 @@ struct HandoffOptions {
 struct HandoffCounts {  // since the open
   uint64_t taken = 0;
   uint64_t confirmed = 0;
-  uint64_t expired = 0;           // no notice came in time
+  uint64_t expired = 0;  // no notice came in time
   uint64_t coordinator_lost = 0;
-  uint64_t refused_room = 0;      // owed at once: no room to hold them
-  uint64_t below_watermark = 0;   // owed at once, durably
-  uint64_t slots_in_doubt = 0;    // after a crash
+  uint64_t crowded_out = 0;  // owed early, to make room
+  uint64_t refused = 0;
+  uint64_t late = 0;            // older than the watermark
+  uint64_t slots_in_doubt = 0;  // after a crash
 };
 
 // Which writes a shard has, and who should. For what was in doubt after a crash.
@@ -61,6 +64,8 @@ class DoubtSource {
   virtual PeerSet others(uint32_t slot) = 0;
 };
 
+enum class Taken : uint8_t { held, commit_first, refused };
+
 class Handoff {
  public:
   static Task<Result<std::unique_ptr<Handoff>>> open(std::string directory, HandoffOptions options);
@@ -68,10 +73,15 @@ class Handoff {
   MissedLog& log() { return *log_; }
   const MissedLog& log() const { return *log_; }
 
-  // --- as a replica, for each write that this shard takes for a client (not for repair or replay)
+  // --- as a replica, for each write that this shard takes for a client, and each tombstone of
+  //     repair or replay (who sent that sees to values, but a tombstone must not be purged here before
+  //     every replica has it)
 
-  // Before the write enters the shard's log. False: await commit() before acknowledging it.
-  [[nodiscard]] bool take(const UnconfirmedWrite& write);
+  // Before the write enters the shard's log. commit_first: await commit() before that, and refuse
+  // the write if that fails. refused: there is no room, answer busy.
+  [[nodiscard]] Taken take(const UnconfirmedWrite& write);
+  // The shard shows the write.
+  void written(Version version) { unconfirmed_.written(version); }
   // The coordinator's notice that all replicas have the write, or that who lacks it is recorded
   // durably; also if this shard did not take it in the end (superseded by a newer one, refused).
   // What isn't held any more is ignored.

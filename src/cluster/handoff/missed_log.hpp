@@ -32,6 +32,7 @@
 #include <gyre/task.hpp>
 #include <gyre/version.hpp>
 
+#include "cluster/handoff/missed_format.hpp"
 #include "cluster/handoff/owed_slots.hpp"
 #include "cluster/handoff/peer_set.hpp"
 
@@ -50,16 +51,16 @@ struct MissedWrite {
   Version version;
 };
 
-struct MissedCounts {  // since the open
-  uint64_t noted = 0;        // records, those that replaced an older one of their key included
-  uint64_t covered = 0;      // missed writes of slots that were owed already
-  uint64_t replayed = 0;     // records that are done
-  uint64_t degraded = 0;     // records that became owed slots
+struct MissedCounts {     // since the open
+  uint64_t noted = 0;     // records, those that replaced an older one of their key included
+  uint64_t covered = 0;   // missed writes of slots that were owed already
+  uint64_t replayed = 0;  // records that are done
+  uint64_t degraded = 0;  // records that became owed slots
   uint64_t slots_owed = 0;
-  uint64_t walks = 0;        // that reached their end
-  uint64_t frames = 0;       // written
-  uint64_t files = 0;        // written anew
-  uint64_t failures = 0;     // of either
+  uint64_t walks = 0;     // that reached their end
+  uint64_t frames = 0;    // written
+  uint64_t files = 0;     // written anew
+  uint64_t failures = 0;  // of either
 };
 
 class MissedLog {
@@ -106,12 +107,12 @@ class MissedLog {
   Task<Result<void>> commit();
   bool dirty() const { return changed_ != durable_; }
 
-  // The stamp below which the log may not be told of unconfirmed writes any more: the greatest one
-  // that a commit was begun with.
+  // The last one counts, after the next commit. Not to be raised while something is in doubt.
+  void set_watermark(uint64_t hlc);
   uint64_t watermark() const { return watermark_; }
-  void set_watermark(uint64_t hlc);  // never goes back
-  // Set after a crash: from which stamp on writes are in doubt. The watermark can't be moved until
-  // they are owed.
+  // No greater one can be on the disk, whatever becomes of commits under way.
+  uint64_t watermark_max() const { return watermark_max_; }
+  // Set after a crash: from which stamp on writes are in doubt, until they are owed.
   std::optional<uint64_t> in_doubt_from() const { return in_doubt_from_; }
   void doubt_resolved() { in_doubt_from_.reset(); }
   std::string_view damage() const { return damage_; }  // what was wrong with the file, or ""
@@ -148,9 +149,9 @@ class MissedLog {
     OwedSlots walking;
     Event work;
   };
-  struct Replay;  // of the file, at open
 
-  explicit MissedLog(std::string directory) : directory_(std::move(directory)) {}
+  MissedLog(std::string directory, MissedLogOptions options)
+      : directory_(std::move(directory)), options_(options) {}
 
   Peer& at(PeerNumber peer) { return *peers_.at(peer); }
   const Peer& at(PeerNumber peer) const { return *peers_.at(peer); }
@@ -158,30 +159,35 @@ class MissedLog {
   void erase_record(Peer& peer, Records::iterator record);
   void degrade_largest();
   void update_work(Peer& peer);
-  void note_change() { ++changed_; }
+  void note(const MissedEntry& entry);
 
   Task<Result<void>> read();
   Result<void> replay(std::string_view content);
-  Task<Result<void>> commit_alone();
+  void apply(const MissedEntry& entry, const std::vector<PeerNumber>& numbers);
+  void damaged(std::string what);
+  Task<Result<void>> attempt();
   Task<Result<void>> append(std::string entries);
   Task<Result<void>> roll();
-  Task<Result<void>> write_snapshot(File& file, uint64_t& bytes);
-  std::string snapshot_entries(bool& more, size_t& peer_index, std::pair<uint32_t, std::string>& at);
+  Task<Result<void>> write_state(File& file, uint64_t salt, uint64_t& bytes, uint64_t& frames);
 
   std::string directory_;
   MissedLogOptions options_;
   std::vector<std::unique_ptr<Peer>> peers_;
   uint64_t record_bytes_ = 0;
   uint64_t watermark_ = 0;
-  bool clean_ = false;  // to be written with the last frame
+  uint64_t watermark_max_ = 0;
+  uint64_t watermark_since_ = 0;  // the greatest one set since the attempt under way began
+  bool clean_ = false;            // to be written with the last frame
   std::optional<uint64_t> in_doubt_from_;
   std::string damage_;
 
   std::string pending_;  // entries for the next frame
   uint64_t changed_ = 0;
   uint64_t durable_ = 0;
+  uint64_t attempted_ = 0;  // what the last attempt was to make durable
+  Error last_error_;
   bool writing_ = false;
-  bool roll_owed_ = true;
+  bool roll_owed_ = true;  // nothing is appended any more
   Event written_;
 
   File file_;

@@ -58,7 +58,7 @@ struct ReplayCounts {
   uint64_t offered = 0;
   uint64_t lacked = 0;  // of those
   uint64_t sent = 0;
-  uint64_t gone = 0;    // not in the shard any more
+  uint64_t gone = 0;  // not in the shard any more
   uint64_t sent_bytes = 0;
   uint64_t passes = 0;  // after which nothing was owed
   uint64_t failures = 0;
@@ -79,7 +79,7 @@ class Replay {
  private:
   Task<Result<void>> replay_records();
   Task<Result<void>> walk_slots();
-  // `lacking`: the places of the entries whose values were not sent.
+  // Counts the entries at the front that the peer has now.
   Task<Result<void>> deliver(const std::vector<KeyVersion>& entries, size_t& delivered);
 
   MissedLog& log_;

@@ -25,17 +25,21 @@ struct UnconfirmedWrite {
 
 class UnconfirmedWrites {
  public:
-  // At most `capacity` writes: 56 bytes each, and 8 for the index.
+  // At most `capacity` writes: 72 bytes each, and 8 for the index.
   explicit UnconfirmedWrites(uint32_t capacity);
 
   // False if there is no room. A version that is held already is left as it is.
   bool take(const UnconfirmedWrite& write, Nanos now);
+  // The shard has it, visibly: from now on it may be owed. False if it is not held (any more).
+  bool written(Version version);
   // False if it is not held (any more).
   bool confirm(Version version);
 
-  // Takes out one that came before `before`, or one of this coordinator.
+  // Take out the oldest written one that came before `before`, or one of this coordinator.
   bool take_expired(Nanos before, UnconfirmedWrite& out);
   bool take_of(PeerNumber coordinator, UnconfirmedWrite& out);
+  // The oldest of all, written or not.
+  bool take_any(UnconfirmedWrite& out);
 
   uint32_t size() const { return size_; }
   uint32_t capacity() const { return static_cast<uint32_t>(entries_.size()); }
@@ -47,12 +51,14 @@ class UnconfirmedWrites {
   struct Entry {
     UnconfirmedWrite write;
     Nanos taken_at = 0;
+    bool written = false;
     uint32_t next_in_bucket = none;
     uint32_t newer = none;  // in order of arrival; of free entries, the next free one
     uint32_t older = none;
   };
 
   uint32_t& bucket_of(Version version);
+  uint32_t find(Version version);
   void remove(uint32_t index);
 
   std::vector<Entry> entries_;
