@@ -177,7 +177,6 @@ class MissedLog {
   uint64_t watermark_ = 0;
   uint64_t watermark_max_ = 0;
   uint64_t watermark_since_ = 0;  // the greatest one set since the attempt under way began
-  bool clean_ = false;            // to be written with the last frame
   std::optional<uint64_t> in_doubt_from_;
   std::string damage_;
 
