@@ -236,7 +236,7 @@ Task<Result<void>> MissedLog::read() {
     damaged(fmt::format("{}: {} bytes are too many", path, status->size_bytes));
     co_return Result<void>{};
   }
-  const Result<std::string> content = co_await read_file(path, file_bytes_read_max);
+  const Result<std::string> content = co_await read_file(path, status->size_bytes);
   if (!content) co_return fail(content.error());
   const Result<void> replayed = replay(*content);
   if (replayed) co_return Result<void>{};
