@@ -19,7 +19,6 @@ constexpr uint64_t file_bytes_read_max = 512u << 20;
 constexpr size_t key_bytes_max = limits::http_key_bytes_max;  // longer ones become owed slots
 constexpr size_t pending_bytes_max = 4u << 20;
 constexpr size_t state_frame_bytes = 128u << 10;
-constexpr uint64_t bytes_before_roll_min = 1u << 20;
 constexpr uint64_t growth_before_roll = 4;
 constexpr size_t batch_key_bytes_max = 64u << 10;
 
@@ -349,7 +348,7 @@ Task<Result<void>> MissedLog::attempt() {
   const uint64_t watermark = watermark_;
   watermark_since_ = 0;
   const bool long_file =
-      file_bytes_ > std::max(bytes_before_roll_min, growth_before_roll * snapshot_bytes_);
+      file_bytes_ > std::max(options_.file_bytes_min, growth_before_roll * snapshot_bytes_);
   Result<void> done;
   if (roll_owed_ || long_file) {
     done = co_await roll();

@@ -41,6 +41,8 @@ namespace gyre::cluster {
 struct MissedLogOptions {
   // Of all records, keys and overhead: beyond it the peer with the most becomes owed slots.
   uint64_t record_bytes_max = 8u << 20;
+  // The file is written anew at four times its first size, but not below this.
+  uint64_t file_bytes_min = 1u << 20;
   // The directory is new: a file that is missing is no loss.
   bool fresh = false;
 };

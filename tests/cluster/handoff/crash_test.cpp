@@ -10,12 +10,12 @@ namespace {
 TEST_CASE("no peer lacks a write for good, wherever the power is cut") {
   uint64_t cases = 0;
   HandoffRun totals;
-  for (uint64_t seed = 1; seed <= 6; ++seed) {
-    const std::string failure = sweep_handoff(seed, seed == 1 ? 1 : 7, cases, &totals);
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    const std::string failure = sweep_handoff(seed, seed <= 20 ? 1 : 5, cases, &totals);
     CHECK(failure == "");
   }
   MESSAGE(fmt::format("{} cases", cases));
-  CHECK(cases > 1'000);
+  CHECK(cases > 10'000);
 }
 
 TEST_CASE("every way that a write can end comes up, without a crash too") {
@@ -31,12 +31,13 @@ TEST_CASE("every way that a write can end comes up, without a crash too") {
     sum.degraded += run.degraded;
     sum.expired += run.expired;
     sum.sent += run.sent;
+    sum.files += run.files;
   }
   MESSAGE(
       fmt::format("{} stored, {} without a notice, {} recorded, {} late, {} degraded, {} "
-                  "expired, {} sent",
+                  "expired, {} sent, {} files",
                   sum.stored, sum.unconfirmed_ends, sum.recorded, sum.late, sum.degraded,
-                  sum.expired, sum.sent));
+                  sum.expired, sum.sent, sum.files));
   CHECK(sum.stored > 1'000);
   CHECK(sum.unconfirmed_ends > 100);
   CHECK(sum.recorded > 100);
@@ -44,6 +45,7 @@ TEST_CASE("every way that a write can end comes up, without a crash too") {
   CHECK(sum.degraded > 100);
   CHECK(sum.expired > 100);
   CHECK(sum.sent > 100);
+  CHECK(sum.files > 200);
 }
 
 TEST_CASE("writes and syncs that fail lose nothing") {

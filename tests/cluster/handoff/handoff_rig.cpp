@@ -239,6 +239,7 @@ Task<void> live(Life& life) {
   co_await scope.join();
   life.check_settled();
   life.run.degraded += life.handoff->log().counts().degraded;
+  life.run.files += life.handoff->log().counts().files;
   life.run.expired += life.handoff->counts().expired;
   life.run.doubtful_slots += life.handoff->counts().slots_in_doubt;
   const Result<void> closed = co_await life.handoff->close();
@@ -261,6 +262,7 @@ void check_peers(HandoffRun& run) {
 HandoffOptions small_handoff_options() {
   HandoffOptions options;
   options.log.record_bytes_max = 5 * (MissedLog::record_overhead_bytes + 5);
+  options.log.file_bytes_min = 8u << 10;
   options.unconfirmed_max = 8;
   options.unconfirmed_for_max = milliseconds(200);
   options.step = milliseconds(20);

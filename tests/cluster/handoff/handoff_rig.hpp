@@ -41,6 +41,7 @@ struct HandoffRun {
   uint64_t recorded = 0;
   uint64_t late = 0;
   uint64_t degraded = 0;
+  uint64_t files = 0;
   uint64_t expired = 0;
   uint64_t doubtful_slots = 0;
   uint64_t sent = 0;
