@@ -163,6 +163,7 @@ void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
   Replica& replica = replicas_[rank];
   --under_way_;
   replica.state = State::known;
+  replica.fetching = false;
   replica.version = reply.version;
   if (reply.version) coordinator_.clock().observe(reply.version.hlc);
   const bool newer = reply.version > newest_->version;
@@ -182,6 +183,7 @@ void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
 void ReplicatedRead::failed(unsigned rank) {
   --under_way_;
   replicas_[rank].state = State::failed;
+  replicas_[rank].fetching = false;
   settle();
 }
 
@@ -258,6 +260,7 @@ bool ReplicatedRead::fetch_value() {
   for (unsigned rank = 0; rank < from_; ++rank) {
     const Replica& replica = replicas_[rank];
     if (replica.state != State::known || replica.version < newest_->version) continue;
+    replicas_[rank].fetching = true;
     ask(rank, UINT32_MAX);
     return true;
   }
@@ -292,8 +295,10 @@ void ReplicatedRead::decide() {
     unsigned asked = 0;
     unsigned writing = 0;
     unsigned holders = 0;
+    bool fetching = false;
     for (unsigned rank = 0; rank < from_; ++rank) {
       const Replica& replica = replicas_[rank];
+      fetching = fetching || replica.fetching;
       known += replica.state == State::known || replica.state == State::writing;
       asked += replica.state == State::asked;
       writing += replica.state == State::writing;
@@ -306,9 +311,10 @@ void ReplicatedRead::decide() {
     }
     const bool majority = 2 * ack_ > from_ && !node_test_faults.no_read_repair;
     if (!newest_->has_value()) {
-      if (asked != 0) return;  // perhaps the value is on its way already
-      if (!fetch_value()) return answer_504();
-      continue;
+      if (fetching) return;
+      if (fetch_value()) continue;
+      if (asked != 0) return;
+      return answer_504();
     }
     if (holders >= wanted || !majority) return answer();
     if (write_back()) {
