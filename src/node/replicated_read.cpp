@@ -88,7 +88,7 @@ void ReplicatedRead::start(Coordinator& coordinator, std::string_view key, uint3
   auto* read = new ReplicatedRead(coordinator, key, ack, from, owner, answered);
   Reactor& reactor = Reactor::current();
   ++coordinator.stats().reads;
-  coordinator.earn_hedge();
+  coordinator.hedges().earn();
   read->deadline_ = reactor.now() + replica_patience;
   reactor.arm(read->patience_, read->deadline_);
   if (ack < from) reactor.arm(read->hedging_, reactor.now() + hedge_delay);
@@ -348,7 +348,7 @@ void ReplicatedRead::hedge() {
   bool waits = false;
   for (const Replica& replica : replicas_) waits = waits || replica.state == State::asked;
   ++asking_;
-  if (waits && coordinator_.spend_hedge()) {
+  if (waits && coordinator_.hedges().spend()) {
     ++coordinator_.stats().reads_hedged;
     static_cast<void>(ask_another());
   }

@@ -94,7 +94,6 @@ class FrameReader {
   bool payload_intact() const { return payload_hash(payload_) == header_.payload_hash; }
   // Until the handshake has ended nobody gets more than hello_bytes_max.
   void limit_payload(size_t bytes) { payload_limit_ = bytes; }
-  size_t memory_bytes() const { return kept_.capacity(); }
 
  private:
   std::string_view fed_;

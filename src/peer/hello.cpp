@@ -7,6 +7,8 @@
 
 #include <cstring>
 
+#include <gyre/reactor.hpp>
+
 #include "base/assert.hpp"
 #include "base/coding.hpp"
 
@@ -56,6 +58,13 @@ bool Hello::decode(std::string_view payload, Hello& out) {
   std::memcpy(out.nonce.data(), nonce.data(), nonce.size());
   out.identity.url.assign(in.bytes(in.remaining()));
   return true;
+}
+
+void fill_nonce(std::array<uint8_t, 32>& nonce) {
+  for (size_t at = 0; at < nonce.size(); at += 8) {
+    const uint64_t random = Reactor::current().random();
+    std::memcpy(nonce.data() + at, &random, sizeof random);
+  }
 }
 
 Proof prove(std::string_view secret, Side side, std::string_view asks, std::string_view serves) {

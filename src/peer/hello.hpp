@@ -45,6 +45,9 @@ struct Hello {
   static bool decode(std::string_view payload, Hello& out);
 };
 
+// Draws one that was not there before.
+void fill_nonce(std::array<uint8_t, 32>& nonce);
+
 using Proof = std::array<uint8_t, 32>;
 enum class Side : uint8_t { asks, serves };
 // Of `side`, for a connection with these two hellos as they were sent.

@@ -1,7 +1,5 @@
 #include "peer/inbound.hpp"
 
-#include <cstring>
-
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
@@ -102,10 +100,7 @@ Task<bool> Inbound::shake_hands(FrameReader& reader) {
   }
   const std::string hello(reader.payload());
   Hello own{.identity = host_.identity()};
-  for (size_t at = 0; at < own.nonce.size(); at += 8) {
-    const uint64_t random = Reactor::current().random();
-    std::memcpy(own.nonce.data() + at, &random, sizeof random);
-  }
+  fill_nonce(own.nonce);
   const std::string welcome = own.encode();
   const Proof proof = prove(host_.secret(), Side::serves, hello, welcome);
   send({.type = FrameType::welcome}, {reinterpret_cast<const char*>(proof.data()), proof.size()},

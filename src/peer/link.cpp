@@ -1,7 +1,6 @@
 #include "peer/link.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include <gyre/time.hpp>
 
@@ -10,13 +9,6 @@
 namespace gyre::peer {
 
 namespace {
-
-void fill_nonce(std::array<uint8_t, 32>& nonce) {
-  for (size_t at = 0; at < nonce.size(); at += 8) {
-    const uint64_t random = Reactor::current().random();
-    std::memcpy(nonce.data() + at, &random, sizeof random);
-  }
-}
 
 void send_greeting(Socket& socket, Host& host, FrameType type, std::string_view payload) {
   const std::string_view parts[] = {payload};
@@ -181,11 +173,9 @@ Task<void> Link::run() {
   FrameReader reader;
   std::optional<Socket> socket;
   bool had_one = false;
-  const Nanos begun = Reactor::current().now();
   Result<void> opened = co_await open(socket, reader);
   if (opened && state_ != State::closed) {
     ++stats_.connects;
-    round_trip_ = Reactor::current().now() - begun;
     last_error_.clear();
     forget_failures();
     state_ = State::connected;

@@ -108,7 +108,6 @@ class Link {
   const LinkStats& stats() const { return stats_; }
   size_t calls_under_way() const { return calls_; }
   const std::string& last_error() const { return last_error_; }
-  Nanos round_trip() const { return round_trip_; }  // of the last handshake
 
  private:
   struct DeadlineTimer : Timer {
@@ -144,9 +143,7 @@ class Link {
   Nanos retry_interval_ = retry_interval_min;
   std::optional<Identity> peer_;
   std::string last_error_;
-  Nanos round_trip_ = 0;
   Socket* socket_ = nullptr;  // while connected
-  std::string_view unread_;   // only within run()
   // By deadline.
   Call* head_ = nullptr;
   Call* tail_ = nullptr;
