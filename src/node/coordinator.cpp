@@ -124,7 +124,8 @@ std::span<const NodeIndex> Coordinator::replicas(std::string_view key, uint32_t 
 }
 
 bool Coordinator::holds(std::string_view key, uint32_t from) const {
-  return std::ranges::find(replicas(key, from), self_) != replicas(key, from).end();
+  const std::span<const NodeIndex> nodes = replicas(key, from);
+  return std::ranges::find(nodes, self_) != nodes.end();
 }
 
 uint64_t Coordinator::hlc() {

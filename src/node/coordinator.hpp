@@ -17,6 +17,7 @@
 #include <gyre/task.hpp>
 #include <gyre/version.hpp>
 
+#include "cluster/hedge_budget.hpp"
 #include "cluster/slot_table.hpp"
 #include "peer/gate.hpp"
 #include "peer/inbound.hpp"
@@ -68,12 +69,7 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   HybridClock& clock() { return *clock_; }
   // Reads may be hedged at 5 % of their number, so that slowness everywhere doesn't double the load
   // (Dean and Barroso, "The Tail at Scale", 2013).
-  void earn_hedge() { hedges_ = hedges_ + 0.05 > 100 ? 100 : hedges_ + 0.05; }
-  bool spend_hedge() {
-    if (hedges_ < 1) return false;
-    hedges_ -= 1;
-    return true;
-  }
+  cluster::HedgeBudget& hedges() { return hedges_; }
 
   // Replicated requests under way; close() waits for them.
   void operation_begun() { ++operations_; }
@@ -119,7 +115,7 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   Event inbounds_gone_;
   std::string last_report_;
   bool draining_ = false;
-  double hedges_ = 10;
+  cluster::HedgeBudget hedges_;
   uint64_t operations_ = 0;
   Event idle_;
   CoordinatorStats stats_;

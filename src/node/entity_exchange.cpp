@@ -153,7 +153,7 @@ void ReadExchange::take_replicated(const ReadAnswer& answer) {
     if (status_ == 200) body_.assign(answer.value);
     value_ = body_;
   } else {
-    std::memcpy(inline_, answer.value.data(), answer.value.size());
+    if (!answer.value.empty()) std::memcpy(inline_, answer.value.data(), answer.value.size());
     value_ = {inline_, answer.value.size()};
   }
   connection().finished(*this);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/coding.hpp"
+#include "cluster/handoff/missed_format.hpp"
 #include "node/cli.hpp"
 #include "node/client_commands.hpp"
 #include "store/log_format.hpp"
@@ -35,7 +36,7 @@ std::string directory_of(const std::string& path) {
 }
 
 unexpected<Error> not_ours(const std::string& path, std::string_view head) {
-  std::string text = path + " is no table, log segment or manifest of Gyre";
+  std::string text = path + " is no table, log segment or manifest nor missed log of Gyre";
   if (head.starts_with("MANIFEST-")) {
     text = path + " only names the manifest that counts: inspect that one";
   } else if (head.starts_with("gyre data directory")) {
@@ -136,6 +137,8 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
     done = co_await inspect_log(in);
   } else if (head->starts_with(manifest_magic) || in.name.kind == FileKind::manifest) {
     done = co_await inspect_manifest(in);
+  } else if (head->starts_with(cluster::missed_magic)) {
+    done = co_await inspect_missed(in);
   } else {
     done = not_ours(path, *head);
   }

@@ -49,7 +49,7 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
 // whether they belong together.
 Task<Result<void>> inspect_directory(std::string path, bool records, InspectReport& report);
 
-// --- for the four kinds --------------------------------------------------------------------------
+// --- for the kinds -------------------------------------------------------------------------------
 
 struct InspectedFile {
   std::string path;
@@ -78,6 +78,7 @@ bool has_value_footer(std::string_view tail);
 Task<Result<void>> inspect_values(InspectedFile& in, std::string tail);
 Task<Result<void>> inspect_log(InspectedFile& in);
 Task<Result<void>> inspect_manifest(InspectedFile& in);
+Task<Result<void>> inspect_missed(InspectedFile& in);
 
 // "2026-11-20 13:02:11.123 UTC"
 std::string format_time_ms(uint64_t wall_ms);

@@ -5,6 +5,7 @@
 
 #include "base/assert.hpp"
 #include "node/core.hpp"
+#include "node/test_faults.hpp"
 
 namespace gyre {
 
@@ -87,7 +88,7 @@ void ReplicatedRead::start(Coordinator& coordinator, std::string_view key, uint3
   auto* read = new ReplicatedRead(coordinator, key, ack, from, owner, answered);
   Reactor& reactor = Reactor::current();
   ++coordinator.stats().reads;
-  coordinator.earn_hedge();
+  coordinator.hedges().earn();
   read->deadline_ = reactor.now() + replica_patience;
   reactor.arm(read->patience_, read->deadline_);
   if (ack < from) reactor.arm(read->hedging_, reactor.now() + hedge_delay);
@@ -163,6 +164,7 @@ void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
   Replica& replica = replicas_[rank];
   --under_way_;
   replica.state = State::known;
+  replica.fetching = false;
   replica.version = reply.version;
   if (reply.version) coordinator_.clock().observe(reply.version.hlc);
   const bool newer = reply.version > newest_->version;
@@ -182,6 +184,7 @@ void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
 void ReplicatedRead::failed(unsigned rank) {
   --under_way_;
   replicas_[rank].state = State::failed;
+  replicas_[rank].fetching = false;
   settle();
 }
 
@@ -198,7 +201,9 @@ void ReplicatedRead::write_newest_to(unsigned rank) {
   const bool live = entry.state == ReadState::live;
   const PutRequest put{.tombstone = !live,
                        .from = 0,
-                       .version = entry.version,
+                       .version = node_test_faults.repair_with_new_stamp
+                                      ? coordinator_.clock().next(Reactor::current().wall_us())
+                                      : entry.version,
                        .expire_at_ms = live ? entry.expire_at_ms : 0,
                        .key = key_,
                        .value = live ? std::string_view(entry.value) : std::string_view()};
@@ -241,6 +246,7 @@ void ReplicatedRead::written(unsigned rank, const PutReply& reply) {
 
 // Starts to write to those that are known to be old. True if any is being written.
 bool ReplicatedRead::write_back() {
+  if (node_test_faults.no_read_repair) return false;
   bool any = false;
   for (unsigned rank = 0; rank < from_; ++rank) {
     const Replica& replica = replicas_[rank];
@@ -257,6 +263,7 @@ bool ReplicatedRead::fetch_value() {
   for (unsigned rank = 0; rank < from_; ++rank) {
     const Replica& replica = replicas_[rank];
     if (replica.state != State::known || replica.version < newest_->version) continue;
+    replicas_[rank].fetching = true;
     ask(rank, UINT32_MAX);
     return true;
   }
@@ -279,42 +286,46 @@ void ReplicatedRead::settle() {
     const bool stale = std::ranges::any_of(replicas_, [&](const Replica& replica) {
       return replica.state == State::known && replica.version < newest_->version;
     });
-    if (stale && newest_->has_value()) return settle();
+    if (stale && newest_->has_value() && !node_test_faults.no_read_repair) return settle();
     delete this;
   }
 }
 
 void ReplicatedRead::decide() {
+  const unsigned wanted = ack_ > 1 && node_test_faults.read_one_short ? ack_ - 1 : ack_;
   for (;;) {
     unsigned known = 0;
     unsigned asked = 0;
     unsigned writing = 0;
     unsigned holders = 0;
+    bool fetching = false;
     for (unsigned rank = 0; rank < from_; ++rank) {
       const Replica& replica = replicas_[rank];
+      fetching = fetching || replica.fetching;
       known += replica.state == State::known || replica.state == State::writing;
       asked += replica.state == State::asked;
       writing += replica.state == State::writing;
       holders += replica.state == State::known && replica.version >= newest_->version;
     }
-    if (known < ack_) {
-      if (known + asked >= ack_) return;
+    if (known < wanted) {
+      if (known + asked >= wanted) return;
       if (!ask_another()) return answer_504();
       continue;
     }
-    const bool majority = 2 * ack_ > from_;
+    const bool majority = 2 * ack_ > from_ && !node_test_faults.no_read_repair;
     if (!newest_->has_value()) {
-      if (asked != 0) return;  // perhaps the value is on its way already
-      if (!fetch_value()) return answer_504();
-      continue;
+      if (fetching) return;
+      if (fetch_value()) continue;
+      if (asked != 0) return;
+      return answer_504();
     }
-    if (holders >= ack_ || !majority) return answer();
+    if (holders >= wanted || !majority) return answer();
     if (write_back()) {
       // One that is written may fail: the next call sees that.
-      if (holders + writing + asked >= ack_ || writing != 0) return;
+      if (holders + writing + asked >= wanted || writing != 0) return;
       continue;
     }
-    if (holders + asked >= ack_) return;
+    if (holders + asked >= wanted) return;
     if (!ask_another()) return answer_504();
   }
 }
@@ -340,7 +351,7 @@ void ReplicatedRead::hedge() {
   bool waits = false;
   for (const Replica& replica : replicas_) waits = waits || replica.state == State::asked;
   ++asking_;
-  if (waits && coordinator_.spend_hedge()) {
+  if (waits && coordinator_.hedges().spend()) {
     ++coordinator_.stats().reads_hedged;
     static_cast<void>(ask_another());
   }

@@ -64,6 +64,7 @@ class ReplicatedRead {
   struct Replica {
     cluster::NodeIndex node = cluster::no_node;
     State state = State::unasked;
+    bool fetching = false;  // it is asked for the value that it is known to have
     Version version;
     std::shared_ptr<const Entry> written;  // while it is being written
     Remote remote;

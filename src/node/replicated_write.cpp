@@ -4,6 +4,7 @@
 
 #include "base/assert.hpp"
 #include "node/core.hpp"
+#include "node/test_faults.hpp"
 
 namespace gyre {
 
@@ -121,7 +122,7 @@ void ReplicatedWrite::replied(unsigned rank, const PutReply& reply) {
       nothing_stored_ = false;
       break;
     case WriteOutcome::superseded:
-      if (replica.round == round_ && round_ == 1 && !is_answered_) return restamp(reply.newest);
+      if (replica.round == round_ && round_ == 1 && may_restamp()) return restamp(reply.newest);
       replica.state = State::stored;
       break;
     case WriteOutcome::too_large:
@@ -152,6 +153,11 @@ void ReplicatedWrite::failed(unsigned rank) {
   settle();
 }
 
+bool ReplicatedWrite::may_restamp() const {
+  if (node_test_faults.no_restamp) return false;
+  return !is_answered_ || node_test_faults.restamp_late;
+}
+
 // Those whose answer has not come are asked when it has.
 void ReplicatedWrite::restamp(const Version& above) {
   ++coordinator_.stats().writes_restamped;
@@ -177,7 +183,7 @@ void ReplicatedWrite::settle() {
     if (replica.under_way) {
       ++open;
     } else if (replica.state == State::stored) {
-      ++stored;
+      stored += node_test_faults.count_acks_twice ? 2 : 1;
     }
   }
   if (!is_answered_ && stored >= spec_.ack) {
@@ -186,7 +192,7 @@ void ReplicatedWrite::settle() {
     answer_failure();
   }
   if (under_way) return;
-  coordinator_.stats().replicas_missed += spec_.from - stored;
+  if (stored < spec_.from) coordinator_.stats().replicas_missed += spec_.from - stored;
   delete this;
 }
 

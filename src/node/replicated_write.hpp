@@ -78,6 +78,7 @@ class ReplicatedWrite {
   void ask(unsigned rank);
   void replied(unsigned rank, const cluster::PutReply& reply);
   void failed(unsigned rank);
+  bool may_restamp() const;
   void restamp(const Version& above);
   void settle();
   void answer_failure();

@@ -181,6 +181,12 @@ TEST_CASE("a stopped node, hanging, costs its own reads a moment and nobody else
     CHECK(group.put(0, "k" + std::to_string(i), "w", "2/3") == 201);
     CHECK(group.get(1, "k" + std::to_string(i), "2/3").body == "w");
   }
+  // Longer than what every replica sends at once.
+  const std::string value = random_bytes(3, 300'000);
+  for (int i = 0; i < 6; ++i) {
+    CHECK(group.put(0, "long" + std::to_string(i), value, "2/3") == 201);
+    CHECK(group.get(0, "long" + std::to_string(i), "2/3").body == value);
+  }
   CHECK(group.put(0, "k0", "x", "3/3") == 504);
   group.node(2).signal(SIGCONT);
 }

@@ -86,6 +86,20 @@ std::vector<std::string> Oracle::violations() const {
       if (!fresh && known->second != read->value) tell("returned another value of its version");
     }
   }
+  for (const auto& [key, of_key] : writes) {
+    for (const WriteEvent* later : of_key) {
+      for (const WriteEvent* before : of_key) {
+        if (later->outcome != Outcome::acknowledged || before->outcome != Outcome::acknowledged ||
+            before->ended > later->begun || before->version < later->version) {
+          continue;
+        }
+        out.push_back(fmt::format(
+            "key{}: the write of {} to {} was acknowledged with version {}, "
+            "under that of one that ended at {}: {}",
+            key, later->begun, later->ended, later->version, before->ended, before->version));
+      }
+    }
+  }
   std::set<std::string> versions;
   for (const WriteEvent& write : writes_) {
     if (write.outcome == Outcome::acknowledged && !versions.insert(write.version).second) {

@@ -4,6 +4,7 @@
 // section of the README):
 //   - a read that began after a write was acknowledged returns that write or a version above it
 //   - of two reads, one after the other, the later one does not return an older version
+//   - a write that began after another was acknowledged has a greater version
 //   - a version has one value; a value that is read was written to this key, not later
 // A write that was answered 504, 503 or not at all may be there or not, now or later.
 #pragma once

@@ -7,6 +7,7 @@
 
 #include "../store/shard_rig.hpp"
 #include "cluster_rig.hpp"
+#include "node/test_faults.hpp"
 
 namespace gyre::test {
 namespace {
@@ -205,6 +206,30 @@ TEST_CASE("no acknowledged write is lost and no quorum read goes back, whatever 
                       acknowledged, unknown, reads));
   CHECK(acknowledged > count * 20);
   CHECK(reads > count * 20);
+}
+
+TEST_CASE("planted bugs are found") {
+  const std::pair<const char*, bool NodeTestFaults::*> bugs[] = {
+      {"acks counted twice", &NodeTestFaults::count_acks_twice},
+      {"a read one answer short", &NodeTestFaults::read_one_short},
+      {"no repair by reads", &NodeTestFaults::no_read_repair},
+      {"no restamp", &NodeTestFaults::no_restamp},
+      {"a restamp after the answer", &NodeTestFaults::restamp_late},
+      {"a repair with a new stamp", &NodeTestFaults::repair_with_new_stamp},
+  };
+  for (const auto& [name, fault] : bugs) {
+    node_test_faults = {};
+    node_test_faults.*fault = true;
+    uint64_t seed = 0;
+    std::string found;
+    while (found.empty() && seed < 150) {
+      const RunResult result = run_seed(++seed);
+      if (!result.violations.empty()) found = result.violations.front();
+    }
+    node_test_faults = {};
+    CHECK_MESSAGE(!found.empty(), name);
+    MESSAGE(fmt::format("{}: found with seed {}: {}", name, seed, found));
+  }
 }
 
 TEST_CASE("two runs of a seed are the same") {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../store/shard_rig.hpp"
+#include "cluster/handoff/missed_log.hpp"
 #include "store/data_directory.hpp"
 
 using namespace gyre;
@@ -422,6 +423,35 @@ TEST_CASE("a directory is inspected with what belongs together in it") {
   ShardRig rig;
   REQUIRE(rig.live(make_data()) == LifeEnd::finished);
   CHECK(rig.live(check_directories(rig.disk())) == LifeEnd::finished);
+}
+
+namespace {
+
+Task<void> check_missed_log() {
+  Result<std::unique_ptr<cluster::MissedLog>> log =
+      co_await cluster::MissedLog::open("handoff", {.fresh = true});
+  CO_OK(log);
+  const cluster::PeerNumber peer = (*log)->peer(cluster::peer_id("http://b:1"));
+  (*log)->missed(peer, 77, "some key", {hlc_from_us(1'700'000'000'123'456), 1});
+  CO_OK(co_await (*log)->close(true));
+  const Inspected whole = co_await inspect("handoff/missed", true);
+  CO_OK(whole.done);
+  CO_CHECK(whole.damage.empty());
+  CO_CHECK(has(whole.text, "    missed: peer 0, slot 77, 'some key', 2023-11-14 22:13:20.123 UTC"));
+  CO_CHECK(has(whole.text, "stopped              cleanly"));
+  Result<std::string> content = co_await read_file("handoff/missed", 64u << 10);
+  CO_OK(content);
+  CO_OK(co_await replace_file("handoff", "missed", flipped(*content, 45)));
+  const Inspected bad = co_await inspect("handoff/missed");
+  CO_OK(bad.done);
+  CO_CHECK(bad.damage.size() == 1 && has(bad.damage[0], "handoff/missed: offset 0: "));
+}
+
+}  // namespace
+
+TEST_CASE("a missed log is inspected entry by entry") {
+  ShardRig rig;
+  CHECK(rig.live(check_missed_log()) == LifeEnd::finished);
 }
 
 TEST_CASE("versions and times are readable") {
