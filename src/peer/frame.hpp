@@ -6,7 +6,7 @@
 //    3  u8   verb            of a request; of a reply its Status; of a hello its step
 //    4  u32  payload_bytes
 //    8  u64  request_id      chosen by who asks; a reply repeats it
-//   16  u32  time_left_us    of a request: until the asker gives up; UINT32_MAX: never. Relative,
+//   16  u32  time_left_us    of a credit: how many more bytes of pages may come. Of a request: until the asker gives up; UINT32_MAX: never. Relative,
 //                            since clocks differ; what the network takes is not in it
 //   20  u32  header_hash     lower half of the hash of the header with this field zero
 //   24  u64  epoch           of the sender's topology
@@ -31,8 +31,11 @@ inline constexpr size_t frame_header_bytes = 48;
 enum class FrameType : uint8_t { hello = 1, request = 2, reply = 3, page = 4, credit = 5 };
 
 enum FrameFlag : uint8_t {
-  flag_last = 1 << 0,  // of a page: the stream ends with it
+  flag_stop = 1 << 0,  // of a credit: no more pages are wanted
 };
+
+// Bytes of pages that a stream may send before its first credit.
+inline constexpr uint32_t stream_window_bytes = 64u << 10;
 
 // A verb that services never see: the connection itself answers it.
 inline constexpr uint8_t verb_ping = 255;

@@ -1,5 +1,6 @@
 #include "peer/inbound.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include <gyre/time.hpp>
@@ -13,6 +14,7 @@ namespace gyre::peer {
 namespace {
 
 constexpr Nanos watch_interval = seconds(1);
+constexpr int64_t credit_bytes_max = 16 << 20;
 constexpr size_t call_overhead_bytes = 256;  // of a request without a payload
 
 }  // namespace
@@ -51,6 +53,28 @@ bool InboundCall::reply(Status status, std::span<const std::string_view> parts) 
   return sent;
 }
 
+void InboundCall::begin_pages(Resume resume) {
+  GYRE_ASSERT(resume_ == nullptr);
+  resume_ = resume;
+  credit_bytes_ = stream_window_bytes;
+  next_stream_ = inbound_.streams_;
+  if (next_stream_ != nullptr) next_stream_->previous_stream_ = this;
+  inbound_.streams_ = this;
+}
+
+bool InboundCall::send_page(std::span<const std::string_view> parts) {
+  GYRE_ASSERT(resume_ != nullptr && credit_bytes_ > 0);
+  if (!pages_wanted()) return false;
+  credit_bytes_ -= static_cast<int64_t>(bytes_of(parts));
+  append_frame(inbound_.socket_,
+               {.type = FrameType::page,
+                .request_id = id_,
+                .epoch = inbound_.node_.epoch(),
+                .hlc = inbound_.node_.hlc()},
+               parts);
+  return true;
+}
+
 // --- the connection -----------------------------------------------------------------------------
 
 Inbound::WatchTimer::WatchTimer(Inbound& of)
@@ -86,6 +110,12 @@ Task<Result<void>> Inbound::serve(std::string received) {
     result = fail(std::move(met.error()));
   }
   if (!draining_) gone_ = true;
+  // A drained connection reads no credit: its streams end too.
+  for (InboundCall* at = streams_; at != nullptr;) {
+    InboundCall& call = *std::exchange(at, at->next_stream_);
+    call.stopped_ = true;
+    call.resume_(call);
+  }
   while (calls_ != 0) {
     answered_.reset();
     co_await detail::Uninterrupted{answered_};
@@ -128,6 +158,10 @@ Result<void> Inbound::take(std::string_view bytes) {
       case FrameReader::Event::error:
         return fail(Errc::corrupt, std::string(reader_.error()));
       case FrameReader::Event::header:
+        if (reader_.header().type == FrameType::credit) {
+          reader_.skip_payload();
+          break;
+        }
         if (reader_.header().type != FrameType::request) {
           return fail(Errc::invalid, "a frame that is no request");
         }
@@ -135,7 +169,11 @@ Result<void> Inbound::take(std::string_view bytes) {
         if (verdict_ != Status::ok) reader_.skip_payload();
         break;
       case FrameReader::Event::frame:
-        begin(reader_.header());
+        if (reader_.header().type == FrameType::credit) {
+          credit(reader_.header());
+        } else {
+          begin(reader_.header());
+        }
         break;
     }
   }
@@ -191,6 +229,25 @@ void Inbound::begin(const FrameHeader& header) {
   service_.request(*call);
 }
 
+// Of a call that was answered meanwhile it means nothing.
+void Inbound::credit(const FrameHeader& header) {
+  static_cast<void>(node_.observe(header.hlc));
+  InboundCall* call = streams_;
+  while (call != nullptr && call->id_ != header.request_id) call = call->next_stream_;
+  if (call == nullptr) return;
+  call->credit_bytes_ =
+      std::min(call->credit_bytes_ + int64_t{header.time_left_us}, credit_bytes_max);
+  if ((header.flags & flag_stop) != 0) call->stopped_ = true;
+  call->resume_(*call);
+}
+
+void Inbound::unlink_stream(InboundCall& call) noexcept {
+  if (call.resume_ == nullptr) return;
+  if (call.next_stream_ != nullptr) call.next_stream_->previous_stream_ = call.previous_stream_;
+  (call.previous_stream_ != nullptr ? call.previous_stream_->next_stream_ : streams_) =
+      call.next_stream_;
+}
+
 void Inbound::send_reply(uint64_t id, Status status, std::span<const std::string_view> parts) {
   if (bytes_of(parts) > limits::peer_payload_bytes_max) {
     status = Status::too_large;
@@ -212,6 +269,7 @@ void Inbound::discharge(size_t bytes) noexcept {
 
 void Inbound::ended(InboundCall& call) noexcept {
   discharge(call.charged_bytes_);
+  unlink_stream(call);
   --calls_;
   delete &call;
   answered_.set();

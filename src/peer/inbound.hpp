@@ -54,6 +54,17 @@ class InboundCall {
   bool reply(Status status, std::string_view payload = {}) {
     return reply(status, std::span<const std::string_view>(&payload, 1));
   }
+  // --- pages before the reply, to a caller that takes them (Call::page) -------------------------
+  // From now on `resume` is called when credit has come, or when no more pages are wanted: the
+  // connection is gone, or the asker stopped. It may send pages, and reply to this call only.
+  using Resume = void (*)(InboundCall& call) noexcept;
+  void begin_pages(Resume resume);
+  // Pages may be sent while this is above zero; the last one may take it below.
+  int64_t credit_bytes() const { return credit_bytes_; }
+  bool pages_wanted() const { return !stopped_ && connected(); }
+  // Copied. Only while there is credit; false if none is wanted any more (it is dropped).
+  bool send_page(std::span<const std::string_view> parts);
+
   // The connection still lives: work for a peer that is gone may be dropped.
   bool connected() const;
 
@@ -76,6 +87,11 @@ class InboundCall {
   std::string kept_;
   uint8_t verb_;
   bool is_kept_ = false;
+  bool stopped_ = false;
+  Resume resume_ = nullptr;
+  int64_t credit_bytes_ = 0;
+  InboundCall* next_stream_ = nullptr;
+  InboundCall* previous_stream_ = nullptr;
 };
 
 class Service {
@@ -137,6 +153,8 @@ class Inbound {
   Result<void> take(std::string_view bytes);
   Status admit(const FrameHeader& header);
   void begin(const FrameHeader& header);
+  void credit(const FrameHeader& header);
+  void unlink_stream(InboundCall& call) noexcept;
   void send_reply(uint64_t id, Status status, std::span<const std::string_view> parts);
   void ended(InboundCall& call) noexcept;
   void discharge(size_t bytes) noexcept;
@@ -156,6 +174,7 @@ class Inbound {
   Status verdict_ = Status::ok;  // on the request whose frame is being read
   size_t charged_ = 0;           // for it
   size_t calls_ = 0;
+  InboundCall* streams_ = nullptr;
   size_t bytes_ = 0;
   Event answered_;
   WatchTimer watch_{*this};

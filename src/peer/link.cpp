@@ -146,7 +146,29 @@ bool Link::start(Call& call) {
 
 void Link::cancel(Call& call) noexcept {
   GYRE_ASSERT(call.link_ == this);
+  stop_pages(call);
   forget(call);
+}
+
+void Link::grant(Call& call, uint32_t bytes) noexcept {
+  GYRE_ASSERT(call.link_ == this && call.page != nullptr);
+  if (state_ == LinkState::connected && call.id_ != 0) send_credit(call.id_, bytes, 0);
+}
+
+void Link::stop_pages(const Call& call) noexcept {
+  if (call.page == nullptr || state_ != LinkState::connected || call.id_ == 0) return;
+  send_credit(call.id_, 0, flag_stop);
+}
+
+void Link::send_credit(uint64_t id, uint32_t bytes, uint8_t flags) noexcept {
+  append_frame(*socket_,
+               {.type = FrameType::credit,
+                .flags = flags,
+                .request_id = id,
+                .time_left_us = bytes,
+                .epoch = node_.epoch(),
+                .hlc = node_.hlc()},
+               {});
 }
 
 void Link::forget(Call& call) noexcept {
@@ -254,6 +276,7 @@ void Link::check() noexcept {
         continue;
       }
       if (list == &waiting_) waiting_bytes_ -= frame_header_bytes + call.payload_bytes_;
+      stop_pages(call);
       list->remove(call);
       late.push(call);
       ++stats_.timed_out;
@@ -482,12 +505,18 @@ bool Link::take(std::string_view bytes) {
         unheard_since_ = sent_.head != nullptr ? heard_at_ : 0;
         return true;
       case FrameReader::Event::header:
-        if (reader_.header().type != FrameType::reply) return false;
+        if (reader_.header().type != FrameType::reply && reader_.header().type != FrameType::page) {
+          return false;
+        }
         static_cast<void>(node_.observe(reader_.header().hlc));
         if (find(reader_.header().request_id) == nullptr) reader_.skip_payload();
         break;
       case FrameReader::Event::frame:
-        answer();
+        if (reader_.header().type == FrameType::page) {
+          take_page();
+        } else {
+          answer();
+        }
         break;
       case FrameReader::Event::error:
         return false;
@@ -511,6 +540,19 @@ void Link::answer() {
   call->status = intact ? static_cast<Status>(header.verb) : Status::corrupt;
   Call& ended = *call;
   ended.done(ended);  // perhaps the end of it
+}
+
+// A page of a call that has ended is dropped: the peer was told to stop.
+void Link::take_page() {
+  Call* call = find(reader_.header().request_id);
+  if (call == nullptr) return;
+  if (!reader_.payload_intact() || call->page == nullptr) {
+    stop_pages(*call);
+    end(*call, Status::corrupt);
+    return;
+  }
+  call->retried_ = true;
+  call->page(*call, reader_.payload());
 }
 
 Task<void> Link::close() {

@@ -45,6 +45,7 @@ class Link;
 // what it points to must neither move nor die.
 struct Call {
   using Done = void (*)(Call& call) noexcept;
+  using Page = void (*)(Call& call, std::string_view page) noexcept;
 
   Call() = default;
   Call(const Call&) = delete;
@@ -63,6 +64,10 @@ struct Call {
   void (*retain)(void* owner) noexcept = nullptr;
   void (*release)(void* owner) noexcept = nullptr;
   Done done = nullptr;
+  // If set, the reply may be preceded by pages, each valid during the handler. The peer may send
+  // stream_window_bytes of them, and then as many as Link::grant gives back. A call is not sent
+  // once more when it has had a page.
+  Page page = nullptr;
 
   // --- the outcome, for `done`. A status other than ok may have a payload too (the service's).
   Status status = Status::ok;
@@ -132,6 +137,8 @@ class Link {
   [[nodiscard]] bool start(Call& call);
   // Forgets a call: `done` is not called. The peer may carry it out all the same.
   void cancel(Call& call) noexcept;
+  // So many bytes of a call's pages are done with: more may come. Also from the page handler.
+  void grant(Call& call, uint32_t bytes) noexcept;
 
   // Connects, if it is not connected, without a call.
   void connect();
@@ -181,6 +188,9 @@ class Link {
   Task<std::string> receive(std::string rest);
   bool take(std::string_view bytes);
   void answer();
+  void take_page();
+  void send_credit(uint64_t id, uint32_t bytes, uint8_t flags) noexcept;
+  void stop_pages(const Call& call) noexcept;
   void send_waiting();
   void write(Call& call);
   void connection_ended(uint64_t bytes_sent) noexcept;

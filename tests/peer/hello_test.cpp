@@ -125,7 +125,7 @@ TEST_CASE("a hello is read as it was written, and half of one is not") {
   peer::Hello hello;
   hello.versions = {2, 5};
   hello.target_core = 3;
-  hello.identity = {.url = "http://node:1", .epoch = 7, .table_hash = 8, .cores = 4};
+  hello.identity = {.url = "http://node:1", .epoch = 7, .table_hash = 8, .cores = 1027};
   hello.identity.uuid[5] = 9;
   hello.nonce[31] = 'n';
   const std::string bytes = peer::encode(hello);

@@ -53,10 +53,11 @@ struct FakeNode : peer::LocalNode {
 };
 
 // verb 1 echoes; 2 echoes after as many microseconds as the first 8 bytes say; 3 keeps the call
-// until `let_go`; others are unsupported.
+// until `let_go`; 4 sends pages of 10,000 bytes, as many as the first 8 bytes say, as credit allows; others
+// are unsupported.
 class EchoService final : public peer::Service {
  public:
-  enum Verb : uint8_t { echo = 1, echo_later = 2, hold = 3 };
+  enum Verb : uint8_t { echo = 1, echo_later = 2, hold = 3, pages = 4 };
 
   void request(peer::InboundCall& call) noexcept override {
     ++times[std::string(call.payload().substr(0, 16))];
@@ -74,6 +75,13 @@ class EchoService final : public peer::Service {
         call.next = held;
         held = &call;
         return;
+      case pages: {
+        auto* left = new PagesLeft{*this, get_fixed<uint64_t>(call.payload().data())};
+        call.context = left;
+        call.begin_pages(&EchoService::go_on);
+        go_on(call);
+        return;
+      }
       default:
         call.reply(peer::Status::unsupported);
     }
@@ -90,8 +98,30 @@ class EchoService final : public peer::Service {
   peer::InboundCall* held = nullptr;
   std::map<std::string, int> times;  // a request was seen, by how its payload begins
   int requests = 0;
+  uint64_t pages_sent = 0;
+  int pages_stopped = 0;
 
  private:
+  struct PagesLeft {
+    EchoService& service;
+    uint64_t pages;
+    uint64_t sent = 0;
+  };
+  static void go_on(peer::InboundCall& call) noexcept {
+    auto* left = static_cast<PagesLeft*>(call.context);
+    const bool wanted = call.pages_wanted();
+    while (wanted && left->sent < left->pages && call.credit_bytes() > 0) {
+      const std::string page = std::string(10'000, static_cast<char>('a' + left->sent % 26));
+      const std::string_view part = page;
+      CHECK(call.send_page({&part, 1}));
+      ++left->sent;
+      ++left->service.pages_sent;
+    }
+    if (wanted && left->sent < left->pages) return;
+    if (!wanted) ++left->service.pages_stopped;
+    delete left;
+    call.reply(peer::Status::ok, "the end");
+  }
   static Task<void> later(peer::InboundCall* call) {
     const auto delay = get_fixed<uint64_t>(call->payload().data());
     static_cast<void>(co_await sleep_for(microseconds(static_cast<int64_t>(delay))));
