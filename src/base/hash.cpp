@@ -10,9 +10,16 @@ uint64_t hash64(std::string_view bytes, uint64_t seed) noexcept {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
-uint32_t shard_of(std::string_view key, uint32_t shard_count) noexcept {
+uint64_t shard_hash(std::string_view key) noexcept {
   constexpr uint64_t shard_seed = 0x73686172645f6f66;
-  const uint64_t hash = hash64(key, shard_seed);
+  return hash64(key, shard_seed);
+}
+
+uint32_t shard_of(std::string_view key, uint32_t shard_count) noexcept {
+  return shard_of_hash(shard_hash(key), shard_count);
+}
+
+uint32_t shard_of_hash(uint64_t hash, uint32_t shard_count) noexcept {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(hash) * shard_count) >> 64);
 }
 

@@ -11,6 +11,9 @@ uint64_t hash64(std::string_view bytes, uint64_t seed = 0) noexcept;
 
 // Which storage shard of a node owns a key: independent of the placement hash over nodes.
 uint32_t shard_of(std::string_view key, uint32_t shard_count) noexcept;
+// The same in two steps, for whoever has only the hash: nodes differ in how many shards they have.
+uint64_t shard_hash(std::string_view key) noexcept;
+uint32_t shard_of_hash(uint64_t hash, uint32_t shard_count) noexcept;
 
 // A checksum that is fed in pieces.
 class StreamingHash {

@@ -9,6 +9,8 @@ namespace gyre::cluster {
 
 namespace {
 
+constexpr unsigned repair_bit = 128;
+
 void put_version(char* out, const Version& version) {
   put_fixed(out, version.hlc);
   put_fixed(out + 8, version.origin);
@@ -36,8 +38,9 @@ bool is_key(std::string_view key) {
 
 void PutRequest::encode_head(char (&out)[head_bytes]) const {
   std::memset(out, 0, sizeof out);
-  out[0] = tombstone ? 2 : 1;
+  out[0] = static_cast<char>((tombstone ? 2 : 1) | (repair ? repair_bit : 0));
   out[1] = static_cast<char>(from);
+  put_fixed(out + 2, coordinator);
   put_fixed(out + 4, static_cast<uint32_t>(key.size()));
   put_version(out + 8, version);
   put_fixed(out + 24, expire_at_ms);
@@ -45,9 +48,12 @@ void PutRequest::encode_head(char (&out)[head_bytes]) const {
 
 bool PutRequest::decode(std::string_view payload, PutRequest& out) {
   Decoder in(payload);
-  const auto kind = in.fixed<uint8_t>();
+  const auto tag = in.fixed<uint8_t>();
+  const unsigned kind = tag & ~repair_bit;
+  out.repair = (tag & repair_bit) != 0;
   out.from = in.fixed<uint8_t>();
-  if (!take_zeros(in, 2) || (kind != 1 && kind != 2) || out.from > limits::cluster_replicas_max)
+  out.coordinator = in.fixed<uint16_t>();
+  if ((kind != 1 && kind != 2) || out.from < 1 || out.from > limits::cluster_replicas_max)
     return false;
   out.tombstone = kind == 2;
   const auto key_bytes = in.fixed<uint32_t>();

@@ -2,8 +2,9 @@
 // Integers are little-endian. Decoding is strict: bytes too few, too many or out of range are no
 // message. Views of a decoded message point into its payload.
 //
-//   put      kind u8 (value, tombstone) · from u8 · 2 zeros · key_bytes u32 · hlc u64 · origin u64 ·
-//            expire_at_ms u64 · key · value (to the end)
+//   put      kind u8 (value, tombstone; + 128: a repair) · from u8 · coordinator u16 (its place in the
+//            table) · key_bytes u32 · hlc u64 · origin u64 · expire_at_ms u64 · key · value (to the
+//            end)
 //   put's reply   status u8 (WriteOutcome) · 7 zeros · hlc u64 · origin u64 (of what superseded it)
 //   get      4 zeros · value_bytes_max u32 · key (to the end)
 //   get's reply   state u8 (ReadState) · 7 zeros · hlc u64 · origin u64 · expire_at_ms u64 ·
@@ -18,13 +19,14 @@
 
 namespace gyre::cluster {
 
-enum class Verb : uint8_t { put = 1, get = 2 };
+enum class Verb : uint8_t { put = 1, get = 2, notices = 4, offer = 5, join = 6 };
 
 struct PutRequest {
   static constexpr size_t head_bytes = 32;
   bool tombstone = false;
-  uint8_t from =
-      1;  // its replicas are the first `from` of the slot's list; 0: a repair of one replica
+  bool repair = false;  // a copy of what other replicas hold: who sent it sees to the others
+  uint8_t from = 1;     // its replicas are the first `from` of the slot's list
+  uint16_t coordinator = 0;
   Version version;
   uint64_t expire_at_ms = 0;
   std::string_view key;

@@ -9,6 +9,7 @@ struct ClusterTestFaults {
   bool count_replies_twice = false;       // a replica that says "stored" twice counts twice
   bool write_quorum_off_by_one = false;   // a write is answered one replica early
   bool restamp_after_answer = false;      // an older acknowledged write overtakes a newer one
+  bool restamp_at_once = false;           // above what the first replica says, not the ack-th
   bool restamp_for_ever = false;          // two writers can chase each other
   bool superseded_fails = false;          // the second time, instead of counting as stored
   bool fail_late = false;                 // 504 at the deadline instead of when it is certain

@@ -41,15 +41,12 @@ void WriteQuorum::replied(unsigned rank, ReplicaReply reply) {
   if (reply == ReplicaReply::stored || reply == ReplicaReply::unknown) nothing_stored_ = false;
 
   if (reply == ReplicaReply::superseded && !of_old_round &&
-      (outcome_ == Outcome::open || cluster_test_faults.restamp_after_answer) &&
       (round_ == 1 || cluster_test_faults.restamp_for_ever)) {
-    // Everybody gets the new stamp: who has replied, next, and who has not, when he has.
-    restamp_due_ = true;
-    ++round_;
-    old_round_ = under_way_;
-    to_ask_ = without(static_cast<RankSet>(bit(from_) - 1), under_way_);
-    stored_ = failed_ = refused_ = 0;
-    return;
+    if (outcome_ == Outcome::open) {
+      superseded_ |= self;
+      return decide();
+    }
+    if (cluster_test_faults.restamp_after_answer) return begin_round();
   }
   if (of_old_round && outcome_ != Outcome::failure) {
     to_ask_ |= self;
@@ -78,6 +75,15 @@ void WriteQuorum::replied(unsigned rank, ReplicaReply reply) {
   decide();
 }
 
+// Everybody gets the new stamp: who has replied, next, and who has not, when he has.
+void WriteQuorum::begin_round() {
+  restamp_due_ = true;
+  ++round_;
+  old_round_ = under_way_;
+  to_ask_ = without(static_cast<RankSet>(bit(from_) - 1), under_way_);
+  stored_ = superseded_ = failed_ = refused_ = 0;
+}
+
 void WriteQuorum::decide() {
   if (outcome_ != Outcome::open) return;
   const unsigned needed = ack_ - (cluster_test_faults.write_quorum_off_by_one ? 1u : 0u);
@@ -86,7 +92,11 @@ void WriteQuorum::decide() {
     outcome_ = Outcome::success;
   } else if (size(failed_) > from_ - ack_ && may_fail_now) {
     outcome_ = Outcome::failure;
+  } else if (superseded_ != 0 &&
+             (size(stored_ | superseded_) >= ack_ || cluster_test_faults.restamp_at_once)) {
+    return begin_round();
   }
+  if (outcome_ != Outcome::open) stored_ |= std::exchange(superseded_, 0);
   // Nobody waits for it any more: who was not asked is left to what missed writes get.
   if (outcome_ == Outcome::failure) {
     failed_ |= to_ask_;
@@ -98,6 +108,7 @@ void WriteQuorum::expired() {
   if (outcome_ != Outcome::open) return;
   outcome_ = Outcome::failure;
   restamp_due_ = false;
+  stored_ |= std::exchange(superseded_, 0);
   failed_ |= to_ask_;
   to_ask_ = 0;
 }

@@ -7,10 +7,12 @@
 //
 //   - Every replica is asked at once. The write succeeds at the `ack`-th replica that has it, and
 //     fails as soon as so many can't have it any more, or at the deadline.
-//   - A replica that holds something newer has not stored it (superseded). While the outcome is open,
+//   - A replica that holds something newer has not stored it (superseded). While the outcome is open
 //     the write gets a stamp above that, once, and every replica is asked again, those with a question
-//     under way when that has ended. Superseded a second time, or after the outcome, it counts as
-//     stored: with another stamp it would hide a write that was acknowledged after it (DESIGN D8).
+//     under way when that has ended. Not before `ack` replicas have replied: among so many is one that
+//     has whatever was acknowledged before this write began, so that the new stamp is above all of
+//     that. Superseded a second time, or after the outcome, it counts as stored: with another stamp it
+//     would hide a write that was acknowledged after it (DESIGN D8).
 //   - Replies that nobody waits for (a replica's second one) change nothing.
 //   - It is finished when nothing is under way, which may be long after the answer. missed() then says
 //     who does not have the write.
@@ -67,6 +69,7 @@ class WriteQuorum {
 
  private:
   enum class Outcome : uint8_t { open, success, failure };
+  void begin_round();
   void decide();
   bool all_refused() const;
 
@@ -81,6 +84,7 @@ class WriteQuorum {
   RankSet under_way_ = 0;
   RankSet old_round_ = 0;  // of those under way: asked with the stamp before
   RankSet stored_ = 0;
+  RankSet superseded_ = 0;  // of the first round, while the outcome is open
   RankSet failed_ = 0;
   RankSet refused_ = 0;  // of those that failed
   uint8_t twice_ = 0;    // planted: replies counted twice

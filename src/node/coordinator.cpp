@@ -14,6 +14,7 @@
 #include "node/core.hpp"
 #include "node/node.hpp"
 #include "node/replica_access.hpp"
+#include "node/shard_handoff.hpp"
 
 namespace gyre {
 
@@ -28,6 +29,10 @@ constexpr Nanos connect_patience = seconds(1);
 constexpr Nanos quiet_max = milliseconds(500);
 constexpr Nanos silence_max = seconds(1);
 static_assert(quiet_max + silence_max < replica_patience);
+// Peers that say nothing are pinged at 5 Hz.
+constexpr Nanos ping_interval = cluster::FailureDetector::Options{}.ping_interval;
+constexpr Nanos watch_interval = milliseconds(100);
+constexpr Nanos lag_min = milliseconds(5);  // of the loop: less is nothing to make up for
 
 }  // namespace
 
@@ -60,9 +65,17 @@ void Coordinator::open(HybridClock& clock, const peer::Identity& identity,
     options.backoff_max = milliseconds(500);
     options.quiet_max = quiet_max;
     options.silence_max = silence_max;
+    options.idle_ping_interval = ping_interval;
     options.queue_bytes_max = queued_bytes_max;
     links_.back() = std::make_unique<peer::Link>(*this, std::move(options));
   }
+  Reactor& reactor = Reactor::current();
+  health_.assign(links_.size(), cluster::FailureDetector(reactor.now()));
+  heard_at_.assign(links_.size(), 0);
+  dead_.assign(links_.size(), false);
+  notices_ = std::make_unique<ReplicaNotices>(*this);
+  watch_due_ = reactor.now() + watch_interval;
+  reactor.arm(watch_, watch_due_);
 }
 
 namespace {
@@ -108,12 +121,15 @@ Task<void> Coordinator::close() {
     idle_.reset();
     co_await gyre::detail::Uninterrupted{idle_};
   }
+  co_await notices_->close();
+  Reactor::current().disarm(watch_);
   for (const auto& link : links_) {
     if (link) co_await link->close();
   }
   co_await gate_scope_->join();
   co_await scope_->join();
   links_.clear();
+  notices_.reset();
   gate_scope_.reset();
   scope_.reset();
 }
@@ -126,6 +142,64 @@ std::span<const NodeIndex> Coordinator::replicas(std::string_view key, uint32_t 
 bool Coordinator::holds(std::string_view key, uint32_t from) const {
   const std::span<const NodeIndex> nodes = replicas(key, from);
   return std::ranges::find(nodes, self_) != nodes.end();
+}
+
+unsigned Coordinator::default_replicas() const {
+  return std::min({core_.node().config().replication, core_.node().membership().node_count(),
+                   limits::cluster_replicas_max});
+}
+
+// --- how peers do -------------------------------------------------------------------------------
+
+Coordinator::WatchTimer::WatchTimer(Coordinator& of)
+    : Timer([](Timer& self) noexcept { static_cast<WatchTimer&>(self).coordinator.watch(); }),
+      coordinator(of) {}
+
+void Coordinator::watch() {
+  Reactor& reactor = Reactor::current();
+  const Nanos now = reactor.now();
+  const Nanos lag = now - watch_due_;
+  for (NodeIndex node = 0; node < links_.size(); ++node) {
+    if (!links_[node]) continue;
+    const peer::Link& link = *links_[node];
+    cluster::FailureDetector& detector = health_[node];
+    if (lag >= lag_min) detector.loop_late(now, lag);
+    if (link.heard_at() > heard_at_[node]) {
+      heard_at_[node] = link.heard_at();
+      detector.heard(heard_at_[node]);
+    }
+    if (link.is_down()) detector.unreachable();
+    const bool dead = detector.state(now) == cluster::FailureDetector::State::dead;
+    if (dead && !dead_[node]) {
+      for (const auto& handoff : core_.handoffs()) {
+        if (handoff) handoff->coordinator_lost(node);
+      }
+    }
+    dead_[node] = dead;
+  }
+  watch_due_ = now + watch_interval;
+  reactor.arm(watch_, watch_due_);
+}
+
+cluster::FailureDetector::State Coordinator::state_of(NodeIndex node) const {
+  if (node == self_) return cluster::FailureDetector::State::alive;
+  if (links_[node]->is_down()) return cluster::FailureDetector::State::dead;
+  return health_[node].state(Reactor::current().now());
+}
+
+unsigned Coordinator::read_rank(NodeIndex node) const {
+  return node == self_ ? 0 : 1 + static_cast<unsigned>(state_of(node));
+}
+
+void Coordinator::call_ended(NodeIndex node, const peer::Call& call) {
+  cluster::FailureDetector& detector = health_[node];
+  if (call.status == peer::Status::ok) {
+    const Nanos now = Reactor::current().now();
+    detector.answered(now, now - call.sent_at);
+    heard_at_[node] = std::max(heard_at_[node], now);
+  } else if (call.status == peer::Status::timed_out) {
+    detector.timed_out();
+  }
 }
 
 uint64_t Coordinator::hlc() {
@@ -262,7 +336,36 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
     if (!cluster::GetRequest::decode(call.payload(), get)) return refuse(peer::Status::corrupt);
     return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max);
   }
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::notices)) {
+    cluster::Notices notices;
+    if (!cluster::Notices::decode(call.payload(), notices)) return refuse(peer::Status::corrupt);
+    return core_.scope().spawn(serve_notices(call, std::move(notices)));
+  }
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::offer)) {
+    std::vector<cluster::KeyVersion> entries;
+    if (!cluster::decode_offer(call.payload(), entries)) return refuse(peer::Status::corrupt);
+    return core_.scope().spawn(serve_offer(call, std::move(entries)));
+  }
   refuse(peer::Status::unsupported);
+}
+
+Task<void> Coordinator::serve_notices(peer::InboundCall& call, cluster::Notices notices) {
+  ++stats_.notices_served;
+  const bool recorded = co_await take_notices(core_, std::move(notices));
+  call.reply(recorded ? peer::Status::ok : peer::Status::failed);
+}
+
+Task<void> Coordinator::serve_offer(peer::InboundCall& call,
+                                    std::vector<cluster::KeyVersion> entries) {
+  const size_t count = entries.size();
+  const std::vector<bool> lacks = co_await lacked_of(core_, std::move(entries));
+  if (lacks.size() != count) {
+    call.reply(peer::Status::failed);
+    co_return;
+  }
+  stats_.offers_served += count;
+  stats_.offers_lacked += static_cast<uint64_t>(std::ranges::count(lacks, true));
+  call.reply(peer::Status::ok, cluster::encode_offer_reply(lacks));
 }
 
 }  // namespace gyre

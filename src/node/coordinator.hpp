@@ -17,8 +17,10 @@
 #include <gyre/task.hpp>
 #include <gyre/version.hpp>
 
+#include "cluster/failure_detector.hpp"
 #include "cluster/hedge_budget.hpp"
 #include "cluster/slot_table.hpp"
+#include "node/replica_notices.hpp"
 #include "peer/gate.hpp"
 #include "peer/inbound.hpp"
 #include "peer/link.hpp"
@@ -40,6 +42,9 @@ struct CoordinatorStats {
   uint64_t reads_hedged = 0;     // asked one replica more, since one was slow
   uint64_t repairs = 0;          // copies written since a read saw that they were old
   uint64_t requests_served = 0;  // for coordinators of other nodes
+  uint64_t offers_served = 0;    // entries that peers asked about, to replay what is missed
+  uint64_t offers_lacked = 0;    // of these, which this node lacked
+  uint64_t notices_served = 0;   // batches
 };
 
 class Coordinator final : public peer::LocalNode, public peer::Service {
@@ -63,6 +68,17 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   std::span<const cluster::NodeIndex> replicas(std::string_view key, uint32_t from) const;
   bool holds(std::string_view key, uint32_t from) const;
   cluster::NodeIndex self() const { return self_; }
+  // Of a key, unless a request says otherwise.
+  unsigned default_replicas() const;
+  ReplicaNotices& notices() { return *notices_; }
+
+  // --- how peers do, out of this core's own experience
+  const cluster::FailureDetector& health(cluster::NodeIndex node) const { return health_[node]; }
+  cluster::FailureDetector::State state_of(cluster::NodeIndex node) const;
+  // The order in which replicas are read from: the least first.
+  unsigned read_rank(cluster::NodeIndex node) const;
+  // A call to `node` has ended, however.
+  void call_ended(cluster::NodeIndex node, const peer::Call& call);
   // Of a node other than this one.
   peer::Link& link(cluster::NodeIndex node) { return *links_[node]; }
   const std::vector<std::unique_ptr<peer::Link>>& links() const { return links_; }
@@ -95,6 +111,13 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
  private:
   struct ServedPut;
   struct ServedGet;
+  struct WatchTimer : Timer {
+    explicit WatchTimer(Coordinator& of);
+    Coordinator& coordinator;
+  };
+  void watch();
+  Task<void> serve_notices(peer::InboundCall& call, cluster::Notices notices);
+  Task<void> serve_offer(peer::InboundCall& call, std::vector<cluster::KeyVersion> entries);
   void mark_seen(const peer::Identity& peer);
   Task<void> run_gate(Descriptor fd, std::string received);
   Task<void> serve(Descriptor fd, std::string received);
@@ -107,6 +130,12 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   cluster::NodeIndex self_ = 0;
   std::vector<std::unique_ptr<peer::Link>> links_;  // by node; none for this one
   std::vector<std::string_view> urls_;              // by node
+  std::vector<cluster::FailureDetector> health_;    // by node
+  std::vector<Nanos> heard_at_;                     // by node: as far as its detector knows
+  std::vector<bool> dead_;                          // by node: at the last watch()
+  std::unique_ptr<ReplicaNotices> notices_;
+  WatchTimer watch_{*this};
+  Nanos watch_due_ = 0;
   std::unique_ptr<peer::Gate> gate_;
   std::unique_ptr<Scope> gate_scope_;
   std::unique_ptr<Scope> scope_;

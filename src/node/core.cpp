@@ -15,6 +15,7 @@
 #include "node/node.hpp"
 #include "node/observe.hpp"
 #include "node/scan_exchange.hpp"
+#include "node/shard_handoff.hpp"
 #include "peer/hello.hpp"
 
 namespace gyre {
@@ -122,6 +123,7 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
   const ServeConfig& config = node_.config();
   const uint32_t count = directory.shard_count();
   shards_.resize(count);
+  handoffs_.resize(coordinator_ ? count : 0);
   uint32_t mine = 0;
   for (uint32_t shard = 0; shard < count; ++shard) mine += node_.owner_of(shard) == index_;
   const MemoryPlan& plan = config.memory_plan;
@@ -151,11 +153,16 @@ Task<Result<void>> Core::open_shards(const DataDirectory& directory) {
     options.scrub_period = seconds(86'400) * static_cast<int64_t>(config.scrub_days);
     options.compaction.base_bytes_min =
         std::max<uint64_t>(options.memtable_bytes_max * 2, 16u << 20);
-    Result<std::unique_ptr<Shard>> opened = co_await Shard::open(
-        std::move(options), {.write_memory = *write_memory_,
-                             .clock = clock_,
-                             .flush_credit = flush_credit_.get(),
-                             .purge_hlc_max = coordinator_ ? &purge_hlc_max_ : nullptr});
+    ShardContext context{
+        .write_memory = *write_memory_, .clock = clock_, .flush_credit = flush_credit_.get()};
+    if (coordinator_) {
+      Result<std::unique_ptr<ShardHandoff>> handoff =
+          co_await ShardHandoff::open(*this, shard, directory.created());
+      if (!handoff) co_return fail(handoff.error());
+      handoffs_[shard] = std::move(*handoff);
+      context.purge_hlc_max = &handoffs_[shard]->purge_hlc_max();
+    }
+    Result<std::unique_ptr<Shard>> opened = co_await Shard::open(std::move(options), context);
     if (!opened) co_return fail(opened.error());
     shards_[shard] = std::move(*opened);
   }
@@ -172,6 +179,9 @@ uint64_t Core::serve() {
   uint64_t records_recovered = 0;
   for (const auto& shard : shards_) {
     if (shard) records_recovered += shard->stats().records_recovered;
+  }
+  for (const auto& handoff : handoffs_) {
+    if (handoff) handoff->begin();
   }
   return records_recovered;
 }
@@ -208,14 +218,23 @@ Task<bool> Core::drain(Nanos deadline) {
 
 Task<Result<void>> Core::close_shards() {
   Result<void> result{};
+  for (const auto& handoff : handoffs_) {
+    if (handoff) co_await handoff->stop();
+  }
   if (coordinator_) co_await coordinator_->close();
   co_await scope_->join();
   Reactor::current().disarm(relief_);
+  // What is unconfirmed by now is owed: the shards must show it until then.
+  for (auto& handoff : handoffs_) {
+    if (!handoff) continue;
+    if (Result<void> closed = co_await handoff->close(); !closed && result) result = closed;
+  }
   for (auto& shard : shards_) {
     if (!shard) continue;
     if (Result<void> closed = co_await shard->close(true); !closed && result) result = closed;
     shard.reset();
   }
+  handoffs_.clear();
   scope_.reset();
   accept_scope_.reset();
   co_return result;

@@ -29,6 +29,7 @@ class Coordinator;
 class Core;
 class Node;
 class ReadExchange;
+class ShardHandoff;
 // Whether a read is the next that its connection answers, or waits behind others.
 enum class ReadTurn : uint8_t { next, later };
 
@@ -85,6 +86,11 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   Shard& shard(uint32_t number) { return *shards_[number]; }
   bool has_shard(uint32_t number) const { return number < shards_.size() && shards_[number]; }
   const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
+  // Only in a cluster, and while the shard is open.
+  ShardHandoff* handoff(uint32_t number) {
+    return number < handoffs_.size() ? handoffs_[number].get() : nullptr;
+  }
+  const std::vector<std::unique_ptr<ShardHandoff>>& handoffs() const { return handoffs_; }
   Semaphore& write_memory() { return *write_memory_; }
   Semaphore& transit_memory() { return *transit_memory_; }
   // The half of it that streams to clients who ask on without waiting for answers may have.
@@ -147,6 +153,7 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   unsigned index_;
   NodeState state_ = NodeState::recovering;
   std::vector<std::unique_ptr<Shard>> shards_;  // by number; empty where another core owns it
+  std::vector<std::unique_ptr<ShardHandoff>> handoffs_;  // of these shards, in a cluster
   std::unique_ptr<Semaphore> write_memory_;
   std::unique_ptr<Semaphore> flush_credit_;
   std::unique_ptr<Semaphore> transit_memory_;
@@ -165,8 +172,6 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   static constexpr int transit_waits_max = 256;
   int transit_waits_[2] = {};
   HybridClock clock_;
-  // In a cluster nothing says yet that every replica has a tombstone: all of them stay.
-  const uint64_t purge_hlc_max_ = 0;
   RateLimit rate_limit_;
   http::ConnectionLimits limits_;
   std::unique_ptr<char[]> scratch_;  // decoded parameters of the request at hand

@@ -6,6 +6,7 @@
 #include <gyre/time.hpp>
 
 #include "node/node.hpp"
+#include "node/shard_handoff.hpp"
 #include "store/scan.hpp"
 
 namespace gyre {
@@ -71,6 +72,9 @@ void ReplicaAccess::go_back() {
 
 void ReplicaPut::start(const cluster::PutRequest& request) {
   key_.assign(request.key);
+  repair_ = request.repair;
+  from_ = request.from;
+  coordinator_ = request.coordinator;
   record.kind = request.tombstone ? Kind::tombstone : Kind::value;
   record.version = request.version;
   record.expire_at_ms = request.expire_at_ms;
@@ -112,7 +116,7 @@ void ReplicaPut::reserve(Core& owner) {
   Shard& shard = owner.shard(shard_);
   if (shard.read_only()) return ended(WriteOutcome::read_only);
   charged_bytes = charge_for(key_.size(), buffer.size());
-  if (owner.write_memory().try_acquire(charged_bytes)) return submit(owner);
+  if (owner.write_memory().try_acquire(charged_bytes)) return hold(owner);
   shard.memory_wanted();
   if (charged_bytes > owner.write_memory().capacity()) {
     charged_bytes = 0;
@@ -125,11 +129,40 @@ Task<void> ReplicaPut::reserve_with_patience(Core& owner) {
   const Result<void> acquired =
       co_await with_timeout<void>(memory_patience, acquire(owner.write_memory(), charged_bytes));
   if (acquired) {
-    submit(owner);
+    hold(owner);
     co_return;
   }
   charged_bytes = 0;
   ended(owner.shard(shard_).read_only() ? WriteOutcome::read_only : WriteOutcome::refused);
+}
+
+// From here on the write counts as unconfirmed: it is not forgotten, whatever becomes of its
+// coordinator. Who sends a repair sees to the other replicas himself; but nothing that hides older
+// values may be purged here before all of them have it.
+void ReplicaPut::hold(Core& owner) {
+  const bool hides = record.kind == Kind::tombstone || record.expire_at_ms != 0;
+  ShardHandoff* const handoff = owner.handoff(shard_);
+  cluster::Taken taken{};
+  if (handoff == nullptr || (repair_ && !hides) ||
+      !handoff->take(key_, record.version, from_, coordinator_, taken)) {
+    return submit(owner);
+  }
+  if (taken == cluster::Taken::refused) {
+    owner.write_memory().release(std::exchange(charged_bytes, 0));
+    return ended(WriteOutcome::refused);
+  }
+  holder_ = handoff;
+  if (taken == cluster::Taken::held) return submit(owner);
+  owner.scope().spawn(hold_durably(owner));
+}
+
+Task<void> ReplicaPut::hold_durably(Core& owner) {
+  if (co_await holder_->commit()) {
+    submit(owner);
+    co_return;
+  }
+  owner.write_memory().release(std::exchange(charged_bytes, 0));
+  ended(WriteOutcome::refused);
 }
 
 void ReplicaPut::submit(Core& owner) {
@@ -140,6 +173,11 @@ void ReplicaPut::submit(Core& owner) {
 }
 
 void ReplicaPut::ended(WriteOutcome outcome) {
+  if (holder_ != nullptr && outcome == WriteOutcome::stored) {
+    holder_->written(record.version);
+  } else if (holder_ != nullptr && outcome != WriteOutcome::failed) {
+    holder_->confirm(record.version);  // it is not here; one that failed may be
+  }
   reply_.outcome = outcome;
   if (outcome != WriteOutcome::superseded) reply_.newest = {};
   go_back();

@@ -15,10 +15,13 @@
 #include <gyre/version.hpp>
 
 #include "cluster/replica_messages.hpp"
+#include "cluster/slot_table.hpp"
 #include "node/core.hpp"
 #include "store/shard.hpp"
 
 namespace gyre {
+
+class ShardHandoff;
 
 class ReplicaAccess : public Message {
  public:
@@ -54,11 +57,17 @@ class ReplicaPut : public ReplicaAccess, private StoreWrite {
   Task<void> look_for_newer(Core& owner);
   void reserve(Core& owner);
   Task<void> reserve_with_patience(Core& owner);
+  void hold(Core& owner);
+  Task<void> hold_durably(Core& owner);
   void submit(Core& owner);
   void ended(cluster::WriteOutcome outcome);
 
   std::string key_;
   cluster::PutReply reply_;
+  bool repair_ = false;
+  uint8_t from_ = 1;
+  cluster::NodeIndex coordinator_ = 0;
+  ShardHandoff* holder_ = nullptr;  // of the write as unconfirmed
 };
 
 // Reads the newest entry of a key.

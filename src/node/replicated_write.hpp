@@ -1,13 +1,9 @@
-// A write of a key with several replicas, from the stamp to the last replica's answer.
+// A write of a key with several replicas, from the stamp to the last replica's answer: carries out
+// what cluster::WriteQuorum decides.
 //
-//   - All `from` replicas get it at once. It is answered when `ack` of them have it on their disks,
-//     with 504 as soon as that can't happen any more, else when replica_patience is over.
-//   - A replica that holds something newer has not stored it. If the client has no answer yet, the
-//     write gets a stamp above that and goes to all replicas again, once: else it would be hidden by
-//     a write that ended before it began. A second time, or after the answer, it counts as stored:
-//     restamped then, it would itself hide newer ones (DESIGN D8).
-//   - The object lives until every replica has answered or can't any more, and so do the memory it
-//     has reserved and the node: a slow replica shows as memory in use, not as work that nobody counts.
+// The object lives until every replica has answered or can't any more, and so do the memory it has
+// reserved and the node: a slow replica shows as memory in use, not as work that nobody counts. Then
+// the replicas that have the write are told whether all have it, or who lacks it (replica_notices.hpp).
 #pragma once
 
 #include <array>
@@ -21,6 +17,7 @@
 
 #include "base/limits.hpp"
 #include "cluster/replica_messages.hpp"
+#include "cluster/write_quorum.hpp"
 #include "node/coordinator.hpp"
 #include "node/replica_access.hpp"
 
@@ -49,7 +46,6 @@ class ReplicatedWrite {
   static void start(Coordinator& coordinator, WriteSpec spec, void* owner, Answered answered);
 
  private:
-  enum class State : uint8_t { asked, stored, failed };
   struct Remote : peer::Call {
     ReplicatedWrite* write = nullptr;
     unsigned rank = 0;
@@ -59,10 +55,6 @@ class ReplicatedWrite {
   struct Local;
   struct Replica {
     cluster::NodeIndex node = cluster::no_node;
-    State state = State::asked;
-    unsigned round = 0;  // of the question under way, or the last one
-    bool under_way = false;
-    bool refused = false;  // it said that it did not store it
     Remote remote;
     std::unique_ptr<Local> local;
   };
@@ -78,10 +70,9 @@ class ReplicatedWrite {
   void ask(unsigned rank);
   void replied(unsigned rank, const cluster::PutReply& reply);
   void failed(unsigned rank);
-  bool may_restamp() const;
-  void restamp(const Version& above);
-  void settle();
-  void answer_failure();
+  void drive();
+  void restamp();
+  void end();
   void answer(uint16_t status, std::string_view reason);
 
   Coordinator& coordinator_;
@@ -89,11 +80,11 @@ class ReplicatedWrite {
   void* owner_;
   Answered answered_;
   Version version_;
-  unsigned round_ = 1;
-  unsigned asking_ = 0;         // replicas are being asked: nothing is deleted
-  bool nothing_stored_ = true;  // as far as is known
+  Version first_version_;  // before it was stamped again
+  Version superseded_by_;  // the greatest that replicas hold
+  bool driving_ = false;
   bool too_large_ = false;
-  bool is_answered_ = false;
+  cluster::WriteQuorum quorum_;
   std::array<Replica, limits::cluster_replicas_max> replicas_;
   Nanos deadline_ = 0;
   PatienceTimer timer_{*this};

@@ -45,26 +45,27 @@ Task<Result<std::unique_ptr<Scan>>> Shard::scan(std::string start, std::string e
   return scan(ScanRange{.start = std::move(start), .end = std::move(end)}, now_ms);
 }
 
-Task<Result<std::unique_ptr<Scan>>> Shard::scan(ScanRange range, uint64_t now_ms) {
+Task<Result<std::unique_ptr<Scan>>> Shard::scan(ScanRange range, uint64_t now_ms,
+                                                uint64_t hlc_min) {
   const Call call(*this);
-  std::unique_ptr<Scan> scan = pin_scan(std::move(range), now_ms);
+  std::unique_ptr<Scan> scan = pin_scan(std::move(range), now_ms, hlc_min);
   if (Result<void> sought = co_await scan->seek(); !sought) co_return fail(sought.error());
   co_return scan;
 }
 
 // Everything is pinned before the first wait: the view is that of this moment.
-std::unique_ptr<Scan> Shard::pin_scan(ScanRange range, uint64_t now_ms) const {
+std::unique_ptr<Scan> Shard::pin_scan(ScanRange range, uint64_t now_ms, uint64_t hlc_min) const {
   std::unique_ptr<Scan> scan(new Scan(std::move(range), now_ms));
-  scan->add_sources(*this);
+  scan->add_sources(*this, hlc_min);
   return scan;
 }
 
-void Scan::add_sources(const Shard& shard) {
+void Scan::add_sources(const Shard& shard, uint64_t hlc_min) {
   const auto& [start, end, direction] = range_;
   const bool sees_later = store_test_faults.scan_sees_later_writes;
   const uint64_t seq = sees_later ? Memtable::seq_newest : shard.visible_seq_;
   const auto add_memtable = [&](const Shard::MemRef& mem) {
-    if (mem->table.empty()) return;
+    if (mem->table.empty() || mem->table.version_max().hlc < hlc_min) return;
     memtables_.push_back(mem);
     cursors_.push_back(std::make_unique<SourceCursor>(mem->table, seq));
   };
@@ -75,8 +76,14 @@ void Scan::add_sources(const Shard& shard) {
   levels_ = shard.levels_;
   const TableCursorOptions options = scan_cursor_options(range_);
   const auto add_tables = [&](const TableLevels::Level& level, size_t first, size_t count) {
-    if (count != 0) {
-      cursors_.push_back(std::make_unique<SourceCursor>(level, first, count, options));
+    // One cursor for each run of tables that are new enough: mostly all of them, or a few.
+    for (const size_t behind = first + count; first < behind;) {
+      size_t next = first;
+      while (next < behind && level[next]->record().version_max.hlc >= hlc_min) ++next;
+      if (next != first) {
+        cursors_.push_back(std::make_unique<SourceCursor>(level, first, next - first, options));
+      }
+      first = next + 1;
     }
   };
   const TableLevels::Level& level0 = levels_->level(0);
@@ -146,7 +153,8 @@ Scan::Step Scan::try_next() {
       if (!step(winner) || ++passed_over == passed_over_max) return Step::wait;
       continue;
     }
-    if (entry.kind == Kind::separate && !has_value_ && !find_value(winner)) return Step::wait;
+    if (entry.kind == Kind::separate && !keys_only_ && !has_value_ && !find_value(winner))
+      return Step::wait;
     on_record_ = true;
     return Step::record;
   }

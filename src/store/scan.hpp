@@ -65,6 +65,9 @@ class Scan {
   Task<Result<void>> load();
   // Before the first try_next: tombstones and expired values are records, too.
   void include_dead() { include_dead_ = true; }
+  // Before the first try_next: the values of records are not read, and what entry() says of them
+  // means nothing.
+  void keys_only() { keys_only_ = true; }
 
   // The present record; valid until the next try_next. If large(), entry().value is not the value.
   const Entry& entry() const { return has_value_ ? value_.entry : heap_.top().entry(); }
@@ -76,7 +79,7 @@ class Scan {
   friend class Shard;
   static constexpr unsigned passed_over_max = 256;  // by one call
   Scan(ScanRange range, uint64_t now_ms);
-  void add_sources(const Shard& shard);
+  void add_sources(const Shard& shard, uint64_t hlc_min);
   bool step(SourceCursor& cursor);
   bool is_outside(std::string_view key) const;
   bool find_value(const SourceCursor& cursor);
@@ -94,6 +97,7 @@ class Scan {
   ValuePrefetch values_;
   bool on_record_ = false;
   bool include_dead_ = false;
+  bool keys_only_ = false;
 };
 
 }  // namespace gyre

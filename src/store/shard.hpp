@@ -204,10 +204,11 @@ class Shard final : private LogClient {
   ReadOutcome try_find_newer(std::string_view key, Version than, Version& newest) const;
   Task<Result<bool>> find_newer(std::string key, Version than, Version& newest);
 
-  // A consistent view of the range as of now.
-  Task<Result<std::unique_ptr<Scan>>> scan(ScanRange range, uint64_t now_ms);
+  // A consistent view of the range as of now. With `hlc_min`, entries with smaller stamps may be left
+  // out, or show what a newer one of them hides: tables that hold only such are not read.
+  Task<Result<std::unique_ptr<Scan>>> scan(ScanRange range, uint64_t now_ms, uint64_t hlc_min = 0);
   // The same in two steps, for a view of several shards as of one moment: Scan::seek() comes next.
-  std::unique_ptr<Scan> pin_scan(ScanRange range, uint64_t now_ms) const;
+  std::unique_ptr<Scan> pin_scan(ScanRange range, uint64_t now_ms, uint64_t hlc_min = 0) const;
   Task<Result<std::unique_ptr<Scan>>> scan(std::string start, std::string end, uint64_t now_ms);
 
   // Starts a flush even though the memtable is not full (memory is needed elsewhere).

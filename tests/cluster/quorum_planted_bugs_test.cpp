@@ -30,6 +30,7 @@ const PlantedBug planted_bugs[] = {
     {"replies count twice", &ClusterTestFaults::count_replies_twice, write_two_of_three},
     {"write quorum off by one", &ClusterTestFaults::write_quorum_off_by_one, write_two_of_three},
     {"restamp after the answer", &ClusterTestFaults::restamp_after_answer, write_two_of_three},
+    {"restamp at once", &ClusterTestFaults::restamp_at_once, write_two_of_three},
     {"restamp for ever", &ClusterTestFaults::restamp_for_ever, write_two_of_three},
     {"superseded fails", &ClusterTestFaults::superseded_fails, write_two_of_three},
     {"504 late", &ClusterTestFaults::fail_late, write_two_of_three},

@@ -25,7 +25,8 @@ struct Truth {
   RankSet refused = 0;
   uint8_t round = 0;
   bool anything_stored = false;
-  bool must_restamp = false;
+  RankSet newer =
+      0;  // has said of the first stamp that it holds something newer; none once certain
   bool expired = false;
   uint8_t answers = 0;
   bool stored_answered = false;
@@ -77,7 +78,7 @@ class Explorer {
     WriteQuorum next = quorum;
     Truth then = truth;
     then.expired = true;
-    then.must_restamp = false;
+    settle(then);
     next.expired();
     if (drain(next, then)) walk(next, then);
   }
@@ -85,6 +86,18 @@ class Explorer {
   // The outcome is certain: enough hold it, or too many don't.
   bool certain(const Truth& truth) const {
     return truth.expired || size(truth.holds) >= ack_ || size(truth.lacks) > from_ - ack_;
+  }
+
+  // Enough have replied that one of them has whatever was acknowledged before this write began.
+  bool must_restamp(const Truth& truth) const {
+    return truth.newer != 0 && !certain(truth) && size(truth.holds | truth.newer) >= ack_;
+  }
+
+  // Who holds something newer has what there is to have, unless the write gets another stamp.
+  void settle(Truth& truth) const {
+    if (!certain(truth)) return;
+    truth.holds |= truth.newer;
+    truth.newer = 0;
   }
 
   void happen(Truth& truth, unsigned rank, ReplicaReply reply) {
@@ -100,12 +113,13 @@ class Explorer {
       return;
     }
     if (reply == ReplicaReply::superseded && truth.round == 0 && !was_certain) {
-      truth.must_restamp = true;
+      truth.newer |= self;
       return;
     }
     const bool holds = reply == ReplicaReply::stored || reply == ReplicaReply::superseded;
     (holds ? truth.holds : truth.lacks) |= self;
     if (reply == ReplicaReply::refused) truth.refused |= self;
+    settle(truth);
   }
 
   // Takes steps until there is nothing to do, and judges each.
@@ -124,10 +138,9 @@ class Explorer {
         case Do::restamp:
           if (truth.answers != 0) return fail("restamped after the answer");
           if (truth.round == 1) return fail("restamped twice");
-          if (!truth.must_restamp) return fail("restamped without need");
-          truth.must_restamp = false;
+          if (!must_restamp(truth)) return fail("restamped without need, or too early");
           truth.round = 1;
-          truth.holds = truth.lacks = truth.refused = 0;
+          truth.holds = truth.newer = truth.lacks = truth.refused = 0;
           break;
         case Do::answer_stored:
           if (size(truth.holds) < ack_) return fail("answered though too few have it");
@@ -154,7 +167,7 @@ class Explorer {
   }
 
   bool judge_rest(const WriteQuorum& quorum, Truth& truth, Do what) {
-    if (truth.must_restamp) return fail("not restamped");
+    if (must_restamp(truth)) return fail("not restamped");
     if (certain(truth) && truth.answers == 0) return fail("not answered though it is certain");
     const bool over = truth.asked == 0 && truth.answers == 1;
     if (over != (what == Do::finished)) return fail(over ? "it never ends" : "it ends too early");

@@ -67,6 +67,29 @@ TEST_CASE("a write that meets something newer is stamped anew and sent to everyb
   CHECK(quorum.next().what == Do::answer_stored);
 }
 
+TEST_CASE("the new stamp waits for as many replies as hold every write acknowledged before") {
+  WriteQuorum quorum(2, 3);
+  ask_all(quorum, 3);
+  quorum.replied(0, ReplicaReply::superseded);  // perhaps by less than what the next one has
+  CHECK(quorum.next().what == Do::wait);
+  SUBCASE("the second reply makes it due") {
+    quorum.replied(2, ReplicaReply::superseded);
+    CHECK(quorum.next().what == Do::restamp);
+  }
+  SUBCASE("so does one that has stored it") {
+    quorum.replied(1, ReplicaReply::stored);
+    CHECK(quorum.next().what == Do::restamp);
+  }
+  SUBCASE("nobody else can reply") {
+    quorum.replied(1, ReplicaReply::unknown);
+    CHECK(quorum.next().what == Do::wait);
+    quorum.replied(2, ReplicaReply::unknown);
+    CHECK(quorum.next().what == Do::answer_failed);
+    CHECK(quorum.next().what == Do::finished);
+    CHECK(quorum.stored() == 0b001);
+  }
+}
+
 TEST_CASE("a write that every replica refuses was not done: the client may try again") {
   WriteQuorum quorum(1, 2);
   ask_all(quorum, 2);

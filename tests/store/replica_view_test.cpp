@@ -1,6 +1,7 @@
 // What a replica asks of its shard: versions of dead entries, whether something newer is there, and
 // ranges with tombstones in them.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include "shard_rig.hpp"
 #include "store/await_write.hpp"
@@ -106,6 +107,54 @@ Task<void> everywhere() {
   CO_OK(again);
   co_await checks(**again, "expired- ");  // nothing cached: find_newer reads
   CO_OK(co_await (*again)->close(true));
+}
+
+// Every key with its stamp, without values.
+Task<std::string> keys_since(Shard& shard, uint64_t hlc_min) {
+  std::string seen;
+  Result<std::unique_ptr<Scan>> scan = co_await shard.scan(ScanRange{}, 1000, hlc_min);
+  if (!scan) co_return "failed";
+  (*scan)->include_dead();
+  (*scan)->keys_only();
+  for (Scan::Step step; (step = (*scan)->try_next()) != Scan::Step::end;) {
+    if (step == Scan::Step::wait) {
+      if (!co_await (*scan)->load()) co_return "failed";
+      continue;
+    }
+    const Entry& entry = (*scan)->entry();
+    seen += fmt::format("{}@{} ", entry.key, entry.version.hlc);
+  }
+  co_return seen;
+}
+
+// Three tables in level 0, of old, middle and new stamps, then memory.
+Task<void> since() {
+  ShardHome home;
+  ShardOptions options = small_shard_options();
+  options.separate_value_bytes_min = 1;
+  auto opened = co_await Shard::open(std::move(options), home.context());
+  CO_OK(opened);
+  Shard& shard = **opened;
+  CO_OK(co_await write(home, shard, "a", {10, 1}, Kind::value));
+  CO_OK(co_await write(home, shard, "b", {11, 1}, Kind::value));
+  CO_OK(co_await shard.flush());
+  CO_OK(co_await write(home, shard, "b", {20, 1}, Kind::value));
+  CO_OK(co_await write(home, shard, "c", {21, 1}, Kind::tombstone));
+  CO_OK(co_await shard.flush());
+  CO_OK(co_await write(home, shard, "d", {30, 1}, Kind::value));
+  CO_CHECK(co_await keys_since(shard, 0) == "a@10 b@20 c@21 d@30 ");
+  // Tables of which one entry is new enough are read whole.
+  CO_CHECK(co_await keys_since(shard, 21) == "b@20 c@21 d@30 ");
+  CO_CHECK(co_await keys_since(shard, 22) == "d@30 ");
+  CO_CHECK(co_await keys_since(shard, 31) == "");
+  CO_OK(co_await shard.close(true));
+}
+
+TEST_CASE(
+    "a scan for what is newer than a stamp leaves out tables that are older, and no values are "
+    "read") {
+  ShardRig rig(4);
+  CHECK(rig.live(since()) == LifeEnd::finished);
 }
 
 TEST_CASE("dead entries keep their versions, newer ones are found, and scans may show the dead") {
