@@ -80,6 +80,38 @@ bool Notices::decode(std::string_view payload, Notices& out) {
   return in.ok() && in.remaining() == 0;
 }
 
+std::string JoinRequest::encode() const {
+  std::string out(8, '\0');
+  out[0] = static_cast<char>(state);
+  out.append(known.begin(), known.end());
+  return out;
+}
+
+bool JoinRequest::decode(std::string_view payload, JoinRequest& out) {
+  if (payload.size() != 8 + out.known.size() || payload[0] < 1 || payload[0] > 3) return false;
+  if (payload.substr(1, 7) != std::string_view("\0\0\0\0\0\0\0", 7)) return false;
+  out.state = static_cast<JoinState>(payload[0]);
+  std::ranges::copy(payload.substr(8), out.known.begin());
+  return true;
+}
+
+std::string JoinReply::encode() const {
+  std::string out(8, '\0');
+  out[0] = static_cast<char>(verdict);
+  out[1] = owes ? 1 : 0;
+  return out;
+}
+
+bool JoinReply::decode(std::string_view payload, JoinReply& out) {
+  if (payload.size() != 8 || payload[0] < 1 || payload[0] > 3 || payload[1] < 0 || payload[1] > 1 ||
+      payload.substr(2) != std::string_view("\0\0\0\0\0\0", 6)) {
+    return false;
+  }
+  out.verdict = static_cast<JoinVerdict>(payload[0]);
+  out.owes = payload[1] == 1;
+  return true;
+}
+
 std::string encode_offer(const std::vector<KeyVersion>& entries) {
   std::string out;
   append_fixed(out, static_cast<uint32_t>(entries.size()));

@@ -7,6 +7,9 @@
 //             the table) · key_bytes u32 · key
 //   notices' reply   nothing; Status::ok: who missed what is recorded durably
 //   offer     count u32 · that many times: hlc u64 · origin u64 · key_bytes u32 · key
+//   join      state u8 (JoinState) · 7 zeros · known uuid, 16 bytes (by which the asker knows the
+//             receiver; zeros: it has never met it)
+//   join's reply     verdict u8 (JoinVerdict) · owes u8 (1: the asker lacks something) · 6 zeros
 //   offer's reply    a byte per entry: 1: the peer lacks it, holds neither that version nor a newer one
 #pragma once
 
@@ -49,6 +52,26 @@ struct Notices {
   bool empty() const { return confirmed.empty() && missed.empty(); }
   std::string encode() const;
   static bool decode(std::string_view payload, Notices& out);
+};
+
+// Of a node's data directory (node/peer_registry.hpp).
+enum class JoinState : uint8_t { fresh = 1, rebuilding = 2, complete = 3 };
+enum class JoinVerdict : uint8_t { first = 1, same = 2, other = 3 };  // than the uuid known before
+
+struct JoinRequest {
+  JoinState state = JoinState::fresh;
+  std::array<uint8_t, 16> known{};
+
+  std::string encode() const;
+  static bool decode(std::string_view payload, JoinRequest& out);
+};
+
+struct JoinReply {
+  JoinVerdict verdict = JoinVerdict::first;
+  bool owes = false;
+
+  std::string encode() const;
+  static bool decode(std::string_view payload, JoinReply& out);
 };
 
 std::string encode_offer(const std::vector<KeyVersion>& entries);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include <gyre/call.hpp>
 #include <gyre/reactor.hpp>
 #include <gyre/when.hpp>
 
@@ -15,6 +16,7 @@
 #include "node/node.hpp"
 #include "node/replica_access.hpp"
 #include "node/shard_handoff.hpp"
+#include "node/test_faults.hpp"
 
 namespace gyre {
 
@@ -188,7 +190,19 @@ cluster::FailureDetector::State Coordinator::state_of(NodeIndex node) const {
 }
 
 unsigned Coordinator::read_rank(NodeIndex node) const {
+  if (!counts_in_reads(node)) return 4;
   return node == self_ ? 0 : 1 + static_cast<unsigned>(state_of(node));
+}
+
+bool Coordinator::counts_in_reads(NodeIndex node) const {
+  if (node == self_) return readers_.own_copies_count;
+  if (node >= readers_.peers.size()) return true;  // nothing is known yet, nor is anybody asked
+  const ReadersView::Peer& known = readers_.peers[node];
+  if (known.lost) return false;
+  // One that has just come back does not know of its loss yet.
+  const peer::Identity* met = links_[node]->peer();
+  return known.uuid == peer::Uuid{} || met == nullptr || met->uuid == known.uuid ||
+         node_test_faults.wiped_node_votes;
 }
 
 void Coordinator::call_ended(NodeIndex node, const peer::Call& call) {
@@ -321,7 +335,10 @@ struct Coordinator::ServedGet final : ReplicaGet {
 
 void Coordinator::request(peer::InboundCall& call) noexcept {
   const auto refuse = [&call](peer::Status status) { static_cast<void>(call.reply(status)); };
-  if (core_.state() != NodeState::serving) return refuse(peer::Status::closing);
+  // Nodes that start together must get to know each other before they serve.
+  const bool joins = call.verb() == static_cast<uint8_t>(cluster::Verb::join);
+  if (core_.state() == NodeState::draining || (core_.state() != NodeState::serving && !joins))
+    return refuse(peer::Status::closing);
   if (call.epoch() < identity_.epoch) return refuse(peer::Status::stale_epoch);
   if (call.epoch() > identity_.epoch) return refuse(peer::Status::future_epoch);
   ++stats_.requests_served;
@@ -334,7 +351,14 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::get)) {
     cluster::GetRequest get;
     if (!cluster::GetRequest::decode(call.payload(), get)) return refuse(peer::Status::corrupt);
+    if (!counts_in_reads(self_)) return refuse(peer::Status::failed);
     return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max);
+  }
+  if (joins) {
+    cluster::JoinRequest request;
+    if (!cluster::JoinRequest::decode(call.payload(), request))
+      return refuse(peer::Status::corrupt);
+    return core_.scope().spawn(serve_join(call, request));
   }
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::notices)) {
     cluster::Notices notices;
@@ -353,6 +377,18 @@ Task<void> Coordinator::serve_notices(peer::InboundCall& call, cluster::Notices 
   ++stats_.notices_served;
   const bool recorded = co_await take_notices(core_, std::move(notices));
   call.reply(recorded ? peer::Status::ok : peer::Status::failed);
+}
+
+Task<void> Coordinator::serve_join(peer::InboundCall& call, cluster::JoinRequest request) {
+  const auto join = [this, url = call.peer().url, uuid = call.peer().uuid, request] {
+    return core_.node().registry().join(url, uuid, request);
+  };
+  const Result<cluster::JoinReply> reply = co_await spawn_on(0, join);
+  if (reply) {
+    call.reply(peer::Status::ok, reply->encode());
+  } else {
+    call.reply(reply.error().code == Errc::busy ? peer::Status::closing : peer::Status::failed);
+  }
 }
 
 Task<void> Coordinator::serve_offer(peer::InboundCall& call,

@@ -20,6 +20,7 @@
 #include "cluster/failure_detector.hpp"
 #include "cluster/hedge_budget.hpp"
 #include "cluster/slot_table.hpp"
+#include "node/peer_registry.hpp"
 #include "node/replica_notices.hpp"
 #include "peer/gate.hpp"
 #include "peer/inbound.hpp"
@@ -77,6 +78,9 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   cluster::FailureDetector::State state_of(cluster::NodeIndex node) const;
   // The order in which replicas are read from: the least first.
   unsigned read_rank(cluster::NodeIndex node) const;
+  // Whether what `node` has counts in reads: not if it has lost its data and not got it back.
+  bool counts_in_reads(cluster::NodeIndex node) const;
+  void set_readers_view(const ReadersView& view) { readers_ = view; }
   // A call to `node` has ended, however.
   void call_ended(cluster::NodeIndex node, const peer::Call& call);
   // Of a node other than this one.
@@ -117,6 +121,7 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   };
   void watch();
   Task<void> serve_notices(peer::InboundCall& call, cluster::Notices notices);
+  Task<void> serve_join(peer::InboundCall& call, cluster::JoinRequest request);
   Task<void> serve_offer(peer::InboundCall& call, std::vector<cluster::KeyVersion> entries);
   void mark_seen(const peer::Identity& peer);
   Task<void> run_gate(Descriptor fd, std::string received);
@@ -132,7 +137,8 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   std::vector<std::string_view> urls_;              // by node
   std::vector<cluster::FailureDetector> health_;    // by node
   std::vector<Nanos> heard_at_;                     // by node: as far as its detector knows
-  std::vector<bool> dead_;                          // by node: at the last watch()
+  ReadersView readers_;
+  std::vector<bool> dead_;  // by node: at the last watch()
   std::unique_ptr<ReplicaNotices> notices_;
   WatchTimer watch_{*this};
   Nanos watch_due_ = 0;

@@ -12,6 +12,7 @@
 #include <gyre/when.hpp>
 
 #include "node/admin_server.hpp"
+#include "node/peer_registry.hpp"
 
 namespace gyre {
 
@@ -109,7 +110,9 @@ Task<Result<void>> Node::start_all() {
     return core.open_shards(node.directory_);
   });
   if (!recovered) co_return recovered;
-  co_return co_await on_all([](Node&, Core& core) { return core.connect_peers(); });
+  Result<void> connected = co_await on_all([](Node&, Core& core) { return core.connect_peers(); });
+  if (connected && registry_) co_await registry_->join_peers();
+  co_return connected;
 }
 
 Task<Result<void>> Node::join_cluster() {
@@ -123,6 +126,10 @@ Task<Result<void>> Node::join_cluster() {
                     .epoch = membership_.topology().epoch,
                     .table_hash = membership_.table_hash(),
                     .cores = static_cast<uint16_t>(cores())};
+  Result<std::unique_ptr<PeerRegistry>> registry =
+      co_await PeerRegistry::open(*this, directory_.created());
+  if (!registry) co_return fail(registry.error());
+  registry_ = std::move(*registry);
   if (config_.secret_file.empty()) co_return Result<void>{};
   Result<std::string> secret = co_await read_file(config_.secret_file, secret_bytes_max);
   if (!secret) co_return fail(secret.error());
@@ -196,16 +203,20 @@ Task<void> Node::lead() {
     heeding.spawn(heed_signals(signals));
     Result<void> started = co_await start_all();
     if (started) {
-      print_ready(co_await serve_on_all());
+      const uint64_t records_recovered = co_await serve_on_all();
+      if (registry_) registry_->begin();
+      print_ready(records_recovered);
       static_cast<void>(co_await stop_asked_.wait());
     } else {
       report(started.error());
     }
+    if (registry_) co_await registry_->stop();
     static_cast<void>(co_await on_all(&Node::drain_core));
     if (Result<void> closed = co_await on_all(&Node::close_core); !closed && started) {
       Reactor::current().log("error", "event=close_failed " + closed.error().message());
       exit_code_ = 1;
     }
+    registry_.reset();
     admin_.reset();
     co_await directory_.close();
     heeding.request_stop();

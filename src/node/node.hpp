@@ -23,6 +23,7 @@
 namespace gyre {
 
 class AdminServer;
+class PeerRegistry;
 
 class Node {
  public:
@@ -49,6 +50,8 @@ class Node {
 
   const DataDirectory& directory() const { return directory_; }
   const Membership& membership() const { return membership_; }
+  // In a cluster; core 0's.
+  PeerRegistry& registry() { return *registry_; }
   // What it tells other nodes of itself, and what all nodes of the cluster know.
   const peer::Identity& peer_identity() const { return peer_identity_; }
   const std::string& peer_secret() const { return peer_secret_; }
@@ -90,6 +93,7 @@ class Node {
   Event stop_asked_;  // by a signal; core 0's
   DataDirectory directory_;
   Membership membership_;
+  std::unique_ptr<PeerRegistry> registry_;  // in a cluster; core 0's
   peer::Identity peer_identity_;
   std::string peer_secret_;
   std::unique_ptr<AdminServer> admin_;  // core 0's

@@ -157,6 +157,7 @@ void ReplicatedRead::drive() {
 
 void ReplicatedRead::ask(unsigned rank, uint32_t value_bytes_max) {
   Replica& replica = replicas_[rank];
+  if (!coordinator_.counts_in_reads(replica.node)) return failed(rank);
   if (replica.node == coordinator_.self()) {
     replica.local_get = std::make_unique<LocalGet>(coordinator_.core(), *this, rank);
     replica.local_get->start(key_, value_bytes_max);
@@ -180,7 +181,8 @@ void ReplicatedRead::ask(unsigned rank, uint32_t value_bytes_max) {
     read.coordinator_.call_ended(read.replicas_[call.rank].node, call);
     GetReply reply;
     if (call.status != peer::Status::ok || !GetReply::decode(call.reply, reply) ||
-        reply.state == ReadState::failed) {
+        reply.state == ReadState::failed ||
+        !read.coordinator_.counts_in_reads(read.replicas_[call.rank].node)) {
       return read.failed(call.rank);
     }
     read.came(call.rank, reply);

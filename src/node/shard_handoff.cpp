@@ -303,7 +303,8 @@ Task<Result<void>> ShardHandoff::owe_all(NodeIndex node) {
   for (uint32_t slot = 0; slot < cluster::slot_count; ++slot) {
     const PeerSet others = others_of(slot, from);
     if (std::ranges::find(others, numbers_[node]) == others.end()) continue;
-    handoff_->log().owe(numbers_[node], slot, 0);
+    // Nobody else may know what others missed: it was the one to record it.
+    for (const PeerNumber number : others) handoff_->log().owe(number, slot, 0);
   }
   co_return co_await handoff_->commit();
 }

@@ -41,7 +41,8 @@ class ShardHandoff final : public cluster::DoubtSource {
   Task<Result<void>> commit() { return handoff_->commit(); }
   void missed(const cluster::MissedBy& write);
   void coordinator_lost(cluster::NodeIndex node);
-  // The peer has lost what it had: everything is owed to it.
+  // The peer has lost what it had, and what it knew others to lack: every slot that it is a replica of
+  // is compared with all of its replicas.
   Task<Result<void>> owe_all(cluster::NodeIndex node);
   bool owes(cluster::NodeIndex node) const;
 

@@ -6,6 +6,7 @@ namespace gyre {
 
 struct NodeTestFaults {
   bool no_restamp = false;             // a write that something newer hides counts as stored
+  bool wiped_node_votes = false;       // reads count what a node has that has lost its data
   bool repair_with_new_stamp = false;  // a repair passes for a new write
 };
 inline NodeTestFaults node_test_faults;

@@ -114,3 +114,29 @@ TEST_CASE("offers and their answers come back as they were") {
   CHECK(lacked == lacks);
   CHECK_FALSE(decode_offer_reply("\2", lacked));
 }
+
+TEST_CASE("joins and their answers come back as they were") {
+  JoinRequest request{.state = JoinState::rebuilding};
+  request.known[0] = 7;
+  request.known[15] = 0xff;
+  JoinRequest again;
+  REQUIRE(JoinRequest::decode(request.encode(), again));
+  CHECK(again.state == request.state);
+  CHECK(again.known == request.known);
+  check_strict(request.encode(), [](std::string_view bytes) {
+    JoinRequest out;
+    return JoinRequest::decode(bytes, out);
+  });
+  const JoinReply reply{.verdict = JoinVerdict::other, .owes = true};
+  JoinReply replied;
+  REQUIRE(JoinReply::decode(reply.encode(), replied));
+  CHECK(replied.verdict == reply.verdict);
+  CHECK(replied.owes);
+  check_strict(reply.encode(), [](std::string_view bytes) {
+    JoinReply out;
+    return JoinReply::decode(bytes, out);
+  });
+  std::string odd = reply.encode();
+  odd[1] = 2;
+  CHECK_FALSE(JoinReply::decode(odd, replied));
+}

@@ -120,7 +120,7 @@ ClusterRig::ClusterRig(ClusterOptions options)
       machine.wall_offset_us = static_cast<int64_t>(prng.below(400'000)) - 200'000;
       machine.drift_ppm = static_cast<int64_t>(prng.below(200)) - 100;
     }
-    members_.push_back({.machine = &world_.add_node(std::move(machine))});
+    members_.push_back({.machine = &world_.add_node(std::move(machine)), .node = {}, .life = {}});
   }
   client_ = &world_.add_node();
 }
@@ -141,7 +141,7 @@ ServeConfig ClusterRig::config_of(unsigned node) const {
       .cpus = options_.cores, .cpus_online = options_.cores, .memory_bytes = 4ull << 30};
   const std::pair<std::string, std::string> flags[] = {
       {"listen", "0.0.0.0:8080"},
-      {"data", "data"},
+      {"data", fmt::format("data{}", members_[node].directory)},
       {"memory", "128M"},
       {"max-value", "1M"},
       {"admin", "off"},
@@ -191,6 +191,11 @@ void ClusterRig::kill(unsigned node) {
   CHECK(member.life->kill());
   member.life.reset();
   member.node.reset();
+}
+
+void ClusterRig::wipe(unsigned node) {
+  CHECK(!running(node));
+  ++members_[node].directory;
 }
 
 void ClusterRig::crash(unsigned node, sim::CrashMode mode) {

@@ -107,6 +107,7 @@ class ClusterRig {
   bool await_ready(Nanos limit = seconds(60));
   void kill(unsigned node);                        // kill -9: the kernel's cache survives
   void crash(unsigned node, sim::CrashMode mode);  // the power goes
+  void wipe(unsigned node);                        // of a node that is down: its directory is lost
   void stop(unsigned node);                        // SIGTERM; checks that nothing is left
   void stop_all();
 
@@ -115,6 +116,7 @@ class ClusterRig {
     sim::Node* machine = nullptr;
     std::unique_ptr<Node> node;
     std::unique_ptr<sim::Life> life;
+    unsigned directory = 0;  // the one before was lost
   };
   ServeConfig config_of(unsigned node) const;
   bool ready(unsigned node) const;
