@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include <gyre/call.hpp>
 #include <gyre/reactor.hpp>
@@ -34,6 +35,7 @@ static_assert(quiet_max + silence_max < replica_patience);
 // Peers that say nothing are pinged at 5 Hz.
 constexpr Nanos ping_interval = cluster::FailureDetector::Options{}.ping_interval;
 constexpr Nanos watch_interval = milliseconds(100);
+constexpr Nanos clock_window = seconds(2);
 constexpr Nanos lag_min = milliseconds(5);  // of the loop: less is nothing to make up for
 
 }  // namespace
@@ -179,6 +181,15 @@ void Coordinator::watch() {
     }
     dead_[node] = dead;
   }
+  if (now >= clock_window_end_) {
+    if (clock_window_end_ != 0) round_trip_ = 0;
+    for (const auto& link : links_) {
+      const Nanos round_trip = link ? link->take_round_trip() : nanos_never;
+      if (round_trip != nanos_never) round_trip_ = std::max(round_trip_, round_trip);
+    }
+    clock_lead_us_[1] = std::exchange(clock_lead_us_[0], nobody_heard);
+    clock_window_end_ = now + clock_window;
+  }
   watch_due_ = now + watch_interval;
   reactor.arm(watch_, watch_due_);
 }
@@ -221,8 +232,36 @@ uint64_t Coordinator::hlc() {
 }
 
 bool Coordinator::observe(uint64_t hlc) {
-  clock_->observe(hlc);
+  const auto lead_us =
+      static_cast<int64_t>(hlc_to_us(hlc)) - static_cast<int64_t>(hlc_to_us(this->hlc()));
+  clock_lead_us_[0] = std::max(clock_lead_us_[0], lead_us);
+  if (is_credible(hlc)) {
+    clock_->observe(hlc);
+  } else {
+    ++stats_.clocks_ahead;
+  }
   return true;
+}
+
+bool Coordinator::is_credible(uint64_t hlc) const {
+  return hlc_to_us(hlc) <= Reactor::current().wall_us() + clock_ahead_max_us;
+}
+
+uint64_t Coordinator::clock_ahead_us() const {
+  const int64_t lead_us = std::max(clock_lead_us_[0], clock_lead_us_[1]);
+  if (lead_us == nobody_heard || round_trip_ == nanos_never) return 0;
+  // What a frame says was true before it travelled here.
+  const int64_t ahead_us = -lead_us - round_trip_ / microseconds(1);
+  return static_cast<uint64_t>(std::max<int64_t>(ahead_us, 0));
+}
+
+std::string Coordinator::clock_refusal() const {
+  const uint64_t ahead_us = clock_ahead_us();
+  if (ahead_us <= clock_ahead_max_us || node_test_faults.clock_unbounded) return {};
+  return fmt::format(
+      "this node's clock is {} ms ahead of its peers': no writes are taken until it is within {} "
+      "ms",
+      ahead_us / 1000, clock_ahead_max_us / 1000);
 }
 
 std::string Coordinator::objection(const peer::Identity& peer) const {
@@ -345,7 +384,11 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::put)) {
     cluster::PutRequest put;
     if (!cluster::PutRequest::decode(call.payload(), put)) return refuse(peer::Status::corrupt);
-    clock_->observe(put.version.hlc);
+    if (is_credible(put.version.hlc)) {
+      clock_->observe(put.version.hlc);
+    } else if (!put.repair && !node_test_faults.clock_unbounded) {
+      return refuse(peer::Status::clock_ahead);
+    }
     return (new ServedPut(core_, call))->start(put);
   }
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::get)) {

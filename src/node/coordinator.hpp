@@ -32,6 +32,9 @@ class Core;
 
 // How long the coordinator waits for replicas before it answers 504.
 inline constexpr Nanos replica_patience = seconds(2);
+// How far a clock may be ahead of others (D8). Stamps beyond it are not merged, and writes with them
+// are refused but for repairs, which must come through.
+inline constexpr uint64_t clock_ahead_max_us = 500'000;
 
 struct CoordinatorStats {
   uint64_t writes = 0;
@@ -42,6 +45,7 @@ struct CoordinatorStats {
   uint64_t reads_failed = 0;
   uint64_t reads_hedged = 0;     // asked one replica more, since one was slow
   uint64_t repairs = 0;          // copies written since a read saw that they were old
+  uint64_t clocks_ahead = 0;     // frames with a stamp too far ahead of this node's clock
   uint64_t requests_served = 0;  // for coordinators of other nodes
   uint64_t offers_served = 0;    // entries that peers asked about, to replay what is missed
   uint64_t offers_lacked = 0;    // of these, which this node lacked
@@ -87,6 +91,13 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   peer::Link& link(cluster::NodeIndex node) { return *links_[node]; }
   const std::vector<std::unique_ptr<peer::Link>>& links() const { return links_; }
   HybridClock& clock() { return *clock_; }
+  // Whether the stamp is one that this node's clock may be moved to.
+  bool is_credible(uint64_t hlc) const;
+  // By how much this node's clock is ahead of that of every peer heard in the last seconds; 0: it is
+  // not, or none was heard.
+  uint64_t clock_ahead_us() const;
+  // Why no write may be taken from clients because of that; empty: they may.
+  std::string clock_refusal() const;
   // Reads may be hedged at 5 % of their number, so that slowness everywhere doesn't double the load
   // (Dean and Barroso, "The Tail at Scale", 2013).
   cluster::HedgeBudget& hedges() { return hedges_; }
@@ -138,7 +149,13 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   std::vector<cluster::FailureDetector> health_;    // by node
   std::vector<Nanos> heard_at_;                     // by node: as far as its detector knows
   ReadersView readers_;
-  std::vector<bool> dead_;  // by node: at the last watch()
+  // The peer's clock that was the furthest ahead of this one's (mostly below zero), in µs, of this
+  // window of time and the one before.
+  static constexpr int64_t nobody_heard = INT64_MIN;
+  int64_t clock_lead_us_[2] = {nobody_heard, nobody_heard};
+  Nanos clock_window_end_ = 0;
+  Nanos round_trip_ = nanos_never;  // of the peer that is the furthest, in the last window
+  std::vector<bool> dead_;          // by node: at the last watch()
   std::unique_ptr<ReplicaNotices> notices_;
   WatchTimer watch_{*this};
   Nanos watch_due_ = 0;

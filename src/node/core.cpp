@@ -582,6 +582,10 @@ http::Exchange* Core::entity_write(http::Connection& connection, const http::Req
                                    const http::Replicas& replicas) {
   const bool is_put = head.method == http::Method::put;
   count(is_put ? RequestKind::put : RequestKind::del);
+  if (coordinator_) {
+    if (const std::string reason = coordinator_->clock_refusal(); !reason.empty())
+      return refuse(connection, 503, reason);
+  }
   uint64_t expire_at_ms = 0;
   if (is_put && parameters.ttl_ms) {
     expire_at_ms = Reactor::current().wall_ms() + *parameters.ttl_ms;

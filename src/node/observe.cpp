@@ -6,6 +6,7 @@
 
 #include <gyre/call.hpp>
 
+#include "node/coordinator.hpp"
 #include "node/node.hpp"
 
 namespace gyre {
@@ -23,6 +24,8 @@ CoreReport report_of(Core& core) {
   report.frames = frames_live();
   report.output_bytes = output_bytes_live();
   if (core.state() != NodeState::serving) return report;
+  if (core.node().membership().has_peers())
+    report.clock_refusal = core.coordinator().clock_refusal();
   report.write_memory_total = core.write_memory().capacity();
   report.write_memory_used = core.write_memory().capacity() - core.write_memory().available();
   report.transit_memory_used = core.transit_memory().capacity() - core.transit_memory().available();
@@ -200,6 +203,9 @@ void ObserveExchange::answer_ready(const std::vector<CoreReport>& reports) {
   check(serving, "serving", "recovering or shutting down");
   if (!serving)
     retry_after_s_ = 1;  // a read-only shard stays so: there is no point in asking again
+  std::string clock;
+  for (const CoreReport& report : reports) clock = std::max(clock, report.clock_refusal);
+  check(clock.empty(), "clock", clock);
   for (const CoreReport& report : reports) {
     for (const CoreReport::ShardReport& shard : report.shards) {
       const bool full = !shard.full_disk_reason.empty();

@@ -19,6 +19,7 @@ struct CoreReport {
   unsigned core = 0;
   NodeState state = NodeState::recovering;
   CoreStats stats;
+  std::string clock_refusal;  // in a cluster
   ReactorStats reactor;
   BackendStats backend;
   int64_t frames = 0;

@@ -191,7 +191,9 @@ void ReplicatedRead::ask(unsigned rank, uint32_t value_bytes_max) {
 }
 
 void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
-  if (reply.version) coordinator_.clock().observe(reply.version.hlc);
+  if (reply.version && coordinator_.is_credible(reply.version.hlc)) {
+    coordinator_.clock().observe(reply.version.hlc);
+  }
   const bool keep = quorum_.found(rank, {.version = reply.version,
                                          .live = reply.state == ReadState::live,
                                          .has_value = reply.has_value()});

@@ -92,6 +92,10 @@ void ReplicatedWrite::drive() {
       case Do::answer_refused:
         if (too_large_) {
           answer(413, "the value is larger than the memory for writes; raise --memory");
+        } else if (future_stamp_) {
+          answer(503,
+                 "the key has a value that a clock far ahead has stamped: no write would be newer "
+                 "until that time has come");
         } else {
           answer(503, "its replicas take no writes now; try again");
         }
@@ -149,13 +153,18 @@ void ReplicatedWrite::ask(unsigned rank) {
 }
 
 void ReplicatedWrite::replied(unsigned rank, const PutReply& reply) {
-  if (reply.newest) coordinator_.clock().observe(reply.newest.hlc);
   ReplicaReply said = ReplicaReply::unknown;
   switch (reply.outcome) {
     case WriteOutcome::stored:
       said = ReplicaReply::stored;
       break;
     case WriteOutcome::superseded:
+      // No stamp that others would take is above one of a far future.
+      if (!coordinator_.is_credible(reply.newest.hlc) && !node_test_faults.clock_unbounded) {
+        future_stamp_ = true;
+        said = ReplicaReply::refused;
+        break;
+      }
       superseded_by_ = std::max(superseded_by_, reply.newest);
       said = node_test_faults.no_restamp ? ReplicaReply::stored : ReplicaReply::superseded;
       break;
@@ -193,7 +202,7 @@ void ReplicatedWrite::failed(unsigned rank) {
 
 void ReplicatedWrite::restamp() {
   ++coordinator_.stats().writes_restamped;
-  coordinator_.clock().observe(superseded_by_.hlc);
+  if (!node_test_faults.stamp_not_merged) coordinator_.clock().observe(superseded_by_.hlc);
   first_version_ = version_;
   version_ = coordinator_.clock().next(Reactor::current().wall_us());
 }

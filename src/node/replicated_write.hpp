@@ -84,6 +84,7 @@ class ReplicatedWrite {
   Version superseded_by_;  // the greatest that replicas hold
   bool driving_ = false;
   bool too_large_ = false;
+  bool future_stamp_ = false;  // superseded by what no clock should have stamped yet
   cluster::WriteQuorum quorum_;
   std::array<Replica, limits::cluster_replicas_max> replicas_;
   Nanos deadline_ = 0;

@@ -310,6 +310,7 @@ void Link::check_silence(Nanos now) noexcept {
 
 void Link::ping() noexcept {
   pinged_at_ = Reactor::current().now();
+  if (ping_sent_at_ == 0) ping_sent_at_ = pinged_at_;
   append_frame(
       *socket_,
       {.type = FrameType::request, .verb = verb_ping, .epoch = node_.epoch(), .hlc = node_.hlc()},
@@ -496,7 +497,7 @@ Task<std::string> Link::receive(std::string rest) {
 bool Link::take(std::string_view bytes) {
   if (bytes.empty()) return true;
   heard_at_ = Reactor::current().now();
-  pinged_at_ = 0;
+  pinged_at_ = ping_sent_at_ = 0;
   for (;;) {
     const FrameReader::Step step = reader_.feed(bytes);
     bytes.remove_prefix(step.consumed);
@@ -527,6 +528,10 @@ bool Link::take(std::string_view bytes) {
 void Link::answer() {
   const FrameHeader& header = reader_.header();
   Call* call = find(header.request_id);
+  const Nanos asked_at = call != nullptr          ? call->sent_at
+                         : header.request_id == 0 ? std::exchange(ping_sent_at_, 0)
+                                                  : 0;
+  if (asked_at != 0) round_trip_ = std::min(round_trip_, Reactor::current().now() - asked_at);
   if (call == nullptr) {
     if (header.request_id != 0) ++stats_.replies_late;
     return;

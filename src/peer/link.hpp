@@ -25,6 +25,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gyre/reactor.hpp>
@@ -162,6 +163,9 @@ class Link {
   size_t queue_bytes() const;
   // When something was last received; 0: never.
   Nanos heard_at() const { return heard_at_; }
+  // The shortest time from a ping or request to its answer since this was last asked; nanos_never:
+  // there was none.
+  Nanos take_round_trip() { return std::exchange(round_trip_, nanos_never); }
   const LinkStats& stats() const { return stats_; }
   const LinkOptions& options() const { return options_; }
 
@@ -241,7 +245,9 @@ class Link {
   Nanos attempted_at_ = INT64_MIN / 2;
   Nanos heard_at_ = 0;
   Nanos unheard_since_ = 0;  // a request waits since then and nothing was heard; 0: none does
-  Nanos pinged_at_ = 0;      // and nothing was heard since; 0: not
+  Nanos round_trip_ = nanos_never;
+  Nanos ping_sent_at_ = 0;  // of the oldest one without an answer; 0: there is none
+  Nanos pinged_at_ = 0;     // and nothing was heard since; 0: not
   Nanos connected_at_ = 0;
   bool postponed_ = false;  // the last look at deadlines left replies that had come go first
   LinkStats stats_;

@@ -120,6 +120,7 @@ ClusterRig::ClusterRig(ClusterOptions options)
       machine.wall_offset_us = static_cast<int64_t>(prng.below(400'000)) - 200'000;
       machine.drift_ppm = static_cast<int64_t>(prng.below(200)) - 100;
     }
+    if (i < options_.clock_offsets_us.size()) machine.wall_offset_us = options_.clock_offsets_us[i];
     members_.push_back({.machine = &world_.add_node(std::move(machine)), .node = {}, .life = {}});
   }
   client_ = &world_.add_node();

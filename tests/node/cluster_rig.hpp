@@ -85,6 +85,7 @@ struct ClusterOptions {
   unsigned nodes = 3;
   unsigned cores = 1;
   bool skewed_clocks = false;
+  std::vector<int64_t> clock_offsets_us;  // by node; none where it is shorter
   std::string durability = "group";
 };
 

@@ -296,6 +296,7 @@ TEST_CASE("planted bugs are found") {
        {&cluster_test_faults.skip_write_back, &cluster_test_faults.skip_repair}},
       {"the first version instead of the newest", {&cluster_test_faults.keep_first_version}},
       {"no restamp", {&node_test_faults.no_restamp}},
+      {"a stamp not merged", {&node_test_faults.stamp_not_merged}},
       {"a restamp after the answer", {&cluster_test_faults.restamp_after_answer}},
       {"a repair with a new stamp", {&node_test_faults.repair_with_new_stamp}},
       {"a dropped missed-write record", {&handoff_test_faults.drop_missed_record}},
@@ -416,6 +417,60 @@ TEST_CASE("a node that has lost its disk takes writes, and counts in reads when 
     CHECK(read_without_the_only_copy(rig, asked) == 404);
   }
   node_test_faults.wiped_node_votes = false;
+}
+
+Task<void> ask_ready(std::string host, ClusterAnswer& answer) {
+  answer = co_await ask_node(host, "GET", "/readyz", "");
+}
+
+TEST_CASE("a node whose clock is far ahead takes no writes and says why; the others go on") {
+  for (const unsigned cores : {1u, 2u}) {
+    ClusterRig rig({.seed = 9, .cores = cores, .clock_offsets_us = {2'000'000}});
+    rig.start_all();
+    CHECK(rig.await_ready());
+    // Before it knows, its peers do.
+    CHECK(ask_now(rig, 0, "PUT", 0, "0-1").status != 201);
+    rig.world().run_for(seconds(5));
+    const ClusterAnswer refused = ask_now(rig, 0, "PUT", 1, "0-2");
+    CHECK(refused.status == 503);
+    CHECK(refused.body.find("ahead of its peers") != std::string::npos);
+    ClusterAnswer ready;
+    {
+      sim::Life client(rig.world(), rig.client());
+      client.start(0, ask_ready(rig.host(0), ready));
+      CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(20)) ==
+            sim::Stop::satisfied);
+    }
+    CHECK(ready.status == 503);
+    CHECK(ready.body.find("[-] clock failed: this node's clock is ") != std::string::npos);
+    CHECK(ask_now(rig, 1, "PUT", 1, "0-3").status == 201);
+    CHECK(ask_now(rig, 0, "GET", 1).body == "0-3");  // reads are as good as ever
+    rig.stop_all();
+  }
+  node_test_faults.clock_unbounded = true;
+  ClusterRig rig({.seed = 9, .clock_offsets_us = {2'000'000}});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  CHECK(ask_now(rig, 0, "PUT", 0, "0-1").status == 201);
+  node_test_faults.clock_unbounded = false;
+}
+
+TEST_CASE("slow ways are not taken for clocks that are ahead") {
+  ClusterRig rig({.seed = 9});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  for (unsigned a = 0; a < 3; ++a) {
+    for (unsigned b = 0; b < 3; ++b) {
+      if (a == b) continue;
+      rig.world().network().set_latency(rig.machine(a).id(), rig.machine(b).id(),
+                                        {milliseconds(700), milliseconds(720)});
+    }
+  }
+  rig.world().run_for(seconds(8));
+  for (unsigned node = 0; node < 3; ++node) {
+    CHECK(ask_now(rig, node, "PUT", 0, fmt::format("0-{}", node)).status != 503);
+  }
+  rig.stop_all();
 }
 
 TEST_CASE("two runs of a seed are the same") {
