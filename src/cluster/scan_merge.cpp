@@ -19,11 +19,7 @@ ScanMerge::ScanMerge(const SlotTable& table, ScanMergeOptions options)
   GYRE_ASSERT(!options_.start.empty() && options_.self < options_.thought_up.size());
 }
 
-ScanMerge::Stream* ScanMerge::find(StreamId id) {
-  return const_cast<Stream*>(std::as_const(*this).find(id));
-}
-
-const ScanMerge::Stream* ScanMerge::find(StreamId id) const {
+ScanMerge::Stream* ScanMerge::find(StreamId id) const {
   const auto at = std::ranges::find_if(streams_, [&](const auto& s) { return s->id == id; });
   return at == streams_.end() ? nullptr : at->get();
 }

@@ -98,8 +98,7 @@ class ScanMerge {
     uint8_t failures = 0;
   };
 
-  Stream* find(StreamId id);
-  const Stream* find(StreamId id) const;
+  Stream* find(StreamId id) const;
   void open(std::vector<ScanPart> parts, int64_t now);
   bool refresh(Stream& stream, int64_t now);
   void consume(std::string_view key, int64_t now);

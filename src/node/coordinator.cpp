@@ -14,6 +14,7 @@
 #include "node/core.hpp"
 #include "node/node.hpp"
 #include "node/replica_access.hpp"
+#include "node/replica_scan.hpp"
 #include "node/shard_handoff.hpp"
 
 namespace gyre {
@@ -336,6 +337,7 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
     if (!cluster::GetRequest::decode(call.payload(), get)) return refuse(peer::Status::corrupt);
     return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max);
   }
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::scan)) return serve_scan(core_, call);
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::notices)) {
     cluster::Notices notices;
     if (!cluster::Notices::decode(call.payload(), notices)) return refuse(peer::Status::corrupt);

@@ -39,8 +39,11 @@ struct CoordinatorStats {
   uint64_t replicas_missed = 0;   // writes that were answered, times replicas that don't have them
   uint64_t reads = 0;
   uint64_t reads_failed = 0;
-  uint64_t reads_hedged = 0;     // asked one replica more, since one was slow
-  uint64_t repairs = 0;          // copies written since a read saw that they were old
+  uint64_t reads_hedged = 0;  // asked one replica more, since one was slow
+  uint64_t repairs = 0;       // copies written since a read saw that they were old
+  uint64_t scans = 0;         // ranges over the whole cluster
+  uint64_t scans_failed = 0;  // not begun, or cut off
+  uint64_t scan_streams_replaced = 0;
   uint64_t requests_served = 0;  // for coordinators of other nodes
   uint64_t offers_served = 0;    // entries that peers asked about, to replay what is missed
   uint64_t offers_lacked = 0;    // of these, which this node lacked
