@@ -242,6 +242,7 @@ Task<void> ClusterScan::feed(std::shared_ptr<Local> local) {
 
 void ClusterScan::append_record(Socket& out) {
   const cluster::ScanEntry& record = merge_->record();
+  core_.coordinator().clock().observe(record.version.hlc);
   if (framed_) {
     char header[http::chunk_header_bytes_max];
     char* end = http::write_chunk_header(header, record.key.size() + 1 + record.value.size());
