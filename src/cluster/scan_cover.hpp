@@ -27,6 +27,7 @@ struct ScanPart {
   SlotSet slots;
 };
 
+// A copyable value of 16 KiB.
 class ScanCover {
  public:
   // `self` breaks ties: different nodes that ask alike choose different ones. The table must outlive
@@ -46,11 +47,36 @@ class ScanCover {
                                             std::span<const Reluctance> reluctance);
   void flip(const ScanPart& part);
 
-  const SlotTable& table_;
+  const SlotTable* table_;
   unsigned ack_;
   unsigned from_;
   NodeIndex self_;
   std::vector<uint8_t> covering_;  // by slot: a bit for each rank of its list
+};
+
+// Where ranges begin: a cover, and its parts. It costs passes over all slots, and is the same until
+// nodes are preferred otherwise, so it is worth keeping.
+class ScanPlan {
+ public:
+  ScanPlan(const SlotTable& table, unsigned ack, unsigned from, NodeIndex self,
+           std::vector<Reluctance> reluctance);
+
+  bool is_for(unsigned ack, unsigned from, const std::vector<Reluctance>& reluctance) const {
+    return ack == ack_ && from == from_ && reluctance == reluctance_;
+  }
+  const ScanCover& cover() const { return cover_; }
+  // Nothing: some slot has too few nodes.
+  const std::optional<std::vector<ScanPart>>& parts() const { return parts_; }
+  NodeIndex self() const { return self_; }
+  const std::vector<Reluctance>& reluctance() const { return reluctance_; }
+
+ private:
+  unsigned ack_;
+  unsigned from_;
+  NodeIndex self_;
+  std::vector<Reluctance> reluctance_;
+  ScanCover cover_;
+  std::optional<std::vector<ScanPart>> parts_;
 };
 
 }  // namespace gyre::cluster

@@ -10,13 +10,18 @@ namespace gyre::cluster {
 
 namespace {
 constexpr unsigned failures_max = 2;  // in a row, without a key
-}
+// Above all of a plan.
+constexpr Reluctance reluctance_of_stalled = 32;
+constexpr Reluctance reluctance_of_failed = 33;
+}  // namespace
 
-ScanMerge::ScanMerge(const SlotTable& table, ScanMergeOptions options)
+ScanMerge::ScanMerge(const ScanPlan& plan, ScanMergeOptions options)
     : options_(std::move(options)),
-      cover_(table, options_.ack, options_.from, options_.self),
-      trouble_(options_.thought_up.size()) {
-  GYRE_ASSERT(!options_.start.empty() && options_.self < options_.thought_up.size());
+      cover_(plan.cover()),
+      reluctance_(plan.reluctance()),
+      parts_(plan.parts()),
+      trouble_(reluctance_.size()) {
+  GYRE_ASSERT(!options_.start.empty());
 }
 
 ScanMerge::Stream* ScanMerge::find(StreamId id) const {
@@ -64,17 +69,17 @@ void ScanMerge::failed(StreamId stream) {
 
 // --- who covers what ------------------------------------------------------------------------------
 
-// This node costs no connection; who is down would only cost time; who has failed may have been cut
-// off by chance, and is asked again if nobody else is left.
+// Who has failed may have been cut off by chance, and is asked again if nobody else is left.
 std::vector<Reluctance> ScanMerge::reluctance(bool skip_stalled) const {
-  std::vector<Reluctance> out;
-  for (NodeIndex node = 0; node < trouble_.size(); ++node) {
+  std::vector<Reluctance> out = reluctance_;
+  for (size_t node = 0; node < out.size(); ++node) {
     const NodeTrouble& trouble = trouble_[node];
-    Reluctance level = node == options_.self ? 0 : options_.thought_up[node] ? 1 : 2;
-    if (trouble.stalled) level = 3;
-    if (trouble.failures != 0) level = 4;
-    if (trouble.failures >= failures_max || (skip_stalled && trouble.stalled)) level = never_asked;
-    out.push_back(level);
+    if (trouble.failures >= failures_max || (skip_stalled && trouble.stalled)) {
+      out[node] = never_asked;
+    }
+    if (out[node] == never_asked) continue;
+    if (trouble.stalled) out[node] = reluctance_of_stalled;
+    if (trouble.failures != 0) out[node] = reluctance_of_failed;
   }
   return out;
 }
@@ -158,9 +163,9 @@ void ScanMerge::consume(std::string_view key, int64_t now) {
 
 ScanMerge::Step ScanMerge::next(int64_t now) {
   if (!std::exchange(begun_, true)) {
-    std::optional<std::vector<ScanPart>> parts = cover_.cover(reluctance(false));
-    is_failed_ = !parts;
-    if (parts) open(std::move(*parts), now);
+    is_failed_ = !parts_;
+    if (parts_) open(std::move(*parts_), now);
+    parts_.reset();
   }
   if (std::exchange(on_record_, false)) consume(record_.key, now);
   for (;;) {

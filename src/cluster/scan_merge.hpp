@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,11 +29,7 @@
 namespace gyre::cluster {
 
 struct ScanMergeOptions {
-  unsigned ack = 1;
-  unsigned from = 1;
-  NodeIndex self = 0;
-  std::string start;             // of the range
-  std::vector<bool> thought_up;  // by node
+  std::string start;  // of the range
   int64_t stall_max_ns = 500'000'000;
   int64_t patience_ns = 5'000'000'000;
 };
@@ -57,8 +54,9 @@ class ScanMerge {
     int64_t until = 0;
   };
 
-  // The table must outlive this. Times are of one monotonic clock, in nanoseconds.
-  ScanMerge(const SlotTable& table, ScanMergeOptions options);
+  // The plan's reluctance must lie below 32 or be never_asked. What it needs of the plan is copied;
+  // the plan's table must outlive this. Times are of one monotonic clock, in nanoseconds.
+  ScanMerge(const ScanPlan& plan, ScanMergeOptions options);
 
   // A page has come: whole entries; or an empty one, which only shows that the node lives.
   void page(StreamId stream, std::string bytes, int64_t now);
@@ -108,6 +106,8 @@ class ScanMerge {
 
   ScanMergeOptions options_;
   ScanCover cover_;
+  std::vector<Reluctance> reluctance_;          // of the plan
+  std::optional<std::vector<ScanPart>> parts_;  // of the plan, until they are opened
   std::vector<std::unique_ptr<Stream>> streams_;
   std::deque<Step> steps_;  // to be told
   std::vector<NodeTrouble> trouble_;

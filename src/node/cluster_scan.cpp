@@ -76,12 +76,7 @@ Task<void> ClusterScan::open() {
   Coordinator& coordinator = core_.coordinator();
   ++coordinator.stats().scans;
   now_ms_ = Reactor::current().wall_ms();
-  cluster::ScanMergeOptions options{
-      .ack = ack_, .from = from_, .self = coordinator.self(), .start = start_};
-  for (const auto& link : coordinator.links()) {
-    options.thought_up.push_back(!link || !link->is_down());
-  }
-  merge_.emplace(core_.node().membership().topology().table, std::move(options));
+  merge_.emplace(coordinator.scan_plan(ack_, from_), cluster::ScanMergeOptions{.start = start_});
   first_ = co_await advance();
   if (first_ == Do::fail) {
     ++coordinator.stats().scans_failed;

@@ -192,6 +192,18 @@ unsigned Coordinator::read_rank(NodeIndex node) const {
   return node == self_ ? 0 : 1 + static_cast<unsigned>(state_of(node));
 }
 
+const cluster::ScanPlan& Coordinator::scan_plan(uint32_t ack, uint32_t from) {
+  std::vector<cluster::Reluctance> reluctance(links_.size());
+  for (NodeIndex node = 0; node < links_.size(); ++node) {
+    reluctance[node] = static_cast<cluster::Reluctance>(read_rank(node));
+  }
+  if (!scan_plan_ || !scan_plan_->is_for(ack, from, reluctance)) {
+    scan_plan_.emplace(core_.node().membership().topology().table, ack, from, self_,
+                       std::move(reluctance));
+  }
+  return *scan_plan_;
+}
+
 void Coordinator::call_ended(NodeIndex node, const peer::Call& call) {
   cluster::FailureDetector& detector = health_[node];
   if (call.status == peer::Status::ok) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@
 
 #include "cluster/failure_detector.hpp"
 #include "cluster/hedge_budget.hpp"
+#include "cluster/scan_cover.hpp"
 #include "cluster/slot_table.hpp"
 #include "node/replica_notices.hpp"
 #include "peer/gate.hpp"
@@ -80,6 +82,8 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   cluster::FailureDetector::State state_of(cluster::NodeIndex node) const;
   // The order in which replicas are read from: the least first.
   unsigned read_rank(cluster::NodeIndex node) const;
+  // Which nodes a range of the cluster is read from; valid until the next call.
+  const cluster::ScanPlan& scan_plan(uint32_t ack, uint32_t from);
   // A call to `node` has ended, however.
   void call_ended(cluster::NodeIndex node, const peer::Call& call);
   // Of a node other than this one.
@@ -148,6 +152,7 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   std::string last_report_;
   bool draining_ = false;
   cluster::HedgeBudget hedges_;
+  std::optional<cluster::ScanPlan> scan_plan_;  // the last one
   uint64_t operations_ = 0;
   Event idle_;
   CoordinatorStats stats_;

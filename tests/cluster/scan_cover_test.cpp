@@ -123,3 +123,15 @@ TEST_CASE("another node takes over for each slot, and none that covers it alread
   for (const ScanPart& part : *again) taken += part.slots.size();
   CHECK(taken == third->slots.size());
 }
+
+TEST_CASE("a plan is for as long as nobody is preferred otherwise, and says when there is none") {
+  const SlotTable table = random_slot_table(4, 3, 3);
+  const ScanPlan plan(table, 2, 3, 1, {1, 0, 1});
+  REQUIRE(plan.parts());
+  CHECK(plan.parts()->size() == 2);
+  CHECK(plan.is_for(2, 3, {1, 0, 1}));
+  CHECK_FALSE(plan.is_for(1, 3, {1, 0, 1}));
+  CHECK_FALSE(plan.is_for(2, 2, {1, 0, 1}));
+  CHECK_FALSE(plan.is_for(2, 3, {1, 0, 2}));
+  CHECK_FALSE(ScanPlan(table, 3, 3, 1, {1, 0, never_asked}).parts());
+}

@@ -36,8 +36,7 @@ ScanEntry dead(std::string_view key, uint64_t stamp) {
 struct ThreeNodes {
   explicit ThreeNodes(unsigned ack = 2)
       : table(random_slot_table(1, 3, 3)),
-        merge(table,
-              {.ack = ack, .from = 3, .self = 0, .start = "a", .thought_up = {true, true, true}}) {}
+        merge(ScanPlan(table, ack, 3, 0, {0, 1, 1}), {.start = "a"}) {}
 
   ScanMerge::Step expect(Do what, NodeIndex node = no_node) {
     const ScanMerge::Step step = merge.next(now);

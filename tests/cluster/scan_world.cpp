@@ -245,14 +245,13 @@ bool World::enough_sound() const {
 ScanRun World::run() {
   ScanRun run;
   run.could_complete = enough_sound();
-  ScanMergeOptions options{.ack = ack_,
-                           .from = from_,
-                           .self = static_cast<NodeIndex>(prng_.below(node_count_)),
-                           .start = start_};
+  const auto self = static_cast<NodeIndex>(prng_.below(node_count_));
+  std::vector<Reluctance> reluctance;
   for (const Node& node : nodes_) {
-    options.thought_up.push_back(node.temper != Temper::dead || prng_.one_in(2));
+    reluctance.push_back(node.temper != Temper::dead || prng_.one_in(2) ? 1 : 3);
   }
-  ScanMerge merge(table_, options);
+  reluctance[self] = 0;
+  ScanMerge merge(ScanPlan(table_, ack_, from_, self, reluctance), {.start = start_});
   std::map<std::string, ScanEntry> seen;
   std::string last;
   for (;;) {
