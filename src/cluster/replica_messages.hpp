@@ -19,7 +19,7 @@
 
 namespace gyre::cluster {
 
-enum class Verb : uint8_t { put = 1, get = 2, notices = 4, offer = 5, join = 6 };
+enum class Verb : uint8_t { put = 1, get = 2, scan = 3, notices = 4, offer = 5, join = 6 };
 
 struct PutRequest {
   static constexpr size_t head_bytes = 32;

@@ -20,6 +20,12 @@ struct ClusterTestFaults {
   bool keep_first_version = false;        // the first reply wins instead of the newest
   bool skip_repair = false;               // replicas seen to be old stay old
   bool hedge_without_budget = false;      // slowness everywhere doubles the load
+
+  bool scan_keeps_first_version = false;  // the first stream wins instead of the newest version
+  bool scan_shows_dead = false;           // tombstones pass for values
+  bool scan_drops_uncovered = false;      // nobody goes on for a stream that is given up
+  bool scan_resumes_behind_what_came = false;  // … behind its last key instead of the last decided
+  bool scan_covers_one_short = false;          // every slot is read from one node less
 };
 
 inline ClusterTestFaults cluster_test_faults;

@@ -16,6 +16,7 @@
 #include "node/core.hpp"
 #include "node/node.hpp"
 #include "node/replica_access.hpp"
+#include "node/replica_scan.hpp"
 #include "node/shard_handoff.hpp"
 #include "node/test_faults.hpp"
 
@@ -216,6 +217,19 @@ bool Coordinator::counts_in_reads(NodeIndex node) const {
          node_test_faults.wiped_node_votes;
 }
 
+const cluster::ScanPlan& Coordinator::scan_plan(uint32_t ack, uint32_t from) {
+  std::vector<cluster::Reluctance> reluctance(links_.size());
+  for (NodeIndex node = 0; node < links_.size(); ++node) {
+    reluctance[node] = counts_in_reads(node) ? static_cast<cluster::Reluctance>(read_rank(node))
+                                             : cluster::never_asked;
+  }
+  if (!scan_plan_ || !scan_plan_->is_for(ack, from, reluctance)) {
+    scan_plan_.emplace(core_.node().membership().topology().table, ack, from, self_,
+                       std::move(reluctance));
+  }
+  return *scan_plan_;
+}
+
 void Coordinator::call_ended(NodeIndex node, const peer::Call& call) {
   cluster::FailureDetector& detector = health_[node];
   if (call.status == peer::Status::ok) {
@@ -402,6 +416,10 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
     if (!cluster::JoinRequest::decode(call.payload(), request))
       return refuse(peer::Status::corrupt);
     return core_.scope().spawn(serve_join(call, request));
+  }
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::scan)) {
+    if (!counts_in_reads(self_)) return refuse(peer::Status::failed);
+    return serve_scan(core_, call);
   }
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::notices)) {
     cluster::Notices notices;

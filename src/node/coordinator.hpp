@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@
 
 #include "cluster/failure_detector.hpp"
 #include "cluster/hedge_budget.hpp"
+#include "cluster/scan_cover.hpp"
 #include "cluster/slot_table.hpp"
 #include "node/peer_registry.hpp"
 #include "node/replica_notices.hpp"
@@ -43,9 +45,12 @@ struct CoordinatorStats {
   uint64_t replicas_missed = 0;   // writes that were answered, times replicas that don't have them
   uint64_t reads = 0;
   uint64_t reads_failed = 0;
-  uint64_t reads_hedged = 0;     // asked one replica more, since one was slow
-  uint64_t repairs = 0;          // copies written since a read saw that they were old
-  uint64_t clocks_ahead = 0;     // frames with a stamp too far ahead of this node's clock
+  uint64_t clocks_ahead = 0;  // frames with a stamp too far ahead of this node's clock
+  uint64_t reads_hedged = 0;  // asked one replica more, since one was slow
+  uint64_t repairs = 0;       // copies written since a read saw that they were old
+  uint64_t scans = 0;         // ranges over the whole cluster
+  uint64_t scans_failed = 0;  // not begun, or cut off
+  uint64_t scan_streams_replaced = 0;
   uint64_t requests_served = 0;  // for coordinators of other nodes
   uint64_t offers_served = 0;    // entries that peers asked about, to replay what is missed
   uint64_t offers_lacked = 0;    // of these, which this node lacked
@@ -85,6 +90,8 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   // Whether what `node` has counts in reads: not if it has lost its data and not got it back.
   bool counts_in_reads(cluster::NodeIndex node) const;
   void set_readers_view(const ReadersView& view) { readers_ = view; }
+  // Which nodes a range of the cluster is read from; valid until the next call.
+  const cluster::ScanPlan& scan_plan(uint32_t ack, uint32_t from);
   // A call to `node` has ended, however.
   void call_ended(cluster::NodeIndex node, const peer::Call& call);
   // Of a node other than this one.
@@ -168,6 +175,7 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   std::string last_report_;
   bool draining_ = false;
   cluster::HedgeBudget hedges_;
+  std::optional<cluster::ScanPlan> scan_plan_;  // the last one
   uint64_t operations_ = 0;
   Event idle_;
   CoordinatorStats stats_;

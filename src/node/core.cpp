@@ -10,6 +10,7 @@
 #include "base/assert.hpp"
 #include "base/hash.hpp"
 #include "http/etag.hpp"
+#include "node/cluster_scan.hpp"
 #include "node/coordinator.hpp"
 #include "node/entity_exchange.hpp"
 #include "node/node.hpp"
@@ -628,13 +629,11 @@ http::Exchange* Core::entities(http::Connection& connection, const http::Request
     return refuse(connection, 503,
                   state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
   }
+  const std::string_view end = parameters.end.value_or(std::string_view());
   if (coordinator_ && parameters.scope == http::Parameters::Scope::cluster) {
-    return refuse(connection, 501,
-                  "ranges over the whole cluster are not supported yet: ask each node with "
-                  "scope=node");
+    return new ClusterScan(connection, *this, *parameters.start, end, replicas.ack, replicas.from);
   }
-  return new ScanExchange(connection, *this, *parameters.start,
-                          parameters.end.value_or(std::string_view()));
+  return new ScanExchange(connection, *this, *parameters.start, end);
 }
 
 }  // namespace gyre

@@ -12,21 +12,11 @@ namespace gyre {
 
 namespace {
 
-constexpr size_t output_bytes_pause = 256u << 10;
 constexpr unsigned records_between_yields = 64;
 // What a scan of one shard holds: windows of its cursors, a page here and one on the way.
 constexpr uint64_t memory_bytes_per_shard = 768u << 10;
 
 }  // namespace
-
-ScanExchange::ScanExchange(http::Connection& connection, Core& core, std::string_view start,
-                           std::string_view end)
-    : Exchange(connection), core_(core), start_(start), end_(end) {
-  many_keys = true;
-  is_stream = true;
-  framed_ = !style.http_1_0;
-  if (!framed_) style.close = true;
-}
 
 namespace {
 // Carries what belongs to another core back to it.
@@ -38,7 +28,6 @@ struct Disposal : Message {
 
 // Sources are left only if the client went away before the answer began.
 ScanExchange::~ScanExchange() {
-  if (transit_bytes_ != 0) core_.transit_memory().release(transit_bytes_);
   for (auto& source : sources_) {
     if (!source->scan || source->owner == core_.index()) continue;
     auto* disposal = new Disposal;
@@ -60,13 +49,11 @@ Task<void> ScanExchange::open() {
   now_ms_ = Reactor::current().wall_ms();
   const uint64_t wanted = std::min<uint64_t>(memory_bytes_per_shard * node.shard_count(),
                                              core_.transit_memory().capacity());
-  if (!core_.transit_memory().try_acquire(wanted)) {
-    status_ = 503;
-    failure_ = "too many ranges are being read; try again";
+  if (!reserve(wanted)) {
+    refuse(503, "too many ranges are being read; try again");
     connection().finished(*this);
     co_return;
   }
-  transit_bytes_ = wanted;
   std::vector<Task<Result<bool>>> opening;
   for (uint32_t shard = 0; shard < node.shard_count(); ++shard) {
     sources_.push_back(std::make_unique<Source>());
@@ -77,8 +64,7 @@ Task<void> ScanExchange::open() {
   const std::vector<Result<bool>> opened = co_await when_all<Result<bool>>(std::move(opening));
   for (const Result<bool>& result : opened) {
     if (result) continue;
-    status_ = 500;
-    failure_ = result.error().message();
+    refuse(500, result.error().message());
   }
   if (status_ != 200) co_await close_sources();
   connection().finished(*this);
@@ -178,33 +164,6 @@ Task<void> ScanExchange::close_sources() {
     });
   }
   sources_.clear();
-}
-
-void ScanExchange::respond(http::Connection& to) {
-  core_.count_status(status_);
-  Socket& out = to.socket();
-  if (status_ != 200) {
-    is_stream = false;
-    char* at = out.reserve(http::error_answer_bytes_max);
-    char* end = http::write_error_answer(at, {.status = status_,
-                                              .reason = failure_,
-                                              .close = style.close,
-                                              .say_keep_alive = style.say_keep_alive,
-                                              .retry_after_s = status_ == 503 ? 1u : 0u,
-                                              .date_line = to.date_line()});
-    out.commit(static_cast<size_t>(end - at));
-    return;
-  }
-  char* at = out.reserve(http::response_head_bytes_max);
-  char* end = http::write_response_head(
-      at,
-      {.status = 200,
-       .body = framed_ ? http::ResponseHead::Body::chunked : http::ResponseHead::Body::until_close,
-       .close = style.close,
-       .say_keep_alive = style.say_keep_alive,
-       .content_type = http::ContentType::bytes,
-       .date_line = to.date_line()});
-  out.commit(static_cast<size_t>(end - at));
 }
 
 Task<bool> ScanExchange::send_large(http::Connection& to, Source& source) {

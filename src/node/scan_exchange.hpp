@@ -1,4 +1,4 @@
-// A range request: a k-way merge of all shards of this node, streamed.
+// A range request to this node alone: a k-way merge of all its shards, streamed.
 //
 // Each shard's scan lives on its own core and is asked for pages of bounded size; a page holds
 // records already framed as chunks, so that with one shard it goes out as it is, and with several
@@ -23,20 +23,17 @@
 #include <string>
 #include <vector>
 
-#include "http/connection.hpp"
-#include "node/core.hpp"
+#include "node/range_exchange.hpp"
 #include "store/scan.hpp"
 
 namespace gyre {
 
-class ScanExchange final : public http::Exchange {
+class ScanExchange final : public RangeExchange {
  public:
-  ScanExchange(http::Connection& connection, Core& core, std::string_view start,
-               std::string_view end);
+  using RangeExchange::RangeExchange;
   ~ScanExchange() override;
 
   void begin() override;
-  void respond(http::Connection& to) override;
   Task<bool> stream(http::Connection& to) override;
 
  private:
@@ -78,15 +75,7 @@ class ScanExchange final : public http::Exchange {
   Task<void> close_sources();
   void add_record(Source& source);
 
-  Core& core_;
-  std::string start_;
-  std::string end_;
-  uint64_t now_ms_ = 0;
-  bool framed_ = true;
-  uint16_t status_ = 200;
-  std::string failure_;
   std::vector<std::unique_ptr<Source>> sources_;
-  uint64_t transit_bytes_ = 0;
   std::string piece_;
 };
 
