@@ -95,7 +95,7 @@ TEST_CASE("every node shows all keys of the cluster in order, however many copie
 TEST_CASE(
     "a range has its bounds, may be empty, and is refused as any other where it is nonsense") {
   NodeGroup group(3, small);
-  for (int i = 0; i < 20; ++i) CHECK(group.put(0, key_of(i), "v") == 201);
+  fill(group, 20, 1, "3/3");
   HttpClient client(group.node(1).port());
   const auto ask = [&](const std::string& start, const std::string& end) {
     const HttpAnswer answer = client.get(range(start, end));
