@@ -14,6 +14,7 @@
 #include "node/core.hpp"
 #include "node/node.hpp"
 #include "node/replica_access.hpp"
+#include "node/test_faults.hpp"
 #include "store/scan.hpp"
 
 namespace gyre {
@@ -280,7 +281,7 @@ bool ShardHandoff::take(std::string_view key, Version version, unsigned from, No
        .slot = slot,
        .coordinator = coordinator < numbers_.size() ? numbers_[coordinator] : cluster::no_peer,
        .others = others});
-  if (taken != Taken::refused) {
+  if (taken != Taken::refused && !node_test_faults.purge_at_once) {
     purge_hlc_max_ = std::min(purge_hlc_max_, version.hlc - std::min<uint64_t>(version.hlc, 1));
   }
   return true;
@@ -317,7 +318,8 @@ bool ShardHandoff::owes(NodeIndex node) const {
 void ShardHandoff::update_purge_limit() {
   uint64_t settled = handoff_->settled_before();
   if (const auto from = handoff_->log().in_doubt_from()) settled = std::min(settled, *from);
-  purge_hlc_max_ = settled - std::min<uint64_t>(settled, 1);
+  purge_hlc_max_ =
+      node_test_faults.purge_at_once ? UINT64_MAX : settled - std::min<uint64_t>(settled, 1);
 }
 
 Task<Result<void>> ShardHandoff::slots_since(uint64_t hlc, OwedSlots& slots) {

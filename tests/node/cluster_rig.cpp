@@ -145,7 +145,7 @@ ServeConfig ClusterRig::config_of(unsigned node) const {
       {"data", fmt::format("data{}", members_[node].directory)},
       {"memory", "128M"},
       {"max-value", "1M"},
-      {"admin", "off"},
+      {"admin", options_.admin},
       {"advertise", "http://" + members_[node].machine->address() + ":8080"},
       {"peers", peers},
       {"durability", options_.durability},

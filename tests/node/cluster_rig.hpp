@@ -87,6 +87,7 @@ struct ClusterOptions {
   bool skewed_clocks = false;
   std::vector<int64_t> clock_offsets_us;  // by node; none where it is shorter
   std::string durability = "group";
+  std::string admin = "off";
 };
 
 class ClusterRig {

@@ -473,6 +473,77 @@ TEST_CASE("slow ways are not taken for clocks that are ahead") {
   rig.stop_all();
 }
 
+constexpr uint16_t admin_port = 18080;
+
+Task<void> compact_by_admin(std::string host) {
+  http::Client client({host, admin_port}, seconds(60));
+  CO_CHECK(co_await client.connect());
+  client.set_field("Gyre-Admin: 1");
+  client.send_request("POST", "/admin/compact");
+  CO_CHECK(co_await client.answer());
+  CHECK(client.status() == 200);
+  static_cast<void>(co_await client.text(1 << 20));
+  co_await client.close();
+}
+
+void compact(ClusterRig& rig, unsigned node) {
+  sim::Life client(rig.world(), rig.client());
+  client.start(0, compact_by_admin(rig.host(node)));
+  CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(60)) == sim::Stop::satisfied);
+}
+
+uint64_t tombstones(ClusterRig& rig, unsigned node) {
+  uint64_t count = 0;
+  const Shard& shard = rig.node(node).core(0).shard(0);
+  for (unsigned level = 0; level < limits::table_level_count; ++level) {
+    for (const TableRef& table : shard.levels().level(level))
+      count += table->record().tombstone_count;
+  }
+  return count;
+}
+
+// 2 misses a removal; the others merge everything before it is back. What it then says of the key
+// together with one of them.
+uint16_t removed_while_away(ClusterRig& rig) {
+  rig.start_all();
+  CHECK(rig.await_ready());
+  CHECK(ask_now(rig, 0, "PUT", 0, "0-1").status == 201);
+  rig.world().run_for(seconds(5));
+  for (unsigned node = 0; node < rig.size(); ++node) compact(rig, node);
+  rig.kill(2);
+  CHECK(ask_now(rig, 0, "DELETE", 0).status < 300);
+  rig.world().run_for(seconds(5));
+  for (const unsigned node : {0u, 1u}) compact(rig, node);
+  rig.kill(1);
+  rig.start(2);
+  CHECK(rig.await_ready());
+  return ask_now(rig, 2, "GET", 0).status;
+}
+
+TEST_CASE("tombstones stay until every replica has them, and then go") {
+  {
+    ClusterRig rig({.seed = 11, .admin = "0.0.0.0:18080"});
+    CHECK(removed_while_away(rig) == 404);
+    CHECK(tombstones(rig, 0) == 1);
+    rig.start(1);
+    CHECK(rig.await_ready());
+    rig.world().run_for(seconds(20));
+    for (unsigned node = 0; node < rig.size(); ++node) {
+      CAPTURE(node);
+      compact(rig, node);
+      CHECK(tombstones(rig, node) == 0);
+    }
+    for (unsigned node = 0; node < rig.size(); ++node) {
+      CHECK(ask_now(rig, node, "GET", 0).status == 404);
+    }
+    rig.stop_all();
+  }
+  node_test_faults.purge_at_once = true;
+  ClusterRig rig({.seed = 11, .admin = "0.0.0.0:18080"});
+  CHECK(removed_while_away(rig) == 200);
+  node_test_faults.purge_at_once = false;
+}
+
 TEST_CASE("two runs of a seed are the same") {
   for (const uint64_t seed : {3, 17}) CHECK(run_seed(seed).trace == run_seed(seed).trace);
 }
