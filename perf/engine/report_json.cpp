@@ -1,14 +1,12 @@
 #include <fmt/format.h>
 
+#include "base/json.hpp"
 #include "engine/summary.hpp"
-#include "load/json.hpp"
 #include "load/verdict.hpp"
 
 namespace gyre::engine {
 
 namespace {
-
-using load::Json;
 
 struct Named {
   std::string_view name;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
-#include "load/json.hpp"
+#include "base/json.hpp"
 #include "load/report.hpp"
 
 #ifndef GYRE_VERSION
