@@ -316,8 +316,15 @@ Task<void> Coordinator::serve(Descriptor fd, std::string received) {
   inbounds_.push_back(&inbound);
   Result<void> ended = co_await inbound.serve(std::move(received));
   std::erase(inbounds_, &inbound);
+  served_before_ += inbound.stats();
   if (inbounds_.empty()) inbounds_gone_.set();
   if (!ended) report(ended.error());
+}
+
+peer::InboundStats Coordinator::served() const {
+  peer::InboundStats sum = served_before_;
+  for (const peer::Inbound* inbound : inbounds_) sum += inbound->stats();
+  return sum;
 }
 
 // Who only goes away is no news, and the same again isn't either.

@@ -75,6 +75,9 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
 
   Core& core() { return core_; }
   CoordinatorStats& stats() { return stats_; }
+  // Requests of other nodes, over all connections that they have and had.
+  peer::InboundStats served() const;
+  size_t peers_connected() const { return inbounds_.size(); }
   std::span<const cluster::NodeIndex> replicas(std::string_view key, uint32_t from) const;
   bool holds(std::string_view key, uint32_t from) const;
   cluster::NodeIndex self() const { return self_; }
@@ -171,6 +174,7 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   std::unique_ptr<Scope> scope_;
   peer::ByteBudget budget_;
   std::vector<peer::Inbound*> inbounds_;
+  peer::InboundStats served_before_;  // by connections that have ended
   Event inbounds_gone_;
   std::string last_report_;
   bool draining_ = false;

@@ -32,10 +32,22 @@ constexpr Nanos relief_interval = milliseconds(100);
 constexpr Nanos stall_patience = milliseconds(500);  // while memory is short
 
 constexpr std::string_view known_paths =
-    "unknown path; known are /v0/entity, /v0/entities, /v0/status, /livez, /readyz, /metrics, "
-    "/admin";
+    "unknown path; known are /v0/entity, /v0/entities, /v0/status, /v0/cluster, /livez, /readyz, "
+    "/metrics, /admin";
 
 }  // namespace
+
+std::string_view to_string(NodeState state) {
+  switch (state) {
+    case NodeState::recovering:
+      return "recovering";
+    case NodeState::serving:
+      return "serving";
+    case NodeState::draining:
+      return "draining";
+  }
+  return "";
+}
 
 Core::Core(Node& node, unsigned index)
     : node_(node),

@@ -34,6 +34,7 @@ class ShardHandoff;
 enum class ReadTurn : uint8_t { next, later };
 
 enum class NodeState : uint8_t { recovering, serving, draining };
+std::string_view to_string(NodeState state);
 
 struct CoreStats {
   uint64_t requests_by_kind[8] = {};    // RequestKind
@@ -105,7 +106,8 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   void peer_connected(Descriptor fd, std::string received) noexcept override;
   void peer_arrived(Descriptor fd, std::string received) noexcept override;
   bool unparsed_bytes_changed(size_t before, size_t after) noexcept override;
-  // Only in a cluster.
+  // Only in a cluster, once this core has joined it.
+  bool has_coordinator() const { return coordinator_ != nullptr; }
   Coordinator& coordinator() { return *coordinator_; }
 
   // Somebody is about to wait for transit memory: while that lasts, clients that hold some and

@@ -197,6 +197,7 @@ Task<void> Node::heed_signals(Signals& signals) {
 }
 
 Task<void> Node::lead() {
+  started_at_ = Reactor::current().now();
   {
     Signals signals;
     Scope heeding(nullptr, "signals");

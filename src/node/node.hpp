@@ -55,6 +55,7 @@ class Node {
   // What it tells other nodes of itself, and what all nodes of the cluster know.
   const peer::Identity& peer_identity() const { return peer_identity_; }
   const std::string& peer_secret() const { return peer_secret_; }
+  Nanos started_at() const { return started_at_; }
   // "" if there is no administration. Known before the first connection is accepted.
   const std::string& admin_url() const { return admin_url_; }
 
@@ -99,6 +100,7 @@ class Node {
   std::unique_ptr<AdminServer> admin_;  // core 0's
   std::string admin_url_;
   uint32_t shard_count_ = 1;
+  Nanos started_at_ = 0;
   int exit_code_ = 0;
 };
 

@@ -23,6 +23,7 @@ CoreReport report_of(Core& core) {
   report.backend = reactor.backend().stats();
   report.frames = frames_live();
   report.output_bytes = output_bytes_live();
+  if (core.has_coordinator()) report.cluster = cluster_report_of(core);
   if (core.state() != NodeState::serving) return report;
   if (core.node().membership().has_peers())
     report.clock_refusal = core.coordinator().clock_refusal();
@@ -147,8 +148,8 @@ double seconds_of(Nanos nanos) {
 }  // namespace
 
 bool is_observed(std::string_view path) {
-  return path == "/v0/status" || path == "/livez" || path == "/readyz" || path == "/metrics" ||
-         path == "/debug/tasks";
+  return path == "/v0/status" || path == "/v0/cluster" || path == "/livez" || path == "/readyz" ||
+         path == "/metrics" || path == "/debug/tasks";
 }
 
 ObserveExchange::ObserveExchange(http::Connection& connection, Core& core, std::string_view path,
@@ -157,7 +158,8 @@ ObserveExchange::ObserveExchange(http::Connection& connection, Core& core, std::
       core_(core),
       path_(path),
       verbose_(query == "verbose" || query.starts_with("verbose=") ||
-               query.starts_with("verbose&")) {}
+               query.starts_with("verbose&")),
+      query_(query) {}
 
 void ObserveExchange::begin() {
   if (path_ == "/livez") {
@@ -184,6 +186,8 @@ Task<void> ObserveExchange::gather() {
   }
   if (path_ == "/readyz") {
     answer_ready(reports);
+  } else if (path_ == "/v0/cluster") {
+    answer_cluster(reports);
   } else {
     answer_metrics(reports);
   }
@@ -221,6 +225,23 @@ void ObserveExchange::answer_ready(const std::vector<CoreReport>& reports) {
     }
   }
   if (body_.empty()) body_ = "ok\n";
+}
+
+void ObserveExchange::answer_cluster(const std::vector<CoreReport>& reports) {
+  std::vector<ClusterReport> parts;
+  for (const CoreReport& report : reports) {
+    if (report.cluster) parts.push_back(*report.cluster);
+  }
+  const std::string_view state = to_string(core_.state());
+  if (query_ == "format=table") {
+    body_ = cluster_table(core_.node(), state, parts);
+  } else if (query_.empty() || query_ == "format=json") {
+    type_ = http::ContentType::json;
+    body_ = cluster_json(core_.node(), state, parts);
+  } else {
+    status_ = 400;
+    body_ = "use /v0/cluster with format=json, the default, or format=table\n";
+  }
 }
 
 void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {

@@ -1,12 +1,14 @@
-// What a node says about itself: /v0/status, /livez, /readyz, /metrics, and
+// What a node says about itself: /v0/status, /v0/cluster, /livez, /readyz, /metrics, and
 // /debug/tasks: every task and where it waits, for finding out why a node is stuck.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "http/connection.hpp"
+#include "node/cluster_report.hpp"
 #include "node/core.hpp"
 
 namespace gyre {
@@ -44,6 +46,7 @@ struct CoreReport {
     std::vector<LevelReport> levels;
   };
   std::vector<ShardReport> shards;
+  std::optional<ClusterReport> cluster;  // of a core that has joined one
 };
 
 // Asks every core, then answers.
@@ -59,10 +62,12 @@ class ObserveExchange final : public http::Exchange {
   Task<void> gather();
   void answer_ready(const std::vector<CoreReport>& reports);
   void answer_metrics(const std::vector<CoreReport>& reports);
+  void answer_cluster(const std::vector<CoreReport>& reports);
 
   Core& core_;
   std::string path_;
   bool verbose_;
+  std::string query_;
   uint16_t status_ = 200;
   uint32_t retry_after_s_ = 0;
   std::string body_;

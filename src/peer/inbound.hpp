@@ -115,6 +115,14 @@ struct InboundStats {
   uint64_t busy = 0;
   uint64_t expired = 0;  // dropped: their deadline had passed
   uint64_t corrupt = 0;
+
+  InboundStats& operator+=(const InboundStats& other) {
+    requests += other.requests;
+    busy += other.busy;
+    expired += other.expired;
+    corrupt += other.corrupt;
+    return *this;
+  }
 };
 
 class Inbound {

@@ -101,6 +101,10 @@ Link::~Link() {
   GYRE_ASSERT(scope_ == nullptr && calls_count_ == 0);
 }
 
+uint64_t Link::bytes_sent() const {
+  return stats_.bytes_sent + (socket_ != nullptr ? socket_->bytes_sent() : 0);
+}
+
 size_t Link::queue_bytes() const {
   return waiting_bytes_ + (state_ == LinkState::connected ? socket_->output_bytes() : 0);
 }

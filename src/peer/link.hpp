@@ -121,7 +121,7 @@ struct LinkStats {
   uint64_t retried = 0;
   uint64_t attempts = 0;
   uint64_t connected = 0;
-  uint64_t bytes_sent = 0;
+  uint64_t bytes_sent = 0;  // of connections that have ended: see Link::bytes_sent
   uint64_t bytes_received = 0;
 };
 
@@ -167,6 +167,8 @@ class Link {
   // there was none.
   Nanos take_round_trip() { return std::exchange(round_trip_, nanos_never); }
   const LinkStats& stats() const { return stats_; }
+  // stats().bytes_sent with what the present connection has sent.
+  uint64_t bytes_sent() const;
   const LinkOptions& options() const { return options_; }
 
  private:
