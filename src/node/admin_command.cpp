@@ -1,4 +1,4 @@
-// `gyre admin`: what a node says about itself, from its clients' address, and the verbs that make it
+// `gyre admin`: what a node says of its cluster and itself, from its clients' address, and the verbs that make it
 // do something (admin_verbs.cpp).
 #include <fmt/format.h>
 
@@ -190,6 +190,20 @@ Task<Result<std::string>> fetch(http::Client& client, std::string target) {
   co_return co_await client.text(metrics_bytes_max);
 }
 
+// Prints what GET /v0/cluster answers.
+Task<int> show_json(http::Client& client, const AdminCommand& command) {
+  Result<std::string> json = co_await fetch(client, "/v0/cluster");
+  if (!json) co_return co_await complain_about(command.target, std::move(json.error()));
+  if (client.status() != 200) {
+    co_return co_await complain(fmt::format(
+        "{}: /v0/cluster was answered with {}: is that a Gyre node? Give another one with --url.",
+        command.target.url, client.status()));
+  }
+  Result<void> written = co_await write_stream(stdout_fd, *json);
+  if (!written) co_return co_await complain_about_output(std::move(written.error()));
+  co_return exit_ok;
+}
+
 Task<int> show_status(http::Client& client, const AdminCommand& command) {
   Result<std::string> ready = co_await fetch(client, "/readyz?verbose");
   if (!ready) co_return co_await complain_about(command.target, std::move(ready.error()));
@@ -203,6 +217,11 @@ Task<int> show_status(http::Client& client, const AdminCommand& command) {
       fmt::format("{} is {}\n", command.target.url, ready_status == 200 ? "ready" : "not ready");
   text += *ready;
   if (!text.ends_with('\n')) text += '\n';
+  if (client.reusable()) {
+    Result<std::string> cluster = co_await fetch(client, "/v0/cluster?format=table");
+    if (!cluster) co_return co_await complain_about(command.target, std::move(cluster.error()));
+    if (client.status() == 200) text += "\n" + *cluster;
+  }
   if (client.reusable()) {
     Result<std::string> metrics = co_await fetch(client, "/metrics");
     if (!metrics) co_return co_await complain_about(command.target, std::move(metrics.error()));
@@ -219,7 +238,8 @@ int run_admin(const AdminCommand& command) {
   if (command.verb != AdminCommand::Verb::status) {
     return run_on_reactor([&command] { return run_admin_verb(command); });
   }
-  return run_on_reactor([&command] { return with_client(command, &show_status); });
+  return run_on_reactor(
+      [&command] { return with_client(command, command.json ? &show_json : &show_status); });
 }
 
 }  // namespace gyre

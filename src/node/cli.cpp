@@ -138,7 +138,7 @@ class CommandLine {
   void add_admin() {
     using Verb = AdminCommand::Verb;
     constexpr std::array<std::pair<const char*, const char*>, 5> verbs = {{
-        {"status", "show what the node is doing"},
+        {"status", "show the cluster as the node sees it, and what the node is doing"},
         {"flush", "write the memtables to tables"},
         {"compact", "merge all tables into the deepest level"},
         {"checkpoint", "make a copy of the data in DIR, while the node serves, by hard links"},
@@ -150,6 +150,9 @@ class CommandLine {
       CLI::App* sub = add(verbs[i].first, verbs[i].second, admin_);
       if (static_cast<Verb>(i) == Verb::checkpoint) {
         sub->add_option("DIR", admin_command_.directory, "where to")->required();
+      }
+      if (static_cast<Verb>(i) == Verb::status) {
+        sub->add_flag("--json", admin_command_.json, "what it knows of the cluster, as JSON");
       }
       add_target(sub, admin_command_.target);
       admin_verbs_.push_back(sub);

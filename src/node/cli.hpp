@@ -67,6 +67,7 @@ struct AdminCommand {
   ClientTarget target;
   Verb verb = Verb::status;
   std::string directory;  // checkpoint: a whole path
+  bool json = false;      // status: as GET /v0/cluster answers it
 };
 
 // Works on files; talks to no node.

@@ -1,4 +1,4 @@
-// What a node tells of its cluster: GET /v0/cluster.
+// What a node tells of its cluster: GET /v0/cluster, `gyre admin status`, /metrics.
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -216,4 +216,35 @@ TEST_CASE("a single node is a cluster of one") {
   std::string admin = client.get("/admin").body;
   HttpClient other(static_cast<uint16_t>(std::atoi(admin.c_str() + admin.rfind(':') + 1)));
   CHECK(node_entry(other.get("/v0/cluster").body, url) == entry);
+}
+
+TEST_CASE("gyre admin status shows the cluster in columns, and who is down") {
+  NodeGroup group(3, small);
+  REQUIRE(eventually([&] { return all_alive(group); }));
+  Shell shell(group.node(0).port());
+  Ran status = shell.run({"admin", "status"});
+  CHECK(status.code == 0);
+  CHECK(has(status.output, "cluster of 3 nodes, epoch 1, table "));
+  CHECK(has(line_with(status.output, "  this node"), group.url(0)));
+  CHECK(has(line_with(status.output, "3 of 3"), " 16,384"));
+  CHECK(!has(status.output, "DOWN"));
+  group.stop(2);
+  REQUIRE(eventually([&] { return state_of(group, 0, 2) == "dead"; }));
+  status = shell.run({"admin", "status"});
+  CHECK(has(status.output, "cluster of 3 nodes, 1 DOWN, epoch 1, table "));
+  const std::string headings = line_with(status.output, "primary slots");
+  const size_t column = headings.find("state");
+  const size_t end = headings.find("primary slots") + std::string("primary slots").size();
+  for (size_t of = 0; of < 3; ++of) {
+    const std::string line = line_with(status.output, "  " + group.url(of) + " ");
+    CHECK(line.substr(column, 5) == (of == 2 ? "DOWN " : "alive"));
+    CHECK((line[end - 1] >= '0' && line[end - 1] <= '9' && line[end] == ' '));
+  }
+  CHECK(has(line_with(status.output, "2 of 3"), "under-replicated"));
+  CHECK(has(line_with(status.output, "waiting"), "Connection refused"));
+  CHECK(has(status.output, "\nrequests\n"));  // and of the node itself, as ever
+  const Ran json = shell.run({"admin", "status", "--json"});
+  CHECK(json.code == 0);
+  CHECK(text_of(node_entry(json.output, group.url(2)), "state") == "dead");
+  CHECK(shell.run({"admin", "flush", "--json"}).code == 2);
 }
