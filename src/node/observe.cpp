@@ -141,6 +141,104 @@ void level_metrics(MetricsText& text, const std::vector<CoreReport>& reports) {
   }
 }
 
+struct CoordinatorFamily {
+  const char* name;
+  const char* type;
+  const char* help;
+  uint64_t (*value)(const ClusterReport&);
+};
+constexpr CoordinatorFamily coordinator_families[] = {
+    {"replicated_writes_total", "counter", "Writes of clients that this node coordinated.",
+     [](const ClusterReport& c) { return c.coordinator.writes; }},
+    {"replicated_writes_failed_total", "counter", "Of these, taken by fewer replicas than asked.",
+     [](const ClusterReport& c) { return c.coordinator.writes_failed; }},
+    {"replicated_writes_restamped_total", "counter",
+     "Of these, stamped anew since a replica held something newer.",
+     [](const ClusterReport& c) { return c.coordinator.writes_restamped; }},
+    {"replica_writes_missed_total", "counter",
+     "Copies that a replica did not take of writes that were answered.",
+     [](const ClusterReport& c) { return c.coordinator.replicas_missed; }},
+    {"replicated_reads_total", "counter", "Reads of clients that this node coordinated.",
+     [](const ClusterReport& c) { return c.coordinator.reads; }},
+    {"replicated_reads_failed_total", "counter", "Of these, answered by too few replicas.",
+     [](const ClusterReport& c) { return c.coordinator.reads_failed; }},
+    {"replicated_reads_hedged_total", "counter",
+     "Of these, for which one replica more was asked since one was slow.",
+     [](const ClusterReport& c) { return c.coordinator.reads_hedged; }},
+    {"replica_repairs_total", "counter", "Copies written since a read found them to be old.",
+     [](const ClusterReport& c) { return c.coordinator.repairs; }},
+    {"peer_connections", "gauge", "Connections that other nodes have made.",
+     [](const ClusterReport& c) { return static_cast<uint64_t>(c.peers_connected); }},
+    {"peer_requests_total", "counter", "Requests of other nodes.",
+     [](const ClusterReport& c) { return c.served.requests; }},
+    {"peer_requests_busy_total", "counter", "Of these, refused: too much was under way.",
+     [](const ClusterReport& c) { return c.served.busy; }},
+    {"peer_requests_expired_total", "counter", "Of these, dropped: their time was over.",
+     [](const ClusterReport& c) { return c.served.expired; }},
+    {"peer_requests_corrupt_total", "counter", "Of these, damaged on their way.",
+     [](const ClusterReport& c) { return c.served.corrupt; }},
+};
+
+struct LinkFamily {
+  const char* name;
+  const char* type;
+  const char* help;
+  uint64_t (*value)(const LinkReport&);
+};
+constexpr LinkFamily link_families[] = {
+    {"link_up", "gauge", "1 while this core is connected to the node.",
+     [](const LinkReport& l) { return uint64_t{l.state == peer::LinkState::connected}; }},
+    {"link_peer_dead", "gauge", "1 while this core takes the node for dead.",
+     [](const LinkReport& l) { return uint64_t{l.health == PeerHealth::dead}; }},
+    {"link_calls_under_way", "gauge", "Calls that the node has not answered yet.",
+     [](const LinkReport& l) { return static_cast<uint64_t>(l.calls_under_way); }},
+    {"link_queue_bytes", "gauge", "Calls that are not sent yet.",
+     [](const LinkReport& l) { return static_cast<uint64_t>(l.queue_bytes); }},
+    {"link_calls_total", "counter", "Calls to the node.",
+     [](const LinkReport& l) { return l.stats.calls; }},
+    {"link_replies_total", "counter", "Of these, answered.",
+     [](const LinkReport& l) { return l.stats.replies; }},
+    {"link_replies_late_total", "counter", "Answers to calls that had ended.",
+     [](const LinkReport& l) { return l.stats.replies_late; }},
+    {"link_timeouts_total", "counter", "Calls whose time was over.",
+     [](const LinkReport& l) { return l.stats.timed_out; }},
+    {"link_refused_total", "counter", "Calls not taken: too much waited to be sent.",
+     [](const LinkReport& l) { return l.stats.refused_here; }},
+    {"link_retries_total", "counter", "Calls sent once more since their connection ended.",
+     [](const LinkReport& l) { return l.stats.retried; }},
+    {"link_connects_total", "counter", "Attempts to connect.",
+     [](const LinkReport& l) { return l.stats.attempts; }},
+    {"link_connected_total", "counter", "Of these, successful.",
+     [](const LinkReport& l) { return l.stats.connected; }},
+    {"link_sent_bytes_total", "counter", "Bytes sent to the node.",
+     [](const LinkReport& l) { return l.stats.bytes_sent; }},
+    {"link_received_bytes_total", "counter", "Bytes received from it.",
+     [](const LinkReport& l) { return l.stats.bytes_received; }},
+};
+
+// `nodes`: all of the cluster; a single node says nothing here.
+void cluster_metrics(MetricsText& text, const std::vector<CoreReport>& reports,
+                     const std::vector<cluster::NodeEntry>& nodes) {
+  if (nodes.size() < 2) return;
+  for (const CoordinatorFamily& family : coordinator_families) {
+    text.family(family.name, family.type, family.help);
+    for (const CoreReport& report : reports) {
+      if (!report.cluster) continue;
+      text.sample(fmt::format("core=\"{}\"", report.core), family.value(*report.cluster));
+    }
+  }
+  for (const LinkFamily& family : link_families) {
+    text.family(family.name, family.type, family.help);
+    for (const CoreReport& report : reports) {
+      if (!report.cluster) continue;
+      for (const LinkReport& link : report.cluster->links) {
+        text.sample(fmt::format("core=\"{}\",peer=\"{}\"", report.core, nodes[link.peer].url),
+                    family.value(link));
+      }
+    }
+  }
+}
+
 double seconds_of(Nanos nanos) {
   return static_cast<double>(nanos) / 1e9;
 }
@@ -370,6 +468,7 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
   per_shard(text, reports, "cache_capacity_bytes", "gauge", "The reservation for them.",
             [](const ShardReport& s) { return s.cache_capacity_bytes; });
   level_metrics(text, reports);
+  cluster_metrics(text, reports, core_.node().membership().topology().nodes);
 }
 
 void ObserveExchange::respond(http::Connection& to) {

@@ -194,6 +194,36 @@ TEST_CASE("a node that stops is told to be dead, its slots to lack a copy, until
   CHECK(text_of(after, "incarnation") != text_of(before, "incarnation"));
 }
 
+TEST_CASE("requests between nodes are counted where they were asked and where they were served") {
+  NodeGroup group(3, small);
+  REQUIRE(eventually([&] { return all_alive(group); }));
+  for (int i = 0; i < 20; ++i) REQUIRE(group.put(0, std::to_string(i), "v", "3/3") == 201);
+  for (int i = 0; i < 20; ++i) REQUIRE(group.get(0, std::to_string(i), "3/3").status == 200);
+  const NodeProcess& asking = group.node(0);
+  CHECK(asking.metric("replicated_writes_total") == 20);
+  CHECK(asking.metric("replicated_writes_failed_total") == 0);
+  CHECK(asking.metric("replicated_reads_total") == 20);
+  CHECK(asking.metric("link_up") == 2 * cores_under_test());
+  CHECK(asking.metric("link_calls_total") >= 80);
+  CHECK(asking.metric("link_calls_total") == asking.metric("link_replies_total"));
+  CHECK(asking.metric("link_sent_bytes_total") > 80 * 40);
+  CHECK(asking.metric("link_received_bytes_total") > 80 * 40);
+  CHECK(asking.metric("peer_requests_total") == 0);
+  const double served =
+      group.node(1).metric("peer_requests_total") + group.node(2).metric("peer_requests_total");
+  CHECK(served == asking.metric("link_calls_total"));
+  CHECK(group.node(1).metric("replicated_writes_total") == 0);
+  // What a connection brought stays counted when it has ended.
+  const double before = group.node(1).metric("peer_requests_total");
+  group.stop(0);
+  REQUIRE(
+      eventually([&] { return group.node(1).metric("peer_connections") <= cores_under_test(); }));
+  CHECK(group.node(1).metric("peer_requests_total") == before);
+  REQUIRE(eventually([&] { return group.node(1).metric("link_peer_dead") == cores_under_test(); }));
+  CHECK(group.put(1, "k", "v", "3/3") == 504);
+  CHECK(group.node(1).metric("replicated_writes_failed_total") == 1);
+}
+
 TEST_CASE("a single node is a cluster of one") {
   NodeProcess node;
   const std::string json = cluster_of(node);
