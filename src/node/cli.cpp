@@ -49,6 +49,7 @@ class CommandLine {
     add_serve();
     add_clients();
     add_admin();
+    add_cluster();
     inspect_ = add("inspect", "print and check a table, log segment, manifest or data directory");
     inspect_->add_option("FILE", inspect_command_.file, "the file or directory")->required();
     inspect_->add_flag("--records", inspect_command_.records, "print every record too");
@@ -198,6 +199,30 @@ class CommandLine {
     }
   }
 
+  void add_cluster() {
+    cluster_ = add("cluster", "run some nodes on this machine, to try a cluster out");
+    const auto option = [this](const char* flag, std::string& text, const char* help) {
+      cluster_->add_option(flag, text, help)->type_name("N");
+    };
+    option("--nodes", cluster_nodes_, "how many (default 3, or as --dir has)");
+    option("--cores", cluster_cores_, "cores of each (default 1)");
+    option("--replication", copies_, "copies of a key (default 3, or as many as there are nodes)");
+    option("--base-port", base_port_, "port of the first; the others follow (default: free ones)");
+    cluster_
+        ->add_option("--memory", cluster_memory_,
+                     "memory of each (default: a quarter of what there is, divided by the nodes)")
+        ->type_name("SIZE");
+    cluster_
+        ->add_option(
+            "--dir", cluster_command_.directory,
+            "where their data is, and stays (default: a new directory, removed at the end)")
+        ->type_name("DIR");
+    cluster_->footer(
+        "Prints the nodes' URLs when all are ready, and then their log lines. Ctrl-C stops them "
+        "all; "
+        "again, it doesn't wait for them. One that dies is reported, the others go on.");
+  }
+
   void add_changes(CLI::App* sub) {
     sub->add_option("--add", topology_add_, "a node that comes; may be repeated")
         ->type_name("URL[,weight=W][,zone=Z]")
@@ -259,6 +284,7 @@ class CommandLine {
   Command command(const Environment& environment, const Machine& machine) {
     if (*serve_) return serve(environment, machine);
     if (*inspect_) return inspect_command_;
+    if (*cluster_) return cluster(machine);
     if (*proxy_) {
       return usage_error("gyre proxy: this version has no proxy yet; it runs `gyre serve`.\n");
     }
@@ -346,23 +372,54 @@ class CommandLine {
       return *bad;
     }
     std::optional<uint64_t> copies;
-    if (auto bad = read(copies_, "--replication", parse_count, copies)) return *bad;
-    if (copies && (*copies < 1 || *copies > limits::cluster_replicas_max)) {
-      return usage_error(
-          fmt::format("gyre: --replication {} is out of range: 1 to {} are accepted\n", *copies,
-                      limits::cluster_replicas_max));
-    }
+    if (auto bad = read_between(copies_, "--replication", 1, limits::cluster_replicas_max, copies))
+      return *bad;
     if (copies) command.copies = static_cast<unsigned>(*copies);
+    return command;
+  }
+
+  Command cluster(const Machine& machine) {
+    ClusterCommand& command = cluster_command_;
+    std::optional<uint64_t> nodes;
+    std::optional<uint64_t> cores;
+    std::optional<uint64_t> copies;
+    std::optional<uint64_t> base_port;
+    std::optional<uint64_t> memory_bytes;
+    constexpr uint64_t nodes_max = 32;
+    if (auto bad = read_between(cluster_nodes_, "--nodes", 1, nodes_max, nodes)) return *bad;
+    if (auto bad = read_between(cluster_cores_, "--cores", 1, 1024, cores)) return *bad;
+    if (auto bad = read_between(copies_, "--replication", 1, limits::cluster_replicas_max, copies))
+      return *bad;
+    const uint64_t count = nodes.value_or(ClusterCommand::nodes_default);
+    if (auto bad = read_between(base_port_, "--base-port", 1, 65536 - count, base_port))
+      return *bad;
+    if (auto bad = read(cluster_memory_, "--memory", parse_size, memory_bytes)) return *bad;
+    if (nodes) command.nodes = static_cast<unsigned>(*nodes);
+    if (cores) command.cores = static_cast<unsigned>(*cores);
+    if (copies) command.replication = static_cast<unsigned>(*copies);
+    if (base_port) command.base_port = static_cast<uint16_t>(*base_port);
+    if (copies && *copies > count) {
+      return usage_error(fmt::format("gyre: --replication {} takes as many nodes: there are {}\n",
+                                     *copies, count));
+    }
+    // What one node takes by default, divided; not less than what it can begin to work with.
+    constexpr uint64_t mebibyte = 1u << 20;
+    const uint64_t needed = memory_needed_bytes({.cores = command.cores,
+                                                 .shards = command.cores,
+                                                 .value_bytes_max = limits::value_bytes_max_default,
+                                                 .connections_max = 4096});
+    const uint64_t share = machine.memory_bytes / 4 / count;
+    command.memory_bytes =
+        memory_bytes.value_or(std::max(share, needed + needed / 4) / mebibyte * mebibyte);
+    if (!command.directory.empty()) {
+      command.directory = std::filesystem::absolute(command.directory).lexically_normal();
+    }
     return command;
   }
 
   Command load(const Environment& environment) {
     std::optional<uint64_t> connections;
-    if (auto bad = read(connections_, "--connections", parse_count, connections)) return *bad;
-    if (connections && (*connections < 1 || *connections > 1024)) {
-      return usage_error(fmt::format(
-          "gyre: --connections {} is out of range: 1 to 1024 are accepted\n", *connections));
-    }
+    if (auto bad = read_between(connections_, "--connections", 1, 1024, connections)) return *bad;
     if (connections) load_command_.connections = static_cast<unsigned>(*connections);
     return with_target(load_command_, environment);
   }
@@ -400,6 +457,16 @@ class CommandLine {
     return {};
   }
 
+  // As read, within bounds.
+  static std::optional<Finished> read_between(const std::string& text, const char* flag,
+                                              uint64_t low, uint64_t high,
+                                              std::optional<uint64_t>& value) {
+    if (auto bad = read(text, flag, parse_count, value)) return bad;
+    if (!value || (*value >= low && *value <= high)) return {};
+    return usage_error(fmt::format("gyre: {} {} is out of range: {} to {} are accepted\n", flag,
+                                   *value, low, high));
+  }
+
   CLI::App app_{"Gyre, a replicated key-value store on one event loop per core.", "gyre"};
   CLI::App* serve_ = nullptr;
   CLI::App* proxy_ = nullptr;
@@ -410,6 +477,7 @@ class CommandLine {
   CLI::App* load_ = nullptr;
   CLI::App* admin_ = nullptr;
   CLI::App* inspect_ = nullptr;
+  CLI::App* cluster_ = nullptr;
   std::vector<CLI::App*> admin_verbs_;
   CLI::App* topology_ = nullptr;
   CLI::App* topology_new_ = nullptr;
@@ -440,6 +508,11 @@ class CommandLine {
   AdminCommand admin_command_;
   TopologyCommand topology_command_;
   InspectCommand inspect_command_;
+  std::string cluster_nodes_;
+  std::string cluster_cores_;
+  std::string cluster_memory_;
+  std::string base_port_;
+  ClusterCommand cluster_command_;
 };
 
 }  // namespace

@@ -88,14 +88,26 @@ struct InspectCommand {
   bool records = false;  // print every record, not only what the file consists of
 };
 
+// Nodes on this machine, as child processes.
+struct ClusterCommand {
+  static constexpr unsigned nodes_default = 3;
+  std::optional<unsigned> nodes;  // nothing: as the directory has, else the default
+  unsigned cores = 1;             // of each
+  uint64_t memory_bytes = 0;      // of each
+  std::optional<unsigned> replication;
+  std::string directory;              // a whole path; "": a temporary one
+  std::optional<uint16_t> base_port;  // of the first node; nothing: free ones
+};
+
 // Help, --version, --print-config, or a mistake: nothing is left to do but print and exit.
 struct Finished {
   int exit_code = exit_ok;
   std::string output;  // to standard output, or to standard error when exit_code isn't 0
 };
 
-using Command = std::variant<Finished, ServeConfig, GetCommand, PutCommand, DelCommand, ScanCommand,
-                             LoadCommand, AdminCommand, TopologyCommand, InspectCommand>;
+using Command =
+    std::variant<Finished, ServeConfig, GetCommand, PutCommand, DelCommand, ScanCommand,
+                 LoadCommand, AdminCommand, TopologyCommand, InspectCommand, ClusterCommand>;
 
 Command parse_command_line(int argc, const char* const* argv, const char* const* environment,
                            const Machine& machine);
@@ -110,6 +122,7 @@ int run_load(const LoadCommand& command);
 int run_admin(const AdminCommand& command);
 int run_topology(const TopologyCommand& command);
 int run_inspect(const InspectCommand& command);
+int run_cluster(const ClusterCommand& command);
 
 int dispatch(const Command& command);
 

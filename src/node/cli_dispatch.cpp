@@ -19,6 +19,7 @@ struct Runner {
   int operator()(const AdminCommand& command) const { return run_admin(command); }
   int operator()(const TopologyCommand& command) const { return run_topology(command); }
   int operator()(const InspectCommand& command) const { return run_inspect(command); }
+  int operator()(const ClusterCommand& command) const { return run_cluster(command); }
 };
 
 }  // namespace

@@ -132,6 +132,42 @@ TEST_CASE("load, del, admin and inspect carry what they were given") {
   CHECK(expected<InspectCommand>(parsed({"inspect", "t.gyt", "--records"})).records);
 }
 
+TEST_CASE("cluster divides what one node would take") {
+  const auto usual = expected<ClusterCommand>(parsed({"cluster"}));
+  CHECK(!usual.nodes);
+  CHECK(usual.cores == 1);
+  CHECK(usual.memory_bytes == (1ull << 30) / 3 / (1u << 20) * (1u << 20));
+  const auto four = expected<ClusterCommand>(parsed(
+      {"cluster", "--nodes", "4", "--replication=2", "--base-port", "9000", "--dir", "/a/../b"}));
+  CHECK(four.nodes == 4);
+  CHECK(four.replication == 2);
+  CHECK(four.base_port == 9000);
+  CHECK(four.directory == "/b");
+  CHECK(four.memory_bytes == 256u << 20);
+  // Not less than a node can begin to work with.
+  const auto many = expected<ClusterCommand>(parsed({"cluster", "--nodes", "32"}));
+  CHECK(many.memory_bytes > 64u << 20);
+  CHECK(many.memory_bytes < 128u << 20);
+  CHECK(expected<ClusterCommand>(parsed({"cluster", "--memory", "200M"})).memory_bytes ==
+        200u << 20);
+}
+
+TEST_CASE("cluster says what it accepts") {
+  CHECK(contains(mistake(parsed({"cluster", "--nodes", "0"})), "--nodes 0 is out of range: 1 to"));
+  CHECK(contains(mistake(parsed({"cluster", "--nodes", "three"})), "--nodes three is not"));
+  CHECK(contains(mistake(parsed({"cluster", "--base-port", "65535"})), "1 to 65533"));
+  CHECK(contains(mistake(parsed({"cluster", "--cores", "0"})), "--cores 0 is out of range"));
+  CHECK(contains(mistake(parsed({"cluster", "--replication", "4"})), "there are 3"));
+  CHECK(contains(mistake(parsed({"cluster", "--memory", "lots"})), "--memory lots is not a size"));
+  CHECK(contains(mistake(parsed({"cluster", "--nodse", "3"})), "did you mean --nodes?"));
+}
+
+TEST_CASE("admin status may be asked for JSON, other verbs not") {
+  CHECK(expected<AdminCommand>(parsed({"admin", "status", "--json"})).json);
+  CHECK_FALSE(expected<AdminCommand>(parsed({"admin", "status"})).json);
+  CHECK(contains(mistake(parsed({"admin", "flush", "--json"})), "--json is not known"));
+}
+
 TEST_CASE("admin topology takes nodes and changes of them") {
   using Verb = TopologyCommand::Verb;
   const auto made = expected<TopologyCommand>(
