@@ -54,6 +54,7 @@ struct NodeView {
   PeerHealth health = PeerHealth::unknown;
   std::vector<PeerHealth> by_core;
   std::optional<Nanos> heard_ago;  // by the core that heard last
+  ShardHandoff::Owed owed;         // by all cores
   const peer::Identity* identity = nullptr;
 };
 
@@ -117,6 +118,8 @@ View::View(Node& node, const std::vector<ClusterReport>& reports)
     for (const LinkReport& link : report.links) {
       NodeView& peer = nodes_[link.peer];
       peer.by_core.push_back(link.health);
+      peer.owed.writes += link.owed.writes;
+      peer.owed.slots += link.owed.slots;
       if (link.heard_ago && (!peer.heard_ago || *link.heard_ago < *peer.heard_ago)) {
         peer.heard_ago = link.heard_ago;
         if (link.identity) peer.identity = &*link.identity;
@@ -207,6 +210,8 @@ void put_nodes(Json& json, const View& view) {
       for (const PeerHealth health : node.by_core) json.string("", to_string(health));
       json.close(']');
       put_heard(json, node.heard_ago);
+      json.count("owed_writes", node.owed.writes);
+      json.count("owed_slots", node.owed.slots);
     }
     if (node.identity != nullptr) {
       json.string("uuid", hex(node.identity->uuid));
@@ -245,6 +250,7 @@ void put_links(Json& json, const View& view, const std::vector<ClusterReport>& r
       json.count("connected", stats.connected);
       json.count("bytes_sent", stats.bytes_sent);
       json.count("bytes_received", stats.bytes_received);
+      json.count("replayed", link.replayed);
       json.close('}');
     }
   }
@@ -293,12 +299,16 @@ void put_coordinators(Json& json, const std::vector<ClusterReport>& reports) {
     json.count("reads_failed", stats.reads_failed);
     json.count("reads_hedged", stats.reads_hedged);
     json.count("repairs", stats.repairs);
+    json.count("unconfirmed_writes", report.unconfirmed);
     json.open("served", '{');
     json.count("connections", report.peers_connected);
     json.count("requests", report.served.requests);
     json.count("busy", report.served.busy);
     json.count("expired", report.served.expired);
     json.count("corrupt", report.served.corrupt);
+    json.count("notices", stats.notices_served);
+    json.count("offers", stats.offers_served);
+    json.count("offers_lacked", stats.offers_lacked);
     json.close('}');
     json.close('}');
   }
@@ -309,6 +319,15 @@ void put_coordinators(Json& json, const std::vector<ClusterReport>& reports) {
 
 std::string ago(const std::optional<Nanos>& duration) {
   return duration ? format_seconds(*duration) + " ago" : "-";
+}
+
+std::string owed_text(const ShardHandoff::Owed& owed) {
+  std::string text;
+  if (owed.writes != 0) text = format_number(owed.writes) + " writes";
+  if (owed.slots != 0) {
+    text += fmt::format("{}{} slots", text.empty() ? "" : ", ", format_number(owed.slots));
+  }
+  return text.empty() ? "-" : text;
 }
 
 // Capitals for what somebody should look at.
@@ -324,7 +343,8 @@ std::string nodes_text(Node& node, const View& view) {
                    {"primary slots", TextTable::Align::right},
                    {"further copies", TextTable::Align::right},
                    {"cores", TextTable::Align::right},
-                   {"heard"}});
+                   {"heard"},
+                   {"to catch up on"}});
   for (size_t i = 0; i < view.nodes().size(); ++i) {
     const NodeView& at = view.nodes()[i];
     const bool is_self = i == view.self();
@@ -333,7 +353,7 @@ std::string nodes_text(Node& node, const View& view) {
     table.row({at.entry->url, std::string(striking(at.health)),
                at.entry->zone.empty() ? "-" : at.entry->zone, format_number(at.entry->weight),
                format_number(at.primary_slots), format_number(at.replica_slots), std::move(cores),
-               is_self ? "this node" : ago(at.heard_ago)});
+               is_self ? "this node" : ago(at.heard_ago), owed_text(at.owed)});
   }
   return table.text("  ");
 }
@@ -419,10 +439,17 @@ std::string_view to_string(PeerHealth health) {
   return "";
 }
 
-PeerHealth health_of(const peer::Link& link) {
-  if (link.is_down()) return PeerHealth::dead;
-  if (link.state() == peer::LinkState::connected) return PeerHealth::alive;
-  return link.tried() ? PeerHealth::slow : PeerHealth::unknown;
+PeerHealth health_of(Coordinator& coordinator, NodeIndex node) {
+  if (!coordinator.link(node).tried()) return PeerHealth::unknown;
+  switch (coordinator.state_of(node)) {
+    case cluster::FailureDetector::State::alive:
+      return PeerHealth::alive;
+    case cluster::FailureDetector::State::slow:
+      return PeerHealth::slow;
+    case cluster::FailureDetector::State::dead:
+      return PeerHealth::dead;
+  }
+  return PeerHealth::unknown;
 }
 
 PeerHealth health_of(std::span<const PeerHealth> by_core) {
@@ -447,7 +474,7 @@ ClusterReport cluster_report_of(Core& core) {
     out.peer = static_cast<NodeIndex>(i);
     out.target_core = link->options().target_core;
     out.state = link->state();
-    out.health = health_of(*link);
+    out.health = health_of(coordinator, out.peer);
     out.calls_under_way = link->calls_under_way();
     out.queue_bytes = link->queue_bytes();
     out.stats = link->stats();
@@ -455,6 +482,18 @@ ClusterReport cluster_report_of(Core& core) {
     out.trouble = link->trouble();
     if (link->heard_at() != 0) out.heard_ago = now - link->heard_at();
     if (link->peer() != nullptr) out.identity = *link->peer();
+    for (const auto& handoff : core.handoffs()) {
+      if (!handoff) continue;
+      const ShardHandoff::Owed owed = handoff->owed(out.peer);
+      out.owed.writes += owed.writes;
+      out.owed.slots += owed.slots;
+      if (const cluster::Replay* replay = handoff->replay(out.peer)) {
+        out.replayed += replay->counts().sent;
+      }
+    }
+  }
+  for (const auto& handoff : core.handoffs()) {
+    if (handoff) report.unconfirmed += handoff->handoff().unconfirmed_count();
   }
   return report;
 }

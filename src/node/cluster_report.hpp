@@ -14,6 +14,7 @@
 
 #include "cluster/slot_table.hpp"
 #include "node/coordinator.hpp"
+#include "node/shard_handoff.hpp"
 #include "peer/inbound.hpp"
 #include "peer/link.hpp"
 
@@ -31,8 +32,8 @@ enum class PeerHealth : uint8_t {
 };
 std::string_view to_string(PeerHealth health);
 
-// The one place that decides it.
-PeerHealth health_of(const peer::Link& link);
+// The one place that decides it, from the core's failure detector. On that core.
+PeerHealth health_of(Coordinator& coordinator, cluster::NodeIndex node);
 // Of a node, out of what each core says: what all agree on, and slow where they don't.
 PeerHealth health_of(std::span<const PeerHealth> by_core);
 
@@ -44,6 +45,8 @@ struct LinkReport {
   size_t calls_under_way = 0;
   size_t queue_bytes = 0;
   peer::LinkStats stats;
+  ShardHandoff::Owed owed;         // what the node has missed, as far as this core's shards keep it
+  uint64_t replayed = 0;           // entries that they have sent it since the start
   std::string trouble;             // why the last attempt or connection ended; "": connected
   std::optional<Nanos> heard_ago;  // nothing: never heard
   std::optional<peer::Identity> identity;  // of the present or last connection
@@ -55,6 +58,7 @@ struct ClusterReport {
   CoordinatorStats coordinator;
   peer::InboundStats served;   // requests of other nodes, over all their connections
   size_t peers_connected = 0;  // connections of other nodes
+  uint64_t unconfirmed = 0;    // writes that not all replicas are known to have, yet
   std::vector<LinkReport> links;
 };
 

@@ -310,6 +310,12 @@ Task<Result<void>> ShardHandoff::owe_all(NodeIndex node) {
   co_return co_await handoff_->commit();
 }
 
+ShardHandoff::Owed ShardHandoff::owed(NodeIndex node) const {
+  const cluster::MissedLog& log = handoff_->log();
+  const cluster::PeerNumber peer = numbers_[node];
+  return {.writes = log.record_count(peer), .slots = log.owed_count(peer)};
+}
+
 bool ShardHandoff::owes(NodeIndex node) const {
   return handoff_->in_doubt() || handoff_->log().owes(numbers_[node]);
 }

@@ -45,6 +45,11 @@ class ShardHandoff final : public cluster::DoubtSource {
   // is compared with all of its replicas.
   Task<Result<void>> owe_all(cluster::NodeIndex node);
   bool owes(cluster::NodeIndex node) const;
+  struct Owed {
+    uint64_t writes = 0;  // known to be missed
+    uint64_t slots = 0;   // to be compared
+  };
+  Owed owed(cluster::NodeIndex node) const;
 
   // For ShardContext: changes as time goes on.
   const uint64_t& purge_hlc_max() const { return purge_hlc_max_; }
