@@ -23,8 +23,8 @@ constexpr Nanos poll_interval_max = milliseconds(200);
 constexpr Nanos line_interval_max = seconds(1);  // so that a client sees that it goes on
 constexpr Nanos drain_patience = seconds(1);
 constexpr std::string_view known =
-    "unknown path; known are GET /admin, /livez, /readyz, /metrics, and POST /admin/flush, "
-    "/admin/compact, /admin/checkpoint?directory=DIR, /admin/verify";
+    "unknown path; known are GET /admin, /v0/cluster, /livez, /readyz, /metrics, and POST "
+    "/admin/flush, /admin/compact, /admin/checkpoint?directory=DIR, /admin/verify";
 
 // Tells how far a job is until it has ended.
 class JobExchange final : public http::Exchange {
