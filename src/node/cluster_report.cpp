@@ -55,6 +55,7 @@ struct NodeView {
   std::vector<PeerHealth> by_core;
   std::optional<Nanos> heard_ago;  // by the core that heard last
   ShardHandoff::Owed owed;         // by all cores
+  bool counts_in_reads = true;
   const peer::Identity* identity = nullptr;
 };
 
@@ -115,9 +116,11 @@ View::View(Node& node, const std::vector<ClusterReport>& reports)
                       .health = PeerHealth::alive});
   }
   for (const ClusterReport& report : reports) {
+    nodes_[self_].counts_in_reads = nodes_[self_].counts_in_reads && report.counts_in_reads;
     for (const LinkReport& link : report.links) {
       NodeView& peer = nodes_[link.peer];
       peer.by_core.push_back(link.health);
+      peer.counts_in_reads = peer.counts_in_reads && link.counts_in_reads;
       peer.owed.writes += link.owed.writes;
       peer.owed.slots += link.owed.slots;
       if (link.heard_ago && (!peer.heard_ago || *link.heard_ago < *peer.heard_ago)) {
@@ -205,6 +208,7 @@ void put_nodes(Json& json, const View& view) {
     json.count("primary_slots", node.primary_slots);
     json.count("replica_slots", node.replica_slots);
     json.string("state", to_string(node.health));
+    json.boolean("counts_in_reads", node.counts_in_reads);
     if (i != view.self()) {
       json.open("state_by_core", '[');
       for (const PeerHealth health : node.by_core) json.string("", to_string(health));
@@ -299,6 +303,7 @@ void put_coordinators(Json& json, const std::vector<ClusterReport>& reports) {
     json.count("reads_failed", stats.reads_failed);
     json.count("reads_hedged", stats.reads_hedged);
     json.count("repairs", stats.repairs);
+    json.count("clocks_ahead", stats.clocks_ahead);
     json.count("unconfirmed_writes", report.unconfirmed);
     json.open("served", '{');
     json.count("connections", report.peers_connected);
@@ -321,9 +326,13 @@ std::string ago(const std::optional<Nanos>& duration) {
   return duration ? format_seconds(*duration) + " ago" : "-";
 }
 
-std::string owed_text(const ShardHandoff::Owed& owed) {
+std::string owed_text(const NodeView& node) {
+  const ShardHandoff::Owed& owed = node.owed;
   std::string text;
-  if (owed.writes != 0) text = format_number(owed.writes) + " writes";
+  if (!node.counts_in_reads) text = "all that it lost";
+  if (owed.writes != 0) {
+    text += fmt::format("{}{} writes", text.empty() ? "" : ", ", format_number(owed.writes));
+  }
   if (owed.slots != 0) {
     text += fmt::format("{}{} slots", text.empty() ? "" : ", ", format_number(owed.slots));
   }
@@ -353,7 +362,7 @@ std::string nodes_text(Node& node, const View& view) {
     table.row({at.entry->url, std::string(striking(at.health)),
                at.entry->zone.empty() ? "-" : at.entry->zone, format_number(at.entry->weight),
                format_number(at.primary_slots), format_number(at.replica_slots), std::move(cores),
-               is_self ? "this node" : ago(at.heard_ago), owed_text(at.owed)});
+               is_self ? "this node" : ago(at.heard_ago), owed_text(at)});
   }
   return table.text("  ");
 }
@@ -466,6 +475,7 @@ ClusterReport cluster_report_of(Core& core) {
                        .coordinator = coordinator.stats(),
                        .served = coordinator.served(),
                        .peers_connected = coordinator.peers_connected(),
+                       .counts_in_reads = coordinator.counts_in_reads(coordinator.self()),
                        .links = {}};
   for (size_t i = 0; i < coordinator.links().size(); ++i) {
     const peer::Link* link = coordinator.links()[i].get();
@@ -477,6 +487,7 @@ ClusterReport cluster_report_of(Core& core) {
     out.health = health_of(coordinator, out.peer);
     out.calls_under_way = link->calls_under_way();
     out.queue_bytes = link->queue_bytes();
+    out.counts_in_reads = coordinator.counts_in_reads(out.peer);
     out.stats = link->stats();
     out.stats.bytes_sent = link->bytes_sent();
     out.trouble = link->trouble();

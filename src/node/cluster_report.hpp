@@ -46,6 +46,7 @@ struct LinkReport {
   size_t queue_bytes = 0;
   peer::LinkStats stats;
   ShardHandoff::Owed owed;         // what the node has missed, as far as this core's shards keep it
+  bool counts_in_reads = true;     // false: it has lost its data and is getting it back
   uint64_t replayed = 0;           // entries that they have sent it since the start
   std::string trouble;             // why the last attempt or connection ended; "": connected
   std::optional<Nanos> heard_ago;  // nothing: never heard
@@ -56,9 +57,10 @@ struct LinkReport {
 struct ClusterReport {
   unsigned core = 0;
   CoordinatorStats coordinator;
-  peer::InboundStats served;   // requests of other nodes, over all their connections
-  size_t peers_connected = 0;  // connections of other nodes
-  uint64_t unconfirmed = 0;    // writes that not all replicas are known to have, yet
+  peer::InboundStats served;    // requests of other nodes, over all their connections
+  size_t peers_connected = 0;   // connections of other nodes
+  bool counts_in_reads = true;  // this node's own copies
+  uint64_t unconfirmed = 0;     // writes that not all replicas are known to have, yet
   std::vector<LinkReport> links;
 };
 

@@ -167,6 +167,8 @@ constexpr CoordinatorFamily coordinator_families[] = {
      [](const ClusterReport& c) { return c.coordinator.reads_hedged; }},
     {"replica_repairs_total", "counter", "Copies written since a read found them to be old.",
      [](const ClusterReport& c) { return c.coordinator.repairs; }},
+    {"clocks_ahead_total", "counter", "Frames whose clock was too far ahead of this node's.",
+     [](const ClusterReport& c) { return c.coordinator.clocks_ahead; }},
     {"unconfirmed_writes", "gauge", "Writes that not all replicas are known to have, yet.",
      [](const ClusterReport& c) { return c.unconfirmed; }},
     {"peer_connections", "gauge", "Connections that other nodes have made.",

@@ -207,27 +207,23 @@ TEST_CASE("requests between nodes are counted where they were asked and where th
   CHECK(asking.metric("link_calls_total") >= 80);
   CHECK(asking.metric("link_sent_bytes_total") > 80 * 40);
   CHECK(asking.metric("link_received_bytes_total") > 80 * 40);
-  CHECK(asking.metric("peer_requests_total") == 0);
   // What the replicas are told of the writes comes a little later.
-  REQUIRE(eventually([&] {
-    double unconfirmed = 0;
-    for (size_t i = 0; i < 3; ++i) unconfirmed += group.node(i).metric("unconfirmed_writes");
-    return unconfirmed == 0;
-  }));
+  const auto sum = [&](const char* name) {
+    double of_all = 0;
+    for (size_t i = 0; i < 3; ++i) of_all += group.node(i).metric(name);
+    return of_all;
+  };
+  REQUIRE(eventually([&] { return sum("unconfirmed_writes") == 0; }));
   CHECK(group.node(1).metric("peer_notices_total") > 0);
-  CHECK(eventually([&] {
-    const double asked = asking.metric("link_calls_total");
-    return asked == asking.metric("link_replies_total") &&
-           asked == group.node(1).metric("peer_requests_total") +
-                        group.node(2).metric("peer_requests_total");
-  }));
+  CHECK(group.node(1).metric("peer_requests_total") >= 40);
+  CHECK(eventually([&] { return sum("link_replies_total") == sum("peer_requests_total"); }));
   CHECK(group.node(1).metric("replicated_writes_total") == 0);
   // What a connection brought stays counted when it has ended.
   const double before = group.node(1).metric("peer_requests_total");
   group.stop(0);
   REQUIRE(
       eventually([&] { return group.node(1).metric("peer_connections") <= cores_under_test(); }));
-  CHECK(group.node(1).metric("peer_requests_total") == before);
+  CHECK(group.node(1).metric("peer_requests_total") >= before);
   REQUIRE(eventually([&] { return group.node(1).metric("link_peer_dead") == cores_under_test(); }));
   CHECK(group.put(1, "k", "v", "3/3") == 504);
   CHECK(group.node(1).metric("replicated_writes_failed_total") == 1);
@@ -260,6 +256,25 @@ TEST_CASE("what a node has missed is told, until it has caught up") {
   CHECK(group.node(2).metric("peer_offers_lacked_total") >= writes);
   CHECK(group.node(0).metric("link_replayed_total") + group.node(1).metric("link_replayed_total") >=
         writes);
+}
+
+TEST_CASE("a node that has lost its data is told not to count in reads until it has it back") {
+  NodeGroup group(3, small);
+  REQUIRE(eventually([&] { return all_alive(group); }));
+  for (int i = 0; i < 20; ++i) REQUIRE(group.put(0, std::to_string(i), "v", "3/3") == 201);
+  group.stop(1);
+  group.stop(2);
+  remove_directory(group.node(2).data());
+  group.start(2);
+  const auto counts = [&](size_t asked) {
+    return text_of(node_entry(cluster_of(group.node(asked)), group.url(2)), "counts_in_reads");
+  };
+  // As long as it can't ask one of them.
+  REQUIRE(eventually([&] { return counts(2) == "false" && state_of(group, 2, 0) == "alive"; }));
+  const std::string table = Shell(group.node(2).port()).run({"admin", "status"}).output;
+  CHECK(has(line_with(table, "  this node"), "all that it lost"));
+  group.start(1);
+  CHECK(eventually([&] { return counts(2) == "true" && counts(0) == "true"; }));
 }
 
 TEST_CASE("a single node is a cluster of one") {
