@@ -32,11 +32,14 @@ Task<Result<void>> acquire(Semaphore& memory, uint64_t bytes) {
 
 struct ClusterScan::Remote : peer::Call {
   ClusterScan* scan = nullptr;
+  cluster::NodeIndex node = cluster::no_node;
   cluster::ScanMerge::StreamId id = 0;
   peer::Link* link = nullptr;
   char head[ScanRequest::head_bytes];
   std::string start;
   std::string_view pieces[3];
+  // A node that has lost its data may not know it yet, and brings nothing: that is no answer.
+  bool counts() const { return scan->core_.coordinator().counts_in_reads(node); }
 };
 
 // Outlives the exchange until what its core works on has ended; `scan` is null then.
@@ -126,6 +129,7 @@ void ClusterScan::open_stream(const Step& step) {
   Coordinator& coordinator = core_.coordinator();
   const bool here = step.node == coordinator.self();
   if (merge_->replaced() != 0) ++coordinator.stats().scan_streams_replaced;
+  if (!coordinator.counts_in_reads(step.node)) return merge_->failed(step.stream);
   if (!reserve(stream_memory_bytes + (here ? ReplicaScan::memory_bytes(core_) : 0))) {
     memory_short_ = true;
     return merge_->failed(step.stream);
@@ -146,6 +150,7 @@ void ClusterScan::open_stream(const Step& step) {
   remote = std::make_unique<Remote>();
   remote->scan = this;
   remote->id = step.stream;
+  remote->node = step.node;
   remote->link = &coordinator.link(step.node);
   remote->verb = static_cast<uint8_t>(cluster::Verb::scan);
   remote->idempotent = true;
@@ -157,12 +162,16 @@ void ClusterScan::open_stream(const Step& step) {
   remote->parts = remote->pieces;
   remote->page = [](peer::Call& self, std::string_view page) noexcept {
     auto& from = static_cast<Remote&>(self);
-    from.scan->merge_->page(from.id, std::string(page), Reactor::current().now());
+    if (from.counts()) {
+      from.scan->merge_->page(from.id, std::string(page), Reactor::current().now());
+    } else {
+      from.scan->merge_->failed(from.id);
+    }
     from.scan->progress_.set();
   };
   remote->done = [](peer::Call& self) noexcept {
     auto& from = static_cast<Remote&>(self);
-    if (from.status == peer::Status::ok) {
+    if (from.status == peer::Status::ok && from.counts()) {
       from.scan->merge_->ended(from.id);
     } else {
       from.scan->merge_->failed(from.id);

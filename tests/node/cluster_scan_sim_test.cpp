@@ -9,6 +9,7 @@
 #include "cluster/test_faults.hpp"
 #include "cluster_rig.hpp"
 #include "node/coordinator.hpp"
+#include "node/test_faults.hpp"
 
 namespace gyre::test {
 namespace {
@@ -426,6 +427,53 @@ TEST_CASE("of many nodes each sends the keys it is asked for, and a range is who
   };
   live(read());
   CHECK(status == 504);
+}
+
+// 0 and 1 have writes that 2 has missed; 0 loses its disk while 1 is down.
+uint16_t range_without_the_only_copies(unsigned asked, size_t& records) {
+  ClusterRig rig({.seed = 5});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  for (const unsigned other : {0, 1}) {
+    rig.world().network().partition(rig.machine(2).id(), rig.machine(other).id());
+  }
+  {
+    const auto put = [&]() -> Task<void> {
+      const std::string target = "/v0/entity?id=key000&replicas=2/3";
+      CHECK((co_await ask_node(rig.host(0), "PUT", target, "value")).status == 201);
+    };
+    sim::Life client(rig.world(), rig.client());
+    client.start(0, put());
+    CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(20)) ==
+          sim::Stop::satisfied);
+  }
+  for (const unsigned node : {0, 1, 2}) rig.kill(node);
+  rig.wipe(0);
+  rig.world().network().heal_all();
+  rig.start(0);
+  rig.start(2);
+  CHECK(rig.await_ready());
+  uint16_t status = 0;
+  Range range;
+  const auto read = [&]() -> Task<void> {
+    status = co_await read_range(rig.host(asked), "/v0/entities?start=key&replicas=2/3", range, 0);
+  };
+  sim::Life client(rig.world(), rig.client());
+  client.start(0, read());
+  CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(20)) == sim::Stop::satisfied);
+  records = range.records.size();
+  return status;
+}
+
+TEST_CASE("the emptiness of a node that has lost its disk is no answer to a range") {
+  for (const unsigned asked : {0u, 2u}) {
+    size_t records = 0;
+    CHECK(range_without_the_only_copies(asked, records) == 504);
+    node_test_faults.wiped_node_votes = true;
+    CHECK(range_without_the_only_copies(asked, records) == 200);
+    CHECK(records == 0);
+    node_test_faults.wiped_node_votes = false;
+  }
 }
 
 TEST_CASE("bugs planted in ranges are found in whole clusters") {
