@@ -49,6 +49,11 @@ class Place:
     durability: str
     operation: str
     beyond_memory: bool = False  # the data is larger, and the page cache is not to help
+    peers: tuple[str, ...] = ()  # URLs of all nodes, this one included; none: it is alone
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Contender:
     block_reads: str = ""  # its metric of blocks read from tables on the disk
     package: str = ""
     cores: Optional[int] = None  # instead of --cores
+    clusters: bool = False  # takes --peers
 
     def missing(self, build: str) -> Optional[str]:
         program = self.program(build)
@@ -83,7 +89,13 @@ def node_command(place: Place, program: str, *words: str) -> list[str]:
     return [program, *words, "--listen", f"127.0.0.1:{place.port}",
             "--data", os.path.join(place.directory, "data"), "--cores", str(place.cores),
             "--memory", place.memory, "--durability", place.durability,
-            *(SMALL if place.beyond_memory else ())]
+            *(SMALL if place.beyond_memory else ()), *peer_flags(place)]
+
+
+def peer_flags(place: Place) -> list[str]:
+    if not place.peers:
+        return []
+    return ["--advertise", place.url, "--peers", ",".join(place.peers), "--admin", "off"]
 
 
 def least_memory_bytes(build: str, cores: int) -> int:
@@ -143,7 +155,7 @@ def gyre_program(build: str) -> str:
 def gyre(name: str, cores: Optional[int] = None) -> Contender:
     return Contender(
         name, gyre_program, lambda place: node_command(place, gyre_program(place.build), "serve"),
-        version=["--version"], stores=True, cores=cores,
+        version=["--version"], stores=True, cores=cores, clusters=True,
         block_reads="gyre_level_block_reads_total",
     )
 
@@ -190,7 +202,8 @@ CONTENDERS = {
 
 
 def custom(text: str) -> Contender:
-    """From NAME=COMMAND, in which {listen}, {port}, {data} and {cores} are filled in."""
+    """From NAME=COMMAND, in which {listen}, {port}, {data} and {cores} are filled in, and for a node
+    of a cluster {url}, its own, and {peers}, those of all with commas between."""
     name, equals, command = text.partition("=")
     if not re.fullmatch(r"[a-z0-9-]+", name) or name in CONTENDERS or not equals:
         raise ValueError(f"{text}: not NAME=COMMAND with a new name of a-z, 0-9 and -")
@@ -200,11 +213,12 @@ def custom(text: str) -> Contender:
 
     def filled(place: Place) -> list[str]:
         values = {"listen": f"127.0.0.1:{place.port}", "port": str(place.port),
-                  "data": os.path.join(place.directory, "data"), "cores": str(place.cores)}
-        return [re.sub(r"\{(listen|port|data|cores)\}", lambda match: values[match[1]], word)
+                  "data": os.path.join(place.directory, "data"), "cores": str(place.cores),
+                  "url": place.url, "peers": ",".join(place.peers)}
+        return [re.sub(r"\{(listen|port|data|cores|url|peers)\}", lambda match: values[match[1]], word)
                 for word in words]
 
-    return Contender(name, lambda _: words[0], filled, stores=True)
+    return Contender(name, lambda _: words[0], filled, stores=True, clusters="{peers}" in command)
 
 
 def pinned(cpus: list[int], command: list[str]) -> list[str]:
@@ -244,7 +258,7 @@ class Server:
 
     def __init__(self, contender: Contender, place: Place):
         self.contender, self.place = contender, place
-        self.filled: set[tuple[int, int]] = set()  # keys, bytes of a value
+        self.filled: set[tuple] = set()  # keys, bytes of a value, copies
         self.rates: dict[str, float] = {}  # by operation, where a generator has to know
         self.stopped = False
         os.makedirs(place.directory, exist_ok=True)
@@ -270,7 +284,20 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.place.port}"
+        return self.place.url
+
+    # As a cluster has them (cluster.py).
+    @property
+    def nodes(self) -> list["Server"]:
+        return [self]
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.pid]
+
+    @property
+    def urls(self) -> list[str]:
+        return [self.url]
 
     def ticks(self, stats: dict[int, str]) -> int:
         return sum(machine.session_ticks(stats, self.pid))
@@ -326,6 +353,10 @@ class Server:
 
     def end_process(self) -> None:
         self.signal_all(signal.SIGTERM)
+        self.wait_for_end()
+
+    def wait_for_end(self) -> None:
+        """Of who has been told."""
         try:
             self.process.wait(STOP_S_MAX)
         except subprocess.TimeoutExpired:
