@@ -170,14 +170,16 @@ def threadpool_command(place: Place) -> list[str]:
     writes or for reads, and 32 where both meet (ARCHITECTURE.md, "The comparator")."""
     command = node_command(place, THREADPOOL.program(place.build))
     if place.beyond_memory:
-        return command + ["--direct", "--workers", str(THREADPOOL_READERS)]
-    mixed = place.operation == "mixed" and place.durability == "group"
+        readers = str(THREADPOOL_READERS)
+        at_peers = ["--internal-workers", readers, "--threads-per-peer", "16"] if place.peers else []
+        return command + ["--direct", "--workers", readers, *at_peers]
+    mixed = place.operation == "mixed" and place.durability == "group" and not place.peers
     return command + (["--workers", "32"] if mixed else [])
 
 
 THREADPOOL = Contender(
     "threadpool", lambda build: os.path.join(build, "perf/threadpool/gyre-threadpool"),
-    threadpool_command, stores=True, block_reads="gyre_cache_misses_total",
+    threadpool_command, stores=True, clusters=True, block_reads="gyre_cache_misses_total",
 )
 FLOOR = floor("floor")
 NGINX = Contender(

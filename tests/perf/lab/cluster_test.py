@@ -124,6 +124,14 @@ class Places(unittest.TestCase):
         alone = contenders.Place("b", "/d", 77, [0], 1, "1G", "none", "get")
         self.assertNotIn("--peers", gyre.command(alone))
 
+    def test_the_comparator_is_a_node_too_with_workers_for_its_peers(self):
+        place = contenders.Place("b", "/d", 77, [0], 1, "1G", "none", "get", True, ("u", "v"))
+        command = " ".join(contenders.THREADPOOL.command(place))
+        for words in ("--peers u,v", "--advertise http://127.0.0.1:77", "--internal-workers 64"):
+            self.assertIn(words, command)
+        self.assertTrue(contenders.THREADPOOL.clusters)
+        self.assertFalse(contenders.CONTENDERS["floor"].clusters)
+
     def test_a_node_of_ones_own_is_started_with_all_urls(self):
         own = contenders.custom("mine=node --me {url} --all {peers}")
         place = contenders.Place("b", "/d", 77, [0], 1, "1G", "none", "get", peers=("u", "v"))
