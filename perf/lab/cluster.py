@@ -23,10 +23,7 @@ TABLES = (".table", ".values", ".sst", ".blob")
 
 
 def free_ports(count: int) -> list[int]:
-    ports: set[int] = set()
-    while len(ports) < count:
-        ports.add(free_port())
-    return sorted(ports)
+    return sorted(free_port() for _ in range(count))
 
 
 def cpus_of_node(cpus: list[int], cores: int, nodes: int, index: int) -> list[int]:

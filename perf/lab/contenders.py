@@ -231,12 +231,18 @@ def prepare_child() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+ports_given: set[int] = set()  # whose servers may not listen yet
+
+
 def free_port() -> int:
     # Below the range of outgoing connections, so that no client gets it meanwhile.
     for port in range(random.randrange(20000, 31000), 32000):
+        if port in ports_given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
+                ports_given.add(port)
                 return port
             except OSError:
                 continue

@@ -154,8 +154,12 @@ def of_nodes(step: Step, count: int) -> Step:
     if step.fault and count < 2:
         raise ValueError(f"{step.name}: nobody would be left of 1 node")
     name = f"{step.name}, {count} node{'s' if count > 1 else ''}"
+    # The disk is no yardstick for what the nodes' memories hold together.
+    held = step.memory is not None and count * step.memory.share >= 1
+    aims = tuple(aim for aim in step.aims if not (held and aim.metric == "disk_reads"))
     # A node by itself is asked as ever.
-    return replace(step, name=name, nodes=count, replicas=step.replicas if count > 1 else "")
+    return replace(step, name=name, nodes=count, replicas=step.replicas if count > 1 else "",
+                   aims=aims)
 
 
 ALL = ("gyre", "threadpool", "floor")

@@ -267,7 +267,10 @@ def reads_lines(step: dict) -> list[str]:
             per_s = statistics.median(rung["reads"]["blocks_per_s"] for rung in held)
             busy = statistics.median(rung["server_cpus_used"] for rung in held)
             text += f", {per_s:,.0f} blocks/s at its knee with {busy:.2f} CPUs"
-        if blocks < BLOCKS_MIN:
+        nodes = (step.get("plan") or {}).get("nodes", 1)
+        if blocks < BLOCKS_MIN and nodes > 1:
+            text += f": the memory of {nodes} nodes holds much of it"
+        elif blocks < BLOCKS_MIN:
             text = f"not measured: {text}: this data is not larger than the memory"
         lines.append(text)
     disk = step.get("disk_reads")

@@ -68,6 +68,11 @@ class Steps(unittest.TestCase):
         self.assertEqual((one.replicas, two.replicas), ("", "1/1"))
         self.assertEqual((one.name, two.name), ("s, 1 node", "s, 2 nodes"))
 
+    def test_the_disk_is_an_aim_only_where_the_memories_together_do_not_hold_the_data(self):
+        steps = [step for step in steps_of(SCENARIOS["larger-than-memory"], None)
+                 if step.kind == "knee"]
+        self.assertEqual({step.nodes for step in steps if step.aims}, {1, 2})
+
     def test_what_nodes_cannot_do_is_refused(self):
         with self.assertRaisesRegex(ValueError, "3 copies"):
             steps_of(SCENARIOS["replicated"], None, [2])
@@ -103,6 +108,14 @@ class Requests(unittest.TestCase):
 
 
 class Places(unittest.TestCase):
+    def test_no_port_is_given_twice_though_nobody_listens_on_it_yet(self):
+        contenders.random.randrange, kept = (lambda low, _: low + 7), contenders.random.randrange
+        try:
+            ports = [contenders.free_port(), *cluster.free_ports(3), contenders.free_port()]
+        finally:
+            contenders.random.randrange = kept
+        self.assertEqual(len(set(ports)), 5)
+
     def test_each_node_has_cpus_of_its_own_where_there_are_enough(self):
         self.assertEqual([cluster.cpus_of_node([0, 1, 2, 3], 2, 2, i) for i in (0, 1)],
                          [[0, 1], [2, 3]])

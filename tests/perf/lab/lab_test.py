@@ -661,6 +661,8 @@ class CommandLine(unittest.TestCase):
         for words in (["run"], ["run", "nothing"], ["run", "rate", "--pairs", "0"],
                       ["run", "rate", "--memory", "lots"], ["run", "rate", "--server-cpus", "9999"],
                       ["run", "rate", "--contenders", "mysql"], ["run", "rate", "--pairs", "1.5"],
+                      ["run", "sharded", "--nodes", "0"], ["run", "sharded", "--nodes", "2,99"],
+                      ["run", "sharded", "--nodes", "two"],
                       ["run", "rate", "--contender", "x"], [], ["report"]):
             with self.assertRaises(SystemExit) as raised, open(os.devnull, "w") as nowhere:
                 stderr, sys.stderr = sys.stderr, nowhere
@@ -674,6 +676,7 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(cli.size_bytes("512M"), 512 << 20)
         self.assertEqual(cli.positive("10k"), 10_000)
         self.assertEqual(cli.cpu_list("0"), [0])
+        self.assertEqual(cli.node_counts("1,24,3,24"), [1, 24, 3])
 
 
 class RedisTables(unittest.TestCase):
