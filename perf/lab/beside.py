@@ -44,7 +44,7 @@ class Companions:
             stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=prepare_child)
 
     def start(self, server: Server) -> None:
-        self.generator.start([*self.plan.arguments(), server.url])
+        self.generator.start([*self.plan.arguments(), *server.urls])
 
     def finish(self, server: Server, run: dict) -> tuple[dict, float]:
         """`beside` of the run, whose series gets the disk's figures, and how many GETs there were."""

@@ -24,6 +24,7 @@ from scenarios import SCENARIOS
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 FREE_BYTES_MIN = 4 << 30
+NODES_MAX = 60  # each has a connection of the generator's at least
 
 
 class Interrupted(BaseException):
@@ -76,6 +77,13 @@ def cpu_list(text: str) -> list[int]:
     return sorted(set(cpus))
 
 
+def node_counts(text: str) -> list[int]:
+    counts = [count(part) for part in text.split(",")]
+    if max(counts) > NODES_MAX:
+        raise argparse.ArgumentTypeError(f"{text}: at most {NODES_MAX} nodes")
+    return list(dict.fromkeys(counts))
+
+
 def names_of_contenders(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
@@ -111,7 +119,8 @@ def parser() -> argparse.ArgumentParser:
                      help="only these of a scenario's")
     run.add_argument("--contender", type=own_contender, action="append", default=[],
                      metavar="NAME=COMMAND", help="one more, started by COMMAND, in which {listen}, "
-                     "{port}, {data}, {cores} are filled in; may be repeated")
+                     "{port}, {data}, {cores} and, in clusters, {url} and {peers} are filled in; "
+                     "may be repeated")
     run.add_argument("--pairs", type=count, metavar="N", help="turns (default: the scenario's, 6)")
     run.add_argument("--seconds", type=positive, metavar="N",
                      help="of a run (default: the scenario's)")
@@ -123,6 +132,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--durability", choices=["group", "interval", "none"], default="group",
                      help="where a scenario doesn't say (default group)")
     run.add_argument("--cores", type=count, default=1, metavar="N", help="of a node (default 1)")
+    run.add_argument("--nodes", type=node_counts, metavar="N,…", help="sizes of the clusters "
+                     "(default: the scenario's)")
     run.add_argument("--server-cpus", type=cpu_list, default="0", metavar="LIST", help="default 0")
     run.add_argument("--generator-cpus", type=cpu_list, default="1", metavar="LIST",
                      help="default 1")
@@ -247,7 +258,7 @@ def run_command(arguments: argparse.Namespace, words: list[str]) -> int:
             pairs=arguments.pairs, seconds=arguments.seconds, rate=arguments.rate,
             keys=arguments.keys, value_bytes=arguments.value_bytes, memory=arguments.memory,
             memory_bytes=size_bytes(arguments.memory), durability=arguments.durability,
-            cores=arguments.cores, server_cpus=arguments.server_cpus,
+            cores=arguments.cores, nodes=arguments.nodes, server_cpus=arguments.server_cpus,
             generator_cpus=arguments.generator_cpus, quick=arguments.quick)
         return run_scenarios(list(dict.fromkeys(names)), options, arguments)
 

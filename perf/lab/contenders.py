@@ -49,6 +49,11 @@ class Place:
     durability: str
     operation: str
     beyond_memory: bool = False  # the data is larger, and the page cache is not to help
+    peers: tuple[str, ...] = ()  # URLs of all nodes, this one included; none: it is alone
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Contender:
     block_reads: str = ""  # its metric of blocks read from tables on the disk
     package: str = ""
     cores: Optional[int] = None  # instead of --cores
+    clusters: bool = False  # takes --peers
 
     def missing(self, build: str) -> Optional[str]:
         program = self.program(build)
@@ -83,7 +89,13 @@ def node_command(place: Place, program: str, *words: str) -> list[str]:
     return [program, *words, "--listen", f"127.0.0.1:{place.port}",
             "--data", os.path.join(place.directory, "data"), "--cores", str(place.cores),
             "--memory", place.memory, "--durability", place.durability,
-            *(SMALL if place.beyond_memory else ())]
+            *(SMALL if place.beyond_memory else ()), *peer_flags(place)]
+
+
+def peer_flags(place: Place) -> list[str]:
+    if not place.peers:
+        return []
+    return ["--advertise", place.url, "--peers", ",".join(place.peers), "--admin", "off"]
 
 
 def least_memory_bytes(build: str, cores: int) -> int:
@@ -143,7 +155,7 @@ def gyre_program(build: str) -> str:
 def gyre(name: str, cores: Optional[int] = None) -> Contender:
     return Contender(
         name, gyre_program, lambda place: node_command(place, gyre_program(place.build), "serve"),
-        version=["--version"], stores=True, cores=cores,
+        version=["--version"], stores=True, cores=cores, clusters=True,
         block_reads="gyre_level_block_reads_total",
     )
 
@@ -158,14 +170,16 @@ def threadpool_command(place: Place) -> list[str]:
     writes or for reads, and 32 where both meet (ARCHITECTURE.md, "The comparator")."""
     command = node_command(place, THREADPOOL.program(place.build))
     if place.beyond_memory:
-        return command + ["--direct", "--workers", str(THREADPOOL_READERS)]
-    mixed = place.operation == "mixed" and place.durability == "group"
+        readers = str(THREADPOOL_READERS)
+        at_peers = ["--internal-workers", readers, "--threads-per-peer", "16"] if place.peers else []
+        return command + ["--direct", "--workers", readers, *at_peers]
+    mixed = place.operation == "mixed" and place.durability == "group" and not place.peers
     return command + (["--workers", "32"] if mixed else [])
 
 
 THREADPOOL = Contender(
     "threadpool", lambda build: os.path.join(build, "perf/threadpool/gyre-threadpool"),
-    threadpool_command, stores=True, block_reads="gyre_cache_misses_total",
+    threadpool_command, stores=True, clusters=True, block_reads="gyre_cache_misses_total",
 )
 FLOOR = floor("floor")
 NGINX = Contender(
@@ -190,7 +204,8 @@ CONTENDERS = {
 
 
 def custom(text: str) -> Contender:
-    """From NAME=COMMAND, in which {listen}, {port}, {data} and {cores} are filled in."""
+    """From NAME=COMMAND, in which {listen}, {port}, {data} and {cores} are filled in, and for a node
+    of a cluster {url}, its own, and {peers}, those of all with commas between."""
     name, equals, command = text.partition("=")
     if not re.fullmatch(r"[a-z0-9-]+", name) or name in CONTENDERS or not equals:
         raise ValueError(f"{text}: not NAME=COMMAND with a new name of a-z, 0-9 and -")
@@ -200,11 +215,12 @@ def custom(text: str) -> Contender:
 
     def filled(place: Place) -> list[str]:
         values = {"listen": f"127.0.0.1:{place.port}", "port": str(place.port),
-                  "data": os.path.join(place.directory, "data"), "cores": str(place.cores)}
-        return [re.sub(r"\{(listen|port|data|cores)\}", lambda match: values[match[1]], word)
+                  "data": os.path.join(place.directory, "data"), "cores": str(place.cores),
+                  "url": place.url, "peers": ",".join(place.peers)}
+        return [re.sub(r"\{(listen|port|data|cores|url|peers)\}", lambda match: values[match[1]], word)
                 for word in words]
 
-    return Contender(name, lambda _: words[0], filled, stores=True)
+    return Contender(name, lambda _: words[0], filled, stores=True, clusters="{peers}" in command)
 
 
 def pinned(cpus: list[int], command: list[str]) -> list[str]:
@@ -215,12 +231,18 @@ def prepare_child() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+ports_given: set[int] = set()  # whose servers may not listen yet
+
+
 def free_port() -> int:
     # Below the range of outgoing connections, so that no client gets it meanwhile.
     for port in range(random.randrange(20000, 31000), 32000):
+        if port in ports_given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
+                ports_given.add(port)
                 return port
             except OSError:
                 continue
@@ -244,7 +266,7 @@ class Server:
 
     def __init__(self, contender: Contender, place: Place):
         self.contender, self.place = contender, place
-        self.filled: set[tuple[int, int]] = set()  # keys, bytes of a value
+        self.filled: set[tuple] = set()  # keys, bytes of a value, copies
         self.rates: dict[str, float] = {}  # by operation, where a generator has to know
         self.stopped = False
         os.makedirs(place.directory, exist_ok=True)
@@ -270,7 +292,20 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.place.port}"
+        return self.place.url
+
+    # As a cluster has them (cluster.py).
+    @property
+    def nodes(self) -> list["Server"]:
+        return [self]
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.pid]
+
+    @property
+    def urls(self) -> list[str]:
+        return [self.url]
 
     def ticks(self, stats: dict[int, str]) -> int:
         return sum(machine.session_ticks(stats, self.pid))
@@ -326,6 +361,10 @@ class Server:
 
     def end_process(self) -> None:
         self.signal_all(signal.SIGTERM)
+        self.wait_for_end()
+
+    def wait_for_end(self) -> None:
+        """Of who has been told."""
         try:
             self.process.wait(STOP_S_MAX)
         except subprocess.TimeoutExpired:

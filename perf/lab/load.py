@@ -48,6 +48,7 @@ class Plan:
     threads: int = 1
     count_reads: bool = False  # of the server's disk
     keeps_series: bool = False  # though it is short
+    replicas: str = ""  # "A/F"; the server's own if empty
     seed: int = 1  # the same keys in the same order with the same one
 
     @property
@@ -64,6 +65,8 @@ class Plan:
         words += ["--closed"] if self.rate is None else ["-R", f"{self.rate:.0f}"]
         if self.operation in MIXES:
             words += ["--mix", MIXES[self.operation]]
+        if self.replicas:
+            words += ["--replicas", self.replicas]
         if self.range_records:
             words += ["--range-records", str(self.range_records)]
         if self.fill:
@@ -83,18 +86,21 @@ class Generator:
         self.process: Optional[subprocess.Popen] = None
         self.cut: Optional[dict] = None  # the run that did not reach its end
 
-    def fill(self, server: Server, keys: int, value_bytes: int) -> None:
-        if (keys, value_bytes) in server.filled:
+    def fill(self, server: Server, keys: int, value_bytes: int, replicas: str = "") -> None:
+        """`replicas`: as the load will ask; every copy it may ask for is written."""
+        copies = replicas.partition("/")[2]
+        if (keys, value_bytes, copies) in server.filled:
             return
         if server.contender.http:
+            asked = ["--replicas", f"{copies}/{copies}"] if copies else []
             self.spawn([self.program, "-q", "-d", "0", "--fill", str(keys), "--keys", str(keys),
-                        "--value", str(value_bytes), server.url])
+                        "--value", str(value_bytes), *asked, *server.urls])
         else:
             fill_redis(server.place.port, keys, value_bytes)
-            server.filled.add((keys, value_bytes))
+            server.filled.add((keys, value_bytes, copies))
             return
         self.wait(server, f"while {server.name} was filled")
-        server.filled.add((keys, value_bytes))
+        server.filled.add((keys, value_bytes, copies))
 
     def start(self, arguments: list[str]) -> None:
         self.cut = None
@@ -153,19 +159,19 @@ class Generator:
         started = time.monotonic()
 
         def sample() -> None:
-            resident = machine.resident_bytes(server.pid)
+            resident = machine.resident_bytes(server.pids)
             if resident:
                 memory.append([round(time.monotonic() - started, 1), resident])
 
         sample()
         long = plan.seconds >= LONG_S
         read = reads.reads_of(server) if plan.count_reads else None
-        before, charged = machine.clocks(server.pid), children_s()
+        before, charged = machine.clocks(server.pids), children_s()
         if server.contender.http:
             path = "/v0/status" if plan.operation == "status" else ""
             if companions:
                 companions.start(server)
-            self.start([*plan.arguments(), server.url + path])
+            self.start([*plan.arguments(), *(url + path for url in server.urls)])
             try:
                 self.wait(server, f"while it was loaded ({plan.operation})", sample,
                           SAMPLE_S if long else SAMPLE_SHORT_S)
@@ -184,7 +190,7 @@ class Generator:
             out, _ = self.wait(server, "while it was loaded", sample)
             run, latencies, requests = read_redis_csv(out, count)
         wall_s = time.monotonic() - started
-        after = machine.clocks(server.pid)
+        after = machine.clocks(server.pids)
         sample()
         if plan.count_reads:
             run["reads"] = reads.per_request(read, reads.reads_of(server), requests,
@@ -212,7 +218,7 @@ class Generator:
             path = "/v0/status" if plan.operation == "status" else ""
             words = replace(plan, seed=plan.seed + WARM_UP_SEEDS).arguments()
             words[words.index("-d") + 1] = f"{seconds * 1000:.0f}ms"
-            self.start([*words, server.url + path])
+            self.start([*words, *(url + path for url in server.urls)])
             self.wait(server, "while it was warmed up")
         else:
             self.start_redis(server, {"get": "get", "put": "set"}[plan.operation], 20_000,

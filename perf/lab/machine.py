@@ -80,10 +80,12 @@ class Clocks:
     kernel_threads_ns: dict[int, int]
 
 
-def clocks(session: int) -> Clocks:
+def clocks(sessions: list[int]) -> Clocks:
+    """Of all of them together."""
     stats = all_stats()
-    user, kernel = session_ticks(stats, session)
-    return Clocks(user, kernel, kernel_threads_ns(stats))
+    ticks = [session_ticks(stats, session) for session in sessions]
+    return Clocks(sum(user for user, _ in ticks), sum(kernel for _, kernel in ticks),
+                  kernel_threads_ns(stats))
 
 
 def cpu_per_request(before: Clocks, after: Clocks, requests: float) -> Optional[dict]:
@@ -102,11 +104,11 @@ def cpu_per_request(before: Clocks, after: Clocks, requests: float) -> Optional[
     }
 
 
-def resident_bytes(session: int) -> Optional[int]:
-    """Of all processes of a session."""
+def resident_bytes(sessions: list[int]) -> Optional[int]:
+    """Of all processes of these sessions."""
     sizes = []
     for pid in os.listdir("/proc"):
-        if pid.isdigit() and session_of(read(f"/proc/{pid}/stat")) == session:
+        if pid.isdigit() and session_of(read(f"/proc/{pid}/stat")) in sessions:
             found = re.search(r"^VmRSS:\s+(\d+) kB", read(f"/proc/{pid}/status"), re.M)
             sizes += [int(found[1]) * 1024] if found else []
     return sum(sizes) or None

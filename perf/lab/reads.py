@@ -38,13 +38,18 @@ def metrics_of(server: Server) -> str:
 
 
 def reads_of(server: Server) -> Optional[Reads]:
-    """None for who has no such metric."""
+    """Of all its nodes. None for who has no such metric."""
     if not server.contender.block_reads:
         return None
-    blocks = metric_sum(metrics_of(server), server.contender.block_reads)
-    disk_bytes = re.search(r"^read_bytes: (\d+)$", machine.read(f"/proc/{server.pid}/io"), re.M)
+    found = [reads_of_node(node) for node in server.nodes]
+    return Reads(sum(its.blocks for its in found), sum(its.disk_bytes for its in found))
+
+
+def reads_of_node(node: Server) -> Reads:
+    blocks = metric_sum(metrics_of(node), node.contender.block_reads)
+    disk_bytes = re.search(r"^read_bytes: (\d+)$", machine.read(f"/proc/{node.pid}/io"), re.M)
     if blocks is None or not disk_bytes:
-        raise LabError(f"{server.name} does not tell what it reads from the disk")
+        raise LabError(f"{node.name} does not tell what it reads from the disk")
     return Reads(blocks, int(disk_bytes[1]))
 
 

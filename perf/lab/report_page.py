@@ -9,6 +9,7 @@ from datetime import datetime
 
 import report_text as text
 from report_bars import cpu_bars, memory_bars
+from report_cluster import by_node, hop
 from report_disk import disk_reads, recovery, stalls
 from report_facts import facts, known
 from report_tables import (
@@ -43,6 +44,7 @@ def assign_slots(results):
         for step in result.get("steps") or []:
             names += names_in(step)
             names += list(at(step, "knee") or {})
+            names += [*(at(step, "hop", "rounds") or {}), *(at(step, "by_node") or {})]
             names += [row.get("contender") for row in step.get("ratios") or []]
     slots, free = {}, len(set(SLOTS.values()))
     for name in dict.fromkeys(name for name in names if name):
@@ -216,11 +218,14 @@ def plan_line(step):
     parts = [
         known(plan.get("operation"), lambda name: escape(str(name).upper())),
         known(plan.get("connections"), lambda n: f"{n} connections"),
-        {"closed": "closed loop", "knee": "open loop, rising rate"}.get(step.get("kind"), "")
+        {"closed": "closed loop", "hop": "closed loop", "knee": "open loop, rising rate"}.get(step.get("kind"), "")
         if rate is None else f"open loop at {text.rate(rate)}",
         known(plan.get("duration_s"), text.duration),
         known(plan.get("keys"), lambda n: f"{text.count(n)} keys"),
         known(plan.get("value_bytes"), lambda n: f"values of {text.size(n)}"),
+        known(plan.get("nodes") if plan.get("nodes") != 1 else None, lambda n: f"{n} nodes"),
+        known(plan.get("replicas"), lambda asked: f"replicas={escape(asked)}"),
+        known(plan.get("fault"), lambda how: f"one node {escape(how)}"),
         known(plan.get("durability"), lambda name: f"durability {escape(name)}"),
         known(plan.get("memory_bytes"), lambda n: f"--memory {text.size(n)}"),
     ]
@@ -235,7 +240,7 @@ def step_article(index, number, step, slots):
     ]
     content = [
         summary(step, slots), highest_loads(step, slots), recovery(step, slots),
-        charts(index, number, step), disk_reads(step, slots), stalls(step, slots),
+        hop(step, slots), by_node(step, slots), charts(index, number, step), disk_reads(step, slots), stalls(step, slots),
         ratio_table(step, slots), all_runs(step, slots),
     ]
     parts += content if any(content) else ['<p class="empty">Nothing of this step has run.</p>']

@@ -16,12 +16,13 @@ import machine
 import recovery
 import verdicts
 from beside import Companions
+from cluster import Cluster, cpus_of_node, free_ports
 from contenders import Contender, LabError, Place, Server, free_port, least_memory_bytes
 from disk import DiskProbe, DiskReads, like_reads_of
 from histogram import Histogram
 from knee import KneeSearch
 from load import Generator, Plan
-from scenarios import KEY_BYTES, LIMIT_US, Scenario, Share, Step
+from scenarios import KEY_BYTES, Scenario, Share, Step, steps_of
 from stats import turns
 
 IDLE_SHARE_MAX = 0.05  # of a CPU, by a server that nobody asks anything
@@ -58,6 +59,7 @@ class Options:
     memory_bytes: int = 1 << 30
     durability: str = "group"
     cores: int = 1
+    nodes: Optional[list[int]] = None  # of clusters
     server_cpus: list[int] = field(default_factory=lambda: [0])
     generator_cpus: list[int] = field(default_factory=lambda: [1])
     quick: bool = False
@@ -97,9 +99,11 @@ class Runner:
 
     # --- the whole ---
     def run(self) -> dict:
-        steps = self.scenario.steps(self.options.rate)
-        if self.options.quick:
-            steps = [step for step in steps if step.smoke]
+        try:
+            steps = steps_of(self.scenario, self.options.rate, self.options.nodes,
+                             self.options.quick)
+        except ValueError as error:
+            raise LabError(str(error)) from error
         steps = [step for step in steps if self.options.step in step.name]
         if not steps:
             raise LabError(f"no step of {self.scenario.name} has {self.options.step!r} in its name")
@@ -143,7 +147,7 @@ class Runner:
         }
         self.result["steps"].append(record)
         run = {"knee": self.run_knee, "sustained": self.run_alone, "verify": self.run_alone,
-               "recovery": self.run_recovery}
+               "recovery": self.run_recovery, "hop": self.run_hop}
         run.get(step.kind, self.run_turns)(step, names, record)
 
     def names_of(self, step: Step) -> list[str]:
@@ -159,19 +163,19 @@ class Runner:
                 self.tell(f"  without {name}: {missing}")
             elif missing:
                 raise LabError(missing)
-            elif contender.takes(step.operation, step.rate is None):
+            elif contender.takes(step.operation, step.rate is None) and \
+                    (contender.clusters or step.nodes == 1):
                 found.append(name)
         return found
 
     # --- servers ---
     def start(self, step: Step, names: list[str]) -> dict[str, Server]:
         """All of them, filled, with nothing left to do."""
-        if step.nodes != 1:
-            raise LabError("the lab can't start clusters yet")
         options, started = self.options, {}
         for name in names:
             contender = options.contenders[name]
-            server = Server(contender, self.place_of(step, contender))
+            server = Server(contender, self.place_of(step, contender)) if step.nodes == 1 \
+                else Cluster(contender, self.places_of(step, contender))
             self.servers.append(server)
             started[name] = server
         for server in started.values():
@@ -182,11 +186,15 @@ class Runner:
             for server in started.values():
                 if server.contender.stores:
                     self.progress(f"filling {server.name}", 0)
-                    self.generator.fill(server, self.keys_of(step), self.value_bytes_of(step))
+                    self.generator.fill(server, self.keys_of(step), self.value_bytes_of(step),
+                                        step.replicas)
         self.wait_until_idle(step, started)
         if step.memory:
             self.reopen(step, [its for its in started.values() if its.contender.stores])
             self.wait_until_idle(step, started)
+        if step.fault:
+            for server in started.values():
+                server.disturb(step.fault)
         return started
 
     def reopen(self, step: Step, servers: list[Server]) -> None:
@@ -210,6 +218,16 @@ class Runner:
         return Place(options.build, directory, free_port(),
                      cpus[:cores] if step.share_cpus else cpus, cores, self.memory_of(step)[0],
                      self.durability_of(step), step.operation, step.memory is not None)
+
+    def places_of(self, step: Step, contender: Contender) -> list[Place]:
+        """Of the nodes of a cluster."""
+        ports = free_ports(step.nodes)
+        peers = tuple(f"http://127.0.0.1:{port}" for port in ports)
+        first = self.place_of(step, contender)
+        cpus = self.cpus_of(step)
+        return [replace(first, directory=os.path.join(first.directory, f"node-{index}"), port=port,
+                        cpus=cpus_of_node(cpus, first.cores, step.nodes, index), peers=peers)
+                for index, port in enumerate(ports)]
 
     def remember(self, server: Server) -> None:
         described = server.described(self.options.build)
@@ -300,7 +318,7 @@ class Runner:
                     min(step.range_records, self.keys_of(step) // 2), step.kind == "verify",
                     self.keys_of(step) if step.kind == "verify" else 0,
                     1 if step.share_cpus else len(self.options.generator_cpus),
-                    step.memory is not None)
+                    step.memory is not None, replicas=step.replicas)
         return replace(plan, **changes)
 
     def plan_record(self, step: Step) -> dict:
@@ -309,12 +327,13 @@ class Runner:
             "operation": step.operation, "connections": step.connections, "rate": step.rate,
             "duration_s": plan.seconds, "keys": plan.keys, "value_bytes": plan.value_bytes,
             "durability": self.durability_of(step), "nodes": step.nodes,
+            "replicas": step.replicas, "fault": step.fault,
             "memory_bytes": self.memory_of(step)[1], "args": " ".join(plan.arguments()),
         }
 
     def capacity(self, step: Step, name: str) -> float:
         """What a contender answers per second in a closed loop; measured once per kind of load."""
-        key = (name, step.operation, step.connections)
+        key = (name, step.operation, step.connections, step.nodes, step.replicas)
         if key not in self.capacities:
             measured = replace(step, kind="closed", rate=None)
             server = self.start(measured, [name])[name]
@@ -346,7 +365,7 @@ class Runner:
 
     def add(self, record: dict, server: Server, pair: int, run: dict) -> None:
         record["runs"].append(
-            {"contender": server.name, "pair": pair, "order": len(record["runs"]), **run})
+            {"contender": server.name, "pair": pair, "order": len(record["runs"])} | run)
 
     def run_turns(self, step: Step, names: list[str], record: dict) -> None:
         servers = self.start(step, names)
@@ -370,6 +389,41 @@ class Runner:
                 self.wait_until_idle(step, servers)
                 self.disk.run(0.1 if self.options.quick else DISK_S, pair)
                 self.result["machine"]["disk_sync_us"] = self.disk.summary()
+            self.conclude(step, record, latencies)
+        self.weigh(step, servers, record)
+        self.stop_servers()
+
+    def weigh(self, step: Step, servers: dict[str, Server], record: dict) -> None:
+        """How evenly a cluster shared what there was to keep and to do. Not with a node disturbed."""
+        if step.nodes > 1 and not step.fault:
+            record["by_node"] = {name: server.weigh() for name, server in servers.items()}
+            self.save()
+
+    def run_hop(self, step: Step, names: list[str], record: dict) -> None:
+        """Each pair twice as many runs: local and forwarded of each contender, in turns."""
+        filled = replace(step, replicas=f"{step.nodes}/{step.nodes}")
+        servers = self.start(filled, names)
+        plans = {f"{name}, {which}": (name, self.plan(step, replicas=replicas))
+                 for name in names for which, replicas in
+                 (("local", f"1/{step.nodes}"), ("forwarded", "1/1"))}
+        latencies: dict[str, list[Histogram]] = {label: [] for label in plans}
+        record["hop"] = {"forwarded_share": (step.nodes - 1) / step.nodes,
+                         "rounds": {name: [] for name in names}}
+        for pair in range(self.pairs()):
+            cpu_us = {}
+            for label in turns(list(plans), pair):
+                name, plan = plans[label]
+                self.progress(f"{step.name}: {label}, pair {pair + 1} of {self.pairs()}",
+                              (self.pairs() - pair) * len(plans) * (plan.seconds + 0.5))
+                self.wait_until_idle(step, servers)
+                run, histogram = self.load(servers[name], plan, servers)
+                self.add(record, servers[name], pair, run | {"contender": label})
+                latencies[label].append(histogram)
+                cpu_us[label] = run["cpu"]["system_us"]
+            for name in names:
+                record["hop"]["rounds"][name].append(verdicts.hop_of(
+                    pair, cpu_us[f"{name}, local"], cpu_us[f"{name}, forwarded"],
+                    record["hop"]["forwarded_share"]))
             self.conclude(step, record, latencies)
         self.stop_servers()
 
@@ -440,7 +494,7 @@ class Runner:
     def run_knee(self, step: Step, names: list[str], record: dict) -> None:
         servers = self.start(step, names)
         seconds = self.seconds_of(step)
-        knee = {"limit_us": LIMIT_US, "highest": {name: [] for name in names},
+        knee = {"limit_us": step.limit_us, "highest": {name: [] for name in names},
                 "generator_ended": {name: [] for name in names},
                 "at_highest": {name: [] for name in names}, **{name: [] for name in names}}
         record["knee"] = knee
@@ -468,6 +522,7 @@ class Runner:
                 self.probe_reads(step, servers, disk, record, pair)
             record["ratios"], record["not_measured"] = verdicts.knee_ratios(step, record)
             self.save()
+        self.weigh(step, servers, record)
         self.stop_servers()
 
     def probe_reads(self, step: Step, servers: dict[str, Server], disk: DiskReads,
@@ -488,7 +543,7 @@ class Runner:
         self.wait_until_idle(step, servers)
         run, histogram = self.load(servers[name], self.plan(step, rate=rate, seconds=seconds),
                                    servers)
-        rung = rung_of(run, histogram, rate, pair)
+        rung = rung_of(run, histogram, rate, pair, step.limit_us)
         knee[name].append(rung)
         return rung["held"]
 
@@ -511,14 +566,14 @@ class Runner:
         knee["generator_ended"][name].append(bool(lowest and lowest["generator_limited"]))
 
 
-def rung_of(run: dict, histogram: Histogram, rate: float, pair: int) -> dict:
+def rung_of(run: dict, histogram: Histogram, rate: float, pair: int, limit_us: float) -> dict:
     errors = sum(run["errors"].values()) + run["unfinished"]
     p99 = histogram.at(99)
     return {
         "rate": rate, "pair": pair, "p50": histogram.at(50), "p99": p99,
         "p999": run["latency_us"]["p999"], "ok_per_s": run["ok_per_s"], "errors": errors,
         "generator_limited": run["generator_limited"],
-        "held": p99 is not None and p99 <= LIMIT_US and errors == 0
+        "held": p99 is not None and p99 <= limit_us and errors == 0
         and run["ok_per_s"] >= ACHIEVED_MIN * rate,
         "reads": run.get("reads"),
         "server_cpus_used": (run.get("cpu") or {}).get("server_cpus_used"),

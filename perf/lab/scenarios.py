@@ -4,15 +4,19 @@ new scenario is a new entry at the end of this file.
 
 Kinds: latency (open loop, one rate), closed (closed loop), knee (search for the highest rate that
 holds a limit), sustained (one long run each, alone), verify (one long run, answers are checked),
-recovery (a load, kill -9, and how long the next start takes; alone, round by round).
+recovery (a load, kill -9, and how long the next start takes; alone, round by round), hop (reads that
+each node answers itself, in turns with the same of which a share is forwarded).
 """
 
 from dataclasses import dataclass, replace
 from typing import Callable, Optional, Union
 
 LIMIT_US = 5000  # of the knee's p99
+CLUSTER_LIMIT_US = 10_000  # of a replicated one
+HOP_SHARE_MAX = 0.15  # of a forwarded request's CPU time
 STALL_US = 20_000  # above the disk's own in the same second or its neighbours
 SAMPLES_FOR_P999 = 105_000  # 100 above p99.9, and some
+SAMPLES_FOR_P99 = 10_500
 KEY_BYTES = 13  # of gyre-load's keys
 MIXES = {"get": "get=1", "put": "put=1", "mixed": "get=1,put=1", "range": "range=1"}
 
@@ -104,6 +108,9 @@ class Step:
     fill: bool = True  # what has to be there before it is read
     memory: Optional[Memory] = None  # --memory if None; else the reads that reach the disk are told
     nodes: int = 1  # in a cluster, each with that memory
+    replicas: str = ""  # "A/F", as clients ask for it; empty: the server's own
+    fault: str = ""  # of the last node, from before the first run on: killed, slow
+    limit_us: int = LIMIT_US  # of a knee
     disk: bool = False  # probe the disk between the runs
     beside: Optional[Beside] = None  # of who runs alone
     share_cpus: bool = False  # servers and generator on all CPUs
@@ -123,8 +130,36 @@ class Scenario:
     description: str
     reproduces: str
     seconds: float  # of a run, by default
-    steps: Callable[[Optional[float]], list[Step]]  # --rate → steps
+    steps: Callable[[Optional[float]], list[Step]]  # --rate → steps, of one node
     pairs: int = 6
+    nodes: tuple[int, ...] = ()  # each step with each of these; none: it is not about clusters
+
+
+def steps_of(scenario: Scenario, rate: Optional[float], nodes: Optional[list[int]] = None,
+             quick: bool = False) -> list[Step]:
+    """`nodes` instead of the scenario's own; quick ones are content with the first of these."""
+    steps = [step for step in scenario.steps(rate) if step.smoke or not quick]
+    if not scenario.nodes:
+        if nodes:
+            raise ValueError(f"{scenario.name} runs single nodes: leave --nodes out")
+        return steps
+    counts = nodes or scenario.nodes[: 1 if quick else None]
+    return [of_nodes(step, count) for count in counts for step in steps]
+
+
+def of_nodes(step: Step, count: int) -> Step:
+    copies = int(step.replicas.partition("/")[2] or 1)
+    if copies > count:
+        raise ValueError(f"{step.name}: {copies} copies need as many nodes, not {count}")
+    if step.fault and count < 2:
+        raise ValueError(f"{step.name}: nobody would be left of 1 node")
+    name = f"{step.name}, {count} node{'s' if count > 1 else ''}"
+    # The disk is no yardstick for what the nodes' memories hold together.
+    held = step.memory is not None and count * step.memory.share >= 1
+    aims = tuple(aim for aim in step.aims if not (held and aim.metric == "disk_reads"))
+    # A node by itself is asked as ever.
+    return replace(step, name=name, nodes=count, replicas=step.replicas if count > 1 else "",
+                   aims=aims)
 
 
 ALL = ("gyre", "threadpool", "floor")
@@ -173,25 +208,19 @@ def fraction_steps(_: Optional[float]) -> list[Step]:
     ]
 
 
-# Clusters come here once the lab can start them (Runner.start): 2, 4, 10 and 24 nodes, the memory of
-# each the same.
-CLUSTERS = (1,)
-
-
 def larger_than_memory_steps(rate: Optional[float]) -> list[Step]:
     # 148 bytes of value and the key: 161 per record.
     aims = (Aim("disk_reads", (Bound(0.85, "disk", at_least=True),)),)
     steps = []
-    for nodes in CLUSTERS:
-        for text, memory in (("caches of a quarter of the data", Memory(1 / 4, "caches")),
-                             ("--memory a quarter of the data", Memory(1 / 4, "whole"))):
-            get = Step("", "latency", "get", ALL, keys=1_000_000, value_bytes=148, memory=memory,
-                       nodes=nodes)
-            steps += [
-                replace(get, name=f"GET, {text}", rate=rate or 1_000, samples=10_500),
-                replace(get, name=f"GET to the knee, {text}", kind="knee",
-                        contenders=("gyre", "threadpool"), smoke=memory.of == "caches", aims=aims),
-            ]
+    for text, memory in (("caches of a quarter of the data", Memory(1 / 4, "caches")),
+                         ("--memory a quarter of the data", Memory(1 / 4, "whole"))):
+        get = Step("", "latency", "get", ALL, keys=1_000_000, value_bytes=148, memory=memory,
+                   replicas="1/1")
+        steps += [
+            replace(get, name=f"GET, {text}", rate=rate or 1_000, samples=SAMPLES_FOR_P99),
+            replace(get, name=f"GET to the knee, {text}", kind="knee",
+                    contenders=("gyre", "threadpool"), smoke=memory.of == "caches", aims=aims),
+        ]
     return steps
 
 
@@ -267,6 +296,40 @@ def recovery_steps(rate: Optional[float]) -> list[Step]:
     ]
 
 
+def sharded_steps(rate: Optional[float]) -> list[Step]:
+    put = Step("", "latency", "put", ("gyre", "threadpool"), replicas="1/1", fill=False)
+    return [
+        replace(put, name="PUT of one copy", rate=rate or 1_800, samples=SAMPLES_FOR_P99),
+        replace(put, name="PUT of one copy to the knee", kind="knee", smoke=True),
+    ]
+
+
+def replicated_steps(rate: Optional[float]) -> list[Step]:
+    """The knees on all CPUs, as the aim is meant; latencies with the generator by itself."""
+    aims = (Aim("highest", (Bound(1, "60,000/s", at_least=True, fixed=60_000),)),)
+    both = Step("", "knee", "put", ("gyre", "threadpool"), replicas="2/3")
+    knee = replace(both, share_cpus=True, limit_us=CLUSTER_LIMIT_US, aims=aims)
+    at_rate = replace(both, kind="latency", rate=rate or 3_000, samples=SAMPLES_FOR_P99)
+    return [
+        replace(knee, name="PUT 2/3 without sync to the knee", durability="none", smoke=True),
+        replace(knee, name="PUT 2/3 with group sync to the knee", durability="group"),
+        replace(knee, name="GET 2/3 to the knee", operation="get"),
+    ] + [
+        replace(at_rate, name=f"{name} 2/3, {text}", operation=operation, fault=fault,
+                smoke=name == "GET" and fault != "")
+        for text, fault in (("all up", ""), ("one killed", "killed"), ("one slow", "slow"))
+        for name, operation in (("PUT", "put"), ("GET", "get"))
+    ]
+
+
+def peer_hop_steps(rate: Optional[float]) -> list[Step]:
+    get = Step("", "hop", "get", ("gyre", "threadpool"), durability="none", keys=10_000)
+    return [
+        replace(get, name="GET, closed loop", smoke=True),
+        replace(get, name=f"GET, {rate or 10_000:,.0f}/s", rate=rate or 10_000),
+    ]
+
+
 def verify_steps(rate: Optional[float]) -> list[Step]:
     return [
         Step("GET and PUT, 50/50, every answer checked", "verify", "mixed", ("gyre",),
@@ -300,8 +363,27 @@ SCENARIOS = {
             "A million records of 161 bytes: GET at 1,000/s, then the highest rate with p99 within "
             "5 ms, with caches, and then all of --memory, of a quarter of the data. The page cache "
             "is left out, and each store was started anew, so that all of the data is in tables. "
-            "Aim: at the knee 0.85 of the reads per second that the bare disk gives.",
-            "LAB 3; report 001", 3, larger_than_memory_steps),
+            "Aim: at the knee 0.85 of the reads per second that the bare disk gives. On clusters the "
+            "memory of each node stays the same, and a key has one copy.",
+            "LAB 3; report 001", 3, larger_than_memory_steps, nodes=(1, 2, 4, 10, 24)),
+        Scenario(
+            "sharded", "Writes of one copy over a cluster",
+            "PUT with replicas=1/1 through all nodes: latency at 1,800/s, the highest rate with p99 "
+            "within 5 ms, bytes and CPU time per node. No aim is set.",
+            "LAB 4; report 001", 3, sharded_steps, nodes=(2, 24)),
+        Scenario(
+            "replicated", "Two answers of three copies",
+            "PUT and GET with replicas=2/3: the highest rate with p99 within 10 ms, nodes and "
+            "generator on all CPUs; latency at 3,000/s with all nodes up, one killed, and one that "
+            "is stopped nine tenths of the time (clients ask the others). Aim: 60,000/s.",
+            "LAB 5; report 002", 3, replicated_steps, nodes=(3,)),
+        Scenario(
+            "peer-hop", "What a forwarded request costs more",
+            "GETs that every node can answer itself (as many copies as nodes, replicas=1/N), in turns "
+            "with GETs of one copy (1/1), of which (N - 1)/N have to be forwarded: the difference of "
+            "their CPU time per request over that share is the hop, on both sides of it. Aim: the hop "
+            "is at most 15 % of a forwarded request's CPU time.",
+            "LAB targets", 5, peer_hop_steps, nodes=(2,)),
         Scenario(
             "range", "Ranges of 10,000 records",
             "Ranges of 10,000 records of 170 bytes in a closed loop over 1 and 4 connections: "

@@ -13,14 +13,14 @@ import statistics
 from typing import Optional
 
 from histogram import Histogram
-from scenarios import LIMIT_US, Aim, Bound, Step
+from scenarios import HOP_SHARE_MAX, LIMIT_US, Aim, Bound, Step
 from stats import Spread, by_pair, metric_of, paired_ratios, spread
 
 PAIRS_KEPT_MIN = 3
 OTHERS_CPUS_MAX = 0.02
 BLOCKS_MIN = 0.2  # read per request by who has less memory than data
 SHOWN = {"latency": ("p50", "p99", "p999", "system"), "closed": ("ok", "system", "process"),
-         "sustained": ("ok", "p50", "p99", "p999"), "verify": ()}
+         "sustained": ("ok", "p50", "p99", "p999"), "verify": (), "hop": ()}
 WORDS = {
     "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "p9999": "p99.99",
     "system": "CPU per request", "process": "the process's CPU per request",
@@ -104,8 +104,12 @@ def knee_ratios(step: Step, record: dict) -> tuple[list[dict], list[str]]:
         figures = highest if aim.metric == "highest" else table_reads(knee, subject)
         found = []
         for bound in aim.bounds:
-            known = dict(enumerate(record["disk_reads"]["per_s"])) if bound.to == "disk" \
-                else known_knees(knee, bound.to)
+            if bound.fixed is not None:
+                known = dict.fromkeys(figures, bound.fixed)
+            elif bound.to == "disk":
+                known = dict(enumerate(record["disk_reads"]["per_s"]))
+            else:
+                known = known_knees(knee, bound.to)
             found.append((bound, spread(paired_ratios(figures, known))))
             covered.add(bound.to)
         at_least = any(knee["generator_ended"][subject])
@@ -131,6 +135,14 @@ def recovery_ratios(step: Step, record: dict) -> tuple[list[dict], list[str]]:
         missing += unmeasured(aim, found, bool(figures),
                               "no start took longer than an empty one: the log was too short")
     return rows, missing
+
+
+def hop_of(pair: int, local_us: float, mixed_us: float, forwarded_share: float) -> dict:
+    """The hop of a forwarded request from the CPU time per request of runs without and with them:
+    mixed = local + forwarded_share × hop. Negative where noise is larger than the hop."""
+    hop_us = (mixed_us - local_us) / forwarded_share
+    return {"pair": pair, "local_us": local_us, "mixed_us": mixed_us, "hop_us": hop_us,
+            "share": hop_us / (local_us + hop_us)}
 
 
 def known_knees(knee: dict, name: str) -> dict[int, float]:
@@ -200,6 +212,8 @@ def findings(result: dict, notes: list[str]) -> list[str]:
         lines += trouble_lines(step)
         lines += reads_lines(step)
         lines += recovery_lines(step)
+        lines += hop_lines(step)
+        lines += node_lines(step)
         if step["kind"] == "verify" and step["runs"]:
             lines.append(verified_line(step))
         if step["kind"] == "sustained" and step["runs"]:
@@ -253,7 +267,10 @@ def reads_lines(step: dict) -> list[str]:
             per_s = statistics.median(rung["reads"]["blocks_per_s"] for rung in held)
             busy = statistics.median(rung["server_cpus_used"] for rung in held)
             text += f", {per_s:,.0f} blocks/s at its knee with {busy:.2f} CPUs"
-        if blocks < BLOCKS_MIN:
+        nodes = (step.get("plan") or {}).get("nodes", 1)
+        if blocks < BLOCKS_MIN and nodes > 1:
+            text += f": the memory of {nodes} nodes holds much of it"
+        elif blocks < BLOCKS_MIN:
             text = f"not measured: {text}: this data is not larger than the memory"
         lines.append(text)
     disk = step.get("disk_reads")
@@ -279,6 +296,40 @@ def recovery_lines(step: dict) -> list[str]:
                      f"({min(speeds) / 2**20:,.0f} to {max(speeds) / 2**20:,.0f}, {len(speeds)} of "
                      f"{len(rounds)} rounds): ready after {start_s * 1e3:,.0f} ms, without a log "
                      f"after {empty_s * 1e3:,.0f}")
+    return lines
+
+
+def hop_lines(step: dict) -> list[str]:
+    """Judged of the first contender, at the median of the pairs."""
+    hop, lines = step.get("hop"), []
+    for number, (name, rounds) in enumerate(hop["rounds"].items() if hop else ()):
+        if not rounds:
+            continue
+        runs = [run for run in step["runs"] if run["contender"].startswith(name + ", ")]
+        shares = [its["share"] for its in rounds]
+        local_us, hop_us = (statistics.median(its[key] for its in rounds)
+                            for key in ("local_us", "hop_us"))
+        word = "" if number else "not measured: " if any(map(error_count, runs)) else \
+            "met: " if statistics.median(shares) <= HOP_SHARE_MAX else "missed: "
+        lines.append(f"{word}{step['name']}: the hop is {statistics.median(shares):.0%} of a "
+                     f"forwarded request's CPU time of {name} ({min(shares):.0%} to "
+                     f"{max(shares):.0%}, {len(shares)} pairs; aim ≤ {HOP_SHARE_MAX:.0%}): "
+                     f"{hop_us:.1f} µs on top of {local_us:.1f}")
+    return lines
+
+
+def node_lines(step: dict) -> list[str]:
+    lines = []
+    for name, its in (step.get("by_node") or {}).items():
+        parts = []
+        for key, what, unit_of in (("table_bytes", "in tables", 2**10),
+                                   ("disk_bytes", "on the disk", 2**10), ("cpu_s", "of CPU time", 1)):
+            figures = [figure / unit_of for figure in its[key]]
+            unit = "s" if unit_of == 1 else "KiB"
+            mean = statistics.mean(figures)
+            most = f", most {max(figures) / mean:.2f} of the mean" if mean else ""
+            parts.append(f"{mean:,.1f} {unit} {what} ({min(figures):,.1f} to {max(figures):,.1f}{most})")
+        lines.append(f"{step['name']}: {name} had per node " + ", ".join(parts))
     return lines
 
 

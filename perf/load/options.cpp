@@ -198,6 +198,18 @@ Complaint set_value(Options& options, std::string_view text) {
   return complaint;
 }
 
+// Whether a service takes it, the service says.
+Complaint set_replicas(Options& options, std::string_view text) {
+  const size_t slash = std::min(text.find('/'), text.size());
+  const auto ack = read_count(text.substr(0, slash));
+  const auto from = read_count(text.substr(std::min(slash + 1, text.size())));
+  if (!ack || !from || *ack < 1 || *ack > *from || *from > 99) {
+    return "answers and copies such as 2/3";
+  }
+  options.replicas = fmt::format("{}/{}", *ack, *from);
+  return {};
+}
+
 // An empty one is a variable that a script forgot to set.
 Complaint set_file(std::string_view text, std::string& to) {
   if (text.empty()) return "the name of a file";
@@ -278,6 +290,7 @@ constexpr Flag flags[] = {
      [](Options& o, std::string_view text) {
        return set_count(text, 1, 10'000'000, o.range_records, "a number from 1 to 10000000");
      }},
+    {"--replicas", 0, true, set_replicas},
     {"--fill", 0, true,
      [](Options& o, std::string_view text) {
        return set_count(text, 1, keys_max / 10, o.fill, "a number from 1 to 1000000000");
@@ -408,10 +421,10 @@ Result<void> check_whole(Options& options) {
     return usage("which server? Give its URL, such as http://127.0.0.1:8080");
   }
   if (!options.path.empty()) {
-    if (options.mix_given || options.fill > 0 || options.verify) {
+    if (options.mix_given || options.fill > 0 || options.verify || !options.replicas.empty()) {
       return usage(
-          "a URL with a path asks for that path only: leave the path out for --mix, --fill or "
-          "--verify");
+          "a URL with a path asks for that path only: leave the path out for --mix, --fill, "
+          "--replicas or --verify");
     }
     std::fill(std::begin(options.weights), std::end(options.weights), 0);
     options.weights[static_cast<size_t>(Operation::path)] = 1;

@@ -57,6 +57,7 @@ struct Options {
   std::string prefix = "key";
   ValueSizes values;
   uint64_t range_records = 100;
+  std::string replicas;  // "A/F", asked for with every entity and range; empty: the service's own
   uint64_t fill = 0;
   uint64_t filled = 0;  // by an earlier run
   bool verify = false;

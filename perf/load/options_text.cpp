@@ -34,6 +34,7 @@ Workload: a URL with a path asks for just that path; otherwise
       --key-prefix TEXT before the ten digits of a key (default key)
       --value SIZE      bytes of a value: 100 (default), 64..1024 (uniform), exp:500 (mean)
       --range-records N records per range (default 100)
+      --replicas A/F    ask for A answers of F copies (default: the service's own)
       --fill N          first store the keys 0..N-1, as fast as it goes
       --filled N        for --verify: the keys 0..N-1 were stored by an earlier --fill with the same
                         --key-prefix and --value, and nobody has deleted any
@@ -129,6 +130,7 @@ std::string describe_workload(const Options& options) {
   if (options.uses(Operation::range)) {
     text += fmt::format(", ranges of {} records", options.range_records);
   }
+  if (!options.replicas.empty()) text += ", replicas=" + options.replicas;
   return text;
 }
 

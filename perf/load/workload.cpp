@@ -30,6 +30,7 @@ Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>&
       weight_sum_(options.weight_sum()),
       key_(options.prefix + std::string(key_digits, '0')) {
   const std::string& prefix = options.prefix;
+  const std::string asked = options.replicas.empty() ? "?" : "?replicas=" + options.replicas + "&";
   for (const Target& target : options.targets) {
     const std::string host = options.host.empty() ? target.endpoint.authority() : options.host;
     std::string common = " HTTP/1.1\r\nHost: " + host + "\r\n";
@@ -38,10 +39,11 @@ Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>&
     const auto head = [&](Operation operation) -> Head& {
       return heads[static_cast<size_t>(operation)];
     };
-    head(Operation::get) = {"GET /v0/entity?id=" + prefix, "", common + "\r\n"};
-    head(Operation::put) = {"PUT /v0/entity?id=" + prefix, "", common + "Content-Length: "};
-    head(Operation::remove) = {"DELETE /v0/entity?id=" + prefix, "", common + "\r\n"};
-    head(Operation::range) = {"GET /v0/entities?start=" + prefix, "&end=" + prefix,
+    head(Operation::get) = {"GET /v0/entity" + asked + "id=" + prefix, "", common + "\r\n"};
+    head(Operation::put) = {"PUT /v0/entity" + asked + "id=" + prefix, "",
+                            common + "Content-Length: "};
+    head(Operation::remove) = {"DELETE /v0/entity" + asked + "id=" + prefix, "", common + "\r\n"};
+    head(Operation::range) = {"GET /v0/entities" + asked + "start=" + prefix, "&end=" + prefix,
                               common + "\r\n"};
     head(Operation::path) = {"GET " + options.path + common + "\r\n", "", ""};
     heads_.push_back(std::move(heads));

@@ -168,7 +168,9 @@ void Connection::refuse(uint16_t status, std::string_view reason, uint32_t retry
 void Connection::begin_body(const http::RequestHead& head) {
   receiving_ = new_request();
   receiving_->assign(head);
-  keeps_body_ = receiving_->route == Request::Route::entity && head.method == http::Method::put;
+  keeps_body_ = (receiving_->route == Request::Route::entity ||
+                 receiving_->route == Request::Route::internal) &&
+                head.method == http::Method::put;
   if (head.expect_continue && head.has_body()) {
     // The client waits: what can be said without the body is said now.
     if (const http::ParseError error = pool_.executor().check(*receiving_)) {
@@ -356,7 +358,10 @@ Connection::Next Connection::choose() {
   }
   if (unsent() > (stream_ ? 0 : output_bytes_pause)) return Next::none;  // until it was read
   if (stream_) return Next::continuation;
-  if (!waiting_.empty()) return Next::task;
+  if (!waiting_.empty()) {
+    const bool internal = waiting_.front()->route == Request::Route::internal;
+    return internal ? Next::internal_task : Next::task;
+  }
   if (continue_owed_) {
     continue_owed_ = false;
     send(http::continue_answer, {});
@@ -370,6 +375,7 @@ void Connection::submit(Next next, Caller caller) {
     TaskQueue<Connection*>& queue = pool_.queue();
     // There is one task of a connection at a time, so what goes on is bounded without the queue.
     if (next == Next::continuation) return queue.push_always(this);
+    if (next == Next::internal_task) return pool_.internal_queue().push_always(this);
     if (queue.try_push(this)) return;
     if (pool_.overflow() == Overflow::block) {
       // A worker that waited here for other workers could wait for ever.

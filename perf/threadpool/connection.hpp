@@ -65,7 +65,7 @@ class Connection {
   bool has_more = false;  // it is to be read again before the selector sleeps
 
  private:
-  enum class Next : uint8_t { none, task, continuation };
+  enum class Next : uint8_t { none, task, internal_task, continuation };
   enum class Caller : uint8_t { selector, worker };
   enum class Phase : uint8_t { idle, head, body };
 

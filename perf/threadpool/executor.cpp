@@ -5,9 +5,11 @@
 #include <time.h>
 
 #include <array>
+#include <charconv>
 #include <vector>
 
 #include "base/limits.hpp"
+#include "coordinator.hpp"
 #include "http/etag.hpp"
 #include "http/target.hpp"
 
@@ -21,6 +23,7 @@ constexpr std::string_view entity_methods = "GET, HEAD, PUT, DELETE";
 constexpr std::string_view read_methods = "GET, HEAD";
 constexpr std::string_view known_paths =
     "unknown path; known are /v0/entity, /v0/entities, /v0/status, /livez, /readyz, /metrics";
+constexpr std::string_view not_enough = "Not Enough Replicas";
 constexpr uint32_t retry_after_s = 1;
 constexpr size_t answer_bytes_kept = 512u << 10;
 // A value that goes out with its head in one piece; longer ones are sent from where they lie.
@@ -66,6 +69,7 @@ Request::Route route_of(std::string_view path) {
   using Route = Request::Route;
   if (path == "/v0/entity") return Route::entity;
   if (path == "/v0/entities") return Route::entities;
+  if (path == internal_path) return Route::internal;
   if (path == "/v0/status") return Route::status;
   if (path == "/livez") return Route::livez;
   if (path == "/readyz") return Route::readyz;
@@ -88,7 +92,13 @@ struct Checked {
   http::ParseError error;
 };
 
-Checked check_entity(const Request& request) {
+// How many nodes there are, and how many of them hold a key unless the request says otherwise.
+struct Nodes {
+  uint32_t count = 1;
+  uint32_t replication = 1;
+};
+
+Checked check_entity(const Request& request, Nodes nodes) {
   if (!is_read(request.method) && request.method != Method::put && request.method != Method::del) {
     return {{}, {405, "only GET, HEAD, PUT and DELETE are allowed here"}};
   }
@@ -101,7 +111,8 @@ Checked check_entity(const Request& request) {
   if (parameters.id->size() > limits::http_key_bytes_max) {
     return {{}, {400, "the key is longer than 65536 bytes"}};
   }
-  const http::Replicas replicas = http::resolve_replicas(parameters, 1, 1);
+  const http::Replicas replicas =
+      http::resolve_replicas(parameters, nodes.count, nodes.replication);
   if (!replicas.error.empty()) return {{}, {400, replicas.error}};
   if (request.has_if_match || (request.has_if_none_match && !is_read(request.method))) {
     return {{},
@@ -110,7 +121,7 @@ Checked check_entity(const Request& request) {
   return {parameters, {}};
 }
 
-Checked check_entities(const Request& request) {
+Checked check_entities(const Request& request, Nodes nodes) {
   if (request.method != Method::get) return {{}, {405, "only GET is allowed here"}};
   const http::ParametersResult parsed = http::parse_parameters(request.query, parameters_scratch());
   if (!parsed.error.empty()) return {{}, {400, parsed.error}};
@@ -122,17 +133,25 @@ Checked check_entities(const Request& request) {
   if (parameters.end && parameters.end->empty()) {
     return {{}, {400, "the parameter end is empty; leave it out for an open end"}};
   }
-  const http::Replicas replicas = http::resolve_replicas(parameters, 1, 1);
+  const http::Replicas replicas =
+      http::resolve_replicas(parameters, nodes.count, nodes.replication);
   if (!replicas.error.empty()) return {{}, {400, replicas.error}};
+  if (nodes.count > 1 && parameters.scope == http::Parameters::Scope::cluster) {
+    return {{}, {501, "ranges over several nodes do not exist here: ask one with scope=node"}};
+  }
   return {parameters, {}};
 }
 
-Checked check_route(const Request& request) {
+Checked check_route(const Request& request, Nodes nodes) {
   switch (request.route) {
     case Request::Route::entity:
-      return check_entity(request);
+      return check_entity(request, nodes);
     case Request::Route::entities:
-      return check_entities(request);
+      return check_entities(request, nodes);
+    case Request::Route::internal:
+      if (nodes.count == 1) return {{}, {400, known_paths}};
+      if (request.method == Method::get || request.method == Method::put) return {};
+      return {{}, {405, "only GET and PUT are allowed here"}};
     case Request::Route::unknown:
       return {{}, {400, known_paths}};
     case Request::Route::malformed:
@@ -145,8 +164,44 @@ Checked check_route(const Request& request) {
 
 std::string_view methods_of(Request::Route route) {
   // What a method that the parser itself refuses could have been is every one.
+  if (route == Request::Route::internal) return "GET, PUT";
   if (route == Request::Route::entity || route == Request::Route::unknown) return entity_methods;
   return route == Request::Route::entities ? "GET" : read_methods;
+}
+
+// What a peer asks: key, and of a PUT the record's version and when it expires.
+struct PeerQuestion {
+  std::string_view key;
+  RecordHeader header;
+};
+
+bool read_peer_question(std::string_view query, PeerQuestion& question) {
+  http::QueryWalk walk(query);
+  for (std::string_view name, value; walk.next(name, value);) {
+    if (name == "key") {
+      const http::Decoded key =
+          http::percent_decode(value, parameters_scratch(), http::Plus::is_plus);
+      if (key.status != http::Decoded::Status::ok) return false;
+      question.key = key.text;
+      continue;
+    }
+    uint64_t number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size()) return false;
+    if (name == "hlc") question.header.version.hlc = number;
+    if (name == "origin") question.header.version.origin = number;
+    if (name == "expires") question.header.expires_at_ms = number;
+  }
+  return !question.key.empty();
+}
+
+http::Replicas replicas_of(const http::Parameters& parameters, const Coordinator& coordinator) {
+  return http::resolve_replicas(parameters, coordinator.nodes(), coordinator.replication());
+}
+
+Nodes nodes_of(const Coordinator* coordinator) {
+  if (coordinator == nullptr) return {};
+  return {coordinator->nodes(), coordinator->replication()};
 }
 
 void refuse_by_store(const AnswerStyle& style, const rocksdb::Status& status, Answer& answer) {
@@ -188,6 +243,7 @@ void Answer::clear() {
   bytes.clear();
   tail = {};
   found.memory.Reset();
+  if (kept.capacity() > answer_bytes_kept) std::string().swap(kept);
   stream.reset();
   close = false;
   cut = false;
@@ -221,7 +277,7 @@ bool RangeStream::fill(std::string& out, size_t bytes) {
 // --- execution ----------------------------------------------------------------------------------
 
 http::ParseError Executor::check(const Request& request) const {
-  return check_route(request).error;
+  return check_route(request, nodes_of(coordinator_)).error;
 }
 
 void Executor::refuse(const AnswerStyle& style, uint16_t status, std::string_view reason,
@@ -248,7 +304,7 @@ void Executor::execute(Request& request, Answer& answer) {
     return refuse(request.style, request.refusal.status, request.refusal.reason, answer, allow,
                   request.retry_after_s);
   }
-  const Checked checked = check_route(request);
+  const Checked checked = check_route(request, nodes_of(coordinator_));
   if (checked.error) {
     const std::string_view allow =
         checked.error.status == 405 ? methods_of(request.route) : std::string_view();
@@ -257,8 +313,10 @@ void Executor::execute(Request& request, Answer& answer) {
   const http::Parameters& parameters = checked.parameters;
   switch (request.route) {
     case Request::Route::entity:
-      if (is_read(request.method)) return read(request, *parameters.id, answer);
-      return write(request, *parameters.id, parameters.ttl_ms.value_or(0), answer);
+      if (is_read(request.method)) return read(request, parameters, answer);
+      return write(request, parameters, answer);
+    case Request::Route::internal:
+      return serve_peer(request, answer);
     case Request::Route::entities: {
       answer.stream = std::make_unique<RangeStream>();
       answer.stream->cursor =
@@ -293,17 +351,22 @@ void Executor::count_blocks_read() {
   read = 0;
 }
 
-void Executor::read(const Request& request, std::string_view key, Answer& answer) {
+void Executor::read(const Request& request, const http::Parameters& parameters, Answer& answer) {
   const AnswerStyle& style = request.style;
   if (transit_.is_short()) {
     return refuse(style, 503, "too many answers wait for their readers; try again", answer, {},
                   retry_after_s);
   }
   Found& found = answer.found;
-  const rocksdb::Status status = store_.get(key, found);
-  count_blocks_read();
-  if (!status.ok()) {
-    return refuse_by_store(style, status, answer);
+  if (coordinator_ != nullptr) {
+    const bool enough = coordinator_->read(*parameters.id, replicas_of(parameters, *coordinator_),
+                                           found, answer.kept);
+    count_blocks_read();
+    if (!enough) return refuse(style, 504, not_enough, answer);
+  } else {
+    const rocksdb::Status status = store_.get(*parameters.id, found);
+    count_blocks_read();
+    if (!status.ok()) return refuse_by_store(style, status, answer);
   }
   if (!found.found) return refuse(style, 404, "no value is stored under this key", answer);
   http::ResponseHead head = head_for(style, 200);
@@ -325,17 +388,60 @@ void Executor::read(const Request& request, std::string_view key, Answer& answer
   }
 }
 
-void Executor::write(const Request& request, std::string_view key, uint64_t ttl_ms,
-                     Answer& answer) {
+void Executor::write(Request& request, const http::Parameters& parameters, Answer& answer) {
   const bool is_put = request.method == Method::put;
+  const uint64_t ttl_ms = parameters.ttl_ms.value_or(0);
+  const uint64_t expires_at_ms = ttl_ms != 0 ? wall_ms() + ttl_ms : 0;
   Version version;
-  const rocksdb::Status status =
-      is_put ? store_.put(key, request.body, ttl_ms != 0 ? wall_ms() + ttl_ms : 0, version)
-             : store_.remove(key, version);
-  if (!status.ok()) return refuse_by_store(request.style, status, answer);
+  if (coordinator_ != nullptr) {
+    Coordinator::Write write{.expires_at_ms = is_put ? expires_at_ms : tombstone_expiry};
+    if (is_put) {
+      write.body = std::move(request.body);
+      write.charged_bytes = std::exchange(request.charged_bytes, 0);
+    }
+    if (!coordinator_->write(*parameters.id, std::move(write),
+                             replicas_of(parameters, *coordinator_), version)) {
+      return refuse(request.style, 504, not_enough, answer);
+    }
+  } else {
+    const rocksdb::Status status =
+        is_put ? store_.put(*parameters.id, request.body, expires_at_ms, version)
+               : store_.remove(*parameters.id, version);
+    if (!status.ok()) return refuse_by_store(request.style, status, answer);
+  }
   http::ResponseHead head = head_for(request.style, is_put ? 201 : 202);
   head.etag = version;
   append_head(answer.bytes, head);
+}
+
+// The stored record as it is, header included; 404 if there is none. A PUT is 201 also if something
+// newer is here.
+void Executor::serve_peer(const Request& request, Answer& answer) {
+  const AnswerStyle& style = request.style;
+  PeerQuestion question;
+  if (!read_peer_question(request.query, question)) {
+    return refuse(style, 400, "not what a node asks its peers", answer);
+  }
+  if (request.method == Method::put) {
+    const rocksdb::Status status = store_.store(
+        question.key, request.body, question.header.expires_at_ms, question.header.version);
+    if (!status.ok()) return refuse_by_store(style, status, answer);
+    return append_head(answer.bytes, head_for(style, 201));
+  }
+  Found& found = answer.found;
+  const rocksdb::Status status = store_.get(question.key, found);
+  count_blocks_read();
+  if (!status.ok()) return refuse_by_store(style, status, answer);
+  http::ResponseHead head = head_for(style, found.stored ? 200 : 404);
+  if (!found.stored) return append_head(answer.bytes, head);
+  head.content_length = record_header_bytes + found.stored_bytes.size();
+  append_head(answer.bytes, head);
+  append_record_header(answer.bytes, {found.version, found.expires_at_ms});
+  if (found.stored_bytes.size() <= value_bytes_copied) {
+    answer.bytes += found.stored_bytes;
+  } else {
+    answer.tail = found.stored_bytes;
+  }
 }
 
 void Executor::observe(const Request& request, Answer& answer) {

@@ -10,9 +10,14 @@
 
 #include "http/request.hpp"
 #include "http/response.hpp"
+#include "http/target.hpp"
 #include "record_store.hpp"
 
 namespace gyre::threadpool {
+
+class Coordinator;
+
+inline constexpr std::string_view internal_path = "/internal/record";
 
 // How an answer is framed: fixed when the request's head was read.
 struct AnswerStyle {
@@ -27,6 +32,7 @@ struct Request {
   enum class Route : uint8_t {
     entity,
     entities,
+    internal,  // of a peer, about the record that is stored here
     status,
     livez,
     readyz,
@@ -68,6 +74,7 @@ struct Answer {
   std::string bytes;
   std::string_view tail;  // goes out behind the bytes; of `found`
   Found found;
+  std::string kept;                     // what was found at a peer
   std::unique_ptr<RangeStream> stream;  // goes on behind that
   bool close = false;
   bool cut = false;  // can't be completed
@@ -103,8 +110,9 @@ class TransitMemory {
 
 class Executor {
  public:
-  Executor(RecordStore& store, Counters& counters, TransitMemory& transit)
-      : store_(store), counters_(counters), transit_(transit) {}
+  // Without a coordinator the node is alone.
+  Executor(RecordStore& store, Counters& counters, TransitMemory& transit, Coordinator* coordinator)
+      : store_(store), counters_(counters), transit_(transit), coordinator_(coordinator) {}
 
   void execute(Request& request, Answer& answer);
   // The next part of a range, into the answer's bytes.
@@ -120,14 +128,16 @@ class Executor {
 
  private:
   void count_blocks_read();
-  void read(const Request& request, std::string_view key, Answer& answer);
-  void write(const Request& request, std::string_view key, uint64_t ttl_ms, Answer& answer);
+  void read(const Request& request, const http::Parameters& parameters, Answer& answer);
+  void write(Request& request, const http::Parameters& parameters, Answer& answer);
+  void serve_peer(const Request& request, Answer& answer);
   void observe(const Request& request, Answer& answer);
   std::string metrics() const;
 
   RecordStore& store_;
   Counters& counters_;
   TransitMemory& transit_;
+  Coordinator* const coordinator_;
   std::atomic<bool> draining_ = false;
 };
 

@@ -124,7 +124,7 @@ void serve(const Options& options, const Listening& listening, RecordStore& stor
     all.push_back(selectors.emplace_back(std::make_unique<Selector>(options, pool)).get());
   }
   all.front()->accept_for(listening.fd, all);
-  pool.start(options.workers);
+  pool.start(options);
   for (Selector* selector : all) selector->start();
 
   fmt::print(

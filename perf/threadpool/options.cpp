@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <string_view>
 
+#include "http/client.hpp"
 #include "node/machine.hpp"
 #include "node/memory_plan.hpp"
+#include "placement.hpp"
 
 namespace gyre::threadpool {
 
@@ -81,6 +83,32 @@ Result<void> assign_overflow(Options& options, std::string_view text) {
   return {};
 }
 
+Result<void> assign_peers(Options& options, std::string_view text) {
+  std::vector<std::string> peers;
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    const std::string_view url = text.substr(0, comma);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    if (const auto endpoint = http::parse_endpoint(url); !endpoint) return fail(endpoint.error());
+    if (std::ranges::find(peers, url) != peers.end()) {
+      return fail(Errc::invalid, fmt::format("names {} twice", url));
+    }
+    peers.emplace_back(url);
+  }
+  options.peers = std::move(peers);
+  return {};
+}
+
+Result<void> assign_advertise(Options& options, std::string_view text) {
+  options.advertise = text;
+  return {};
+}
+
+Result<void> assign_admin(Options&, std::string_view text) {
+  if (text != "off") return fail(Errc::invalid, "is not known: this node has none, so only off");
+  return {};
+}
+
 template <auto field>
 Result<void> assign_switch(Options& options, std::string_view text) {
   const Result<bool> value = parse_switch(text);
@@ -105,7 +133,8 @@ constexpr Flag flags[] = {
     {"pin", "", "keep to the first N of the CPUs that are allowed", assign_switch<&O::pin>},
     {"selectors", "N", "threads that read and parse (default: one for every two cores)",
      assign_count<&O::selectors, 1, 256>},
-    {"workers", "N", "threads that execute (default: 64 with durability group, else 2 per core)",
+    {"workers", "N",
+     "threads that execute (default: 64 with durability group, else 2 per core, with peers 4)",
      assign_count<&O::workers, 1, 4096>},
     {"queue", "N", "tasks that may wait for a worker (default 65536)",
      assign_count<&O::queue_tasks_max, 1, 1u << 20>},
@@ -128,6 +157,21 @@ constexpr Flag flags[] = {
      assign_timeout<&O::idle_timeout_ms>},
     {"send-timeout", "TIME", "for a client that reads nothing of its answer (default 30s)",
      assign_timeout<&O::send_timeout_ms>},
+    {"peers", "URL,URL,...", "all nodes of the cluster, this one included, in any order",
+     assign_peers},
+    {"advertise", "URL", "which of them this one is", assign_advertise},
+    {"replication", "N", "copies of a key unless the request says otherwise (default 3)",
+     assign_count<&O::replication, 1, copies_max>},
+    {"internal-workers", "N",
+     "threads that do what peers ask (default: 64 with durability group, else 2 per core)",
+     assign_count<&O::internal_workers, 1, 4096>},
+    {"threads-per-peer", "N",
+     "that ask a peer, each over its own connection (default: for all peers together 64 with "
+     "durability group, else 8 per core; at least 4)",
+     assign_count<&O::threads_per_peer, 1, 1024>},
+    {"peer-timeout", "TIME", "for an answer of a peer (default 1s)",
+     assign_timeout<&O::peer_timeout_ms>},
+    {"admin", "off", "taken for gyre's sake", assign_admin},
     {"pipelined-write", "", "RocksDB writes its log and its memtable in two stages",
      assign_switch<&O::pipelined_write>},
     {"direct", "", "RocksDB reads and writes tables past the page cache, which --memory leaves out",
@@ -150,8 +194,21 @@ std::string complete(Options& options) {
   const Machine machine = read_machine();
   if (options.cores == 0) options.cores = machine.cpus;
   if (options.selectors == 0) options.selectors = (options.cores + 1) / 2;
-  if (options.workers == 0) {
-    options.workers = options.durability == Durability::group ? 64 : 2 * options.cores;
+  const bool clustered = !options.peers.empty();
+  if (clustered != !options.advertise.empty()) {
+    return "--peers and --advertise belong together: give both, or none";
+  }
+  if (clustered && std::ranges::find(options.peers, options.advertise) == options.peers.end()) {
+    return fmt::format("--advertise {} is none of --peers", options.advertise);
+  }
+  // Workers that wait are many: for the disk, and a few more for peers.
+  const bool synced = options.durability == Durability::group;
+  if (options.workers == 0) options.workers = synced ? 64 : (clustered ? 4 : 2) * options.cores;
+  if (options.internal_workers == 0) options.internal_workers = synced ? 64 : 2 * options.cores;
+  if (options.threads_per_peer == 0 && options.peers.size() > 1) {
+    const unsigned together = synced ? 64 : 8 * options.cores;
+    options.threads_per_peer =
+        std::max(4u, together / static_cast<unsigned>(options.peers.size() - 1));
   }
   if (options.memory_bytes == 0) options.memory_bytes = machine.memory_bytes / 4;
   if (options.connections_max == 0) {

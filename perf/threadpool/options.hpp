@@ -39,6 +39,14 @@ struct Options {
   uint64_t idle_timeout_ms = 75'000;
   uint64_t send_timeout_ms = 30'000;
 
+  // A cluster, if there are peers.
+  std::vector<std::string> peers;  // URLs of all nodes, this one included
+  std::string advertise;           // which of them it is
+  unsigned replication = 3;        // copies, where a request doesn't say
+  unsigned internal_workers = 0;   // threads for what peers ask; 0: as `workers`
+  unsigned threads_per_peer = 0;   // that ask it; 0: what measured best
+  uint64_t peer_timeout_ms = 1'000;
+
   uint64_t open_tables_max = 1000;
 
   // What --memory is spent on.

@@ -3,9 +3,11 @@
 
 #include <sys/epoll.h>
 
+#include <memory>
 #include <thread>
 #include <vector>
 
+#include "coordinator.hpp"
 #include "executor.hpp"
 #include "task_queue.hpp"
 
@@ -21,13 +23,17 @@ class Pool {
   Pool(const Options& options, RecordStore& store)
       : overflow_(options.overflow),
         transit_(options.transit_bytes),
-        executor_(store, counters_, transit_),
-        queue_(options.queue_tasks_max) {}
+        coordinator_(options.peers.empty()
+                         ? nullptr
+                         : std::make_unique<Coordinator>(options, store, transit_)),
+        executor_(store, counters_, transit_, coordinator_.get()),
+        queue_(options.queue_tasks_max),
+        internal_queue_(options.queue_tasks_max) {}
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  void start(unsigned workers);
-  // Ends when the queue is empty.
+  void start(const Options& options);
+  // Ends when the queues are empty.
   void stop();
 
   Overflow overflow() const { return overflow_; }
@@ -35,13 +41,19 @@ class Pool {
   TransitMemory& transit() { return transit_; }
   Executor& executor() { return executor_; }
   TaskQueue<Connection*>& queue() { return queue_; }
+  // What peers ask has workers of its own: those of clients wait for peers, and all of them could.
+  TaskQueue<Connection*>& internal_queue() { return coordinator_ ? internal_queue_ : queue_; }
 
  private:
+  void add_workers(unsigned count, TaskQueue<Connection*>& queue, const char* name);
+
   const Overflow overflow_;
   Counters counters_;
   TransitMemory transit_;
+  const std::unique_ptr<Coordinator> coordinator_;
   Executor executor_;
   TaskQueue<Connection*> queue_;
+  TaskQueue<Connection*> internal_queue_;
   std::vector<std::thread> workers_;
 };
 

@@ -17,11 +17,13 @@
 #include <filesystem>
 #include <random>
 
+#include "base/hash.hpp"
+
 namespace gyre::threadpool {
 
 namespace {
 
-constexpr size_t header_bytes = 24;
+constexpr size_t header_bytes = record_header_bytes;
 constexpr auto sync_interval = std::chrono::milliseconds(100);
 
 using Header = std::array<uint64_t, 3>;  // hlc, origin, expires at
@@ -40,6 +42,10 @@ bool read_header(std::string_view stored, Header& header) {
 
 bool has_expired(const Header& header, uint64_t now_ms) {
   return header[2] != 0 && header[2] <= now_ms;
+}
+
+bool is_visible(const Header& header, uint64_t now_ms) {
+  return header[2] != tombstone_expiry && !has_expired(header, now_ms);
 }
 
 rocksdb::Slice slice_of(std::string_view text) {
@@ -73,7 +79,7 @@ rocksdb::Options rocksdb_options(const Options& options) {
   rocksdb::Options out;
   out.create_if_missing = true;
   out.compression = rocksdb::kLZ4Compression;
-  out.compaction_filter = &expiry_filter;
+  if (options.peers.empty()) out.compaction_filter = &expiry_filter;
   // One active and up to two immutable memtables share the reservation, as in gyre.
   out.write_buffer_size =
       std::clamp<uint64_t>(options.memtable_bytes / 3, 1u << 20, uint64_t{64} << 20);
@@ -113,6 +119,30 @@ uint64_t wall_ms() {
   return wall_us() / 1000;
 }
 
+bool read_record_header(std::string_view stored, RecordHeader& record) {
+  Header header;
+  if (!read_header(stored, header)) return false;
+  record = {{header[0], header[1]}, header[2]};
+  return true;
+}
+
+void append_record_header(std::string& out, const RecordHeader& record) {
+  const Header header = {record.version.hlc, record.version.origin, record.expires_at_ms};
+  out.append(reinterpret_cast<const char*>(header.data()), header_bytes);
+}
+
+bool Found::assign(std::string_view stored_record) {
+  Header header;
+  if (!read_header(stored_record, header)) return false;
+  stored = true;
+  found = is_visible(header, wall_ms());
+  version = {header[0], header[1]};
+  expires_at_ms = header[2];
+  stored_bytes = stored_record.substr(header_bytes);
+  bytes = found ? stored_bytes : std::string_view();
+  return true;
+}
+
 // --- ranges -------------------------------------------------------------------------------------
 
 RangeCursor::RangeCursor(rocksdb::DB& db, std::string_view start, std::string_view end)
@@ -130,7 +160,7 @@ bool RangeCursor::next() {
     if (!iterator_->Valid()) return false;
     Header header;
     const std::string_view stored(iterator_->value().data(), iterator_->value().size());
-    if (!read_header(stored, header) || has_expired(header, now_ms_)) continue;
+    if (!read_header(stored, header) || !is_visible(header, now_ms_)) continue;
     value_ = stored.substr(header_bytes);
     return true;
   }
@@ -205,27 +235,31 @@ Version RecordStore::next_version() {
   return version;
 }
 
+void RecordStore::observe(const Version& version) {
+  const std::lock_guard lock(clock_mutex_);
+  clock_.observe(version.hlc);
+}
+
 rocksdb::Status RecordStore::get(std::string_view key, Found& found) {
   found.memory.Reset();
-  found.found = false;
+  found.stored = found.found = false;
   const rocksdb::Status status =
       db_->Get(rocksdb::ReadOptions(), db_->DefaultColumnFamily(), slice_of(key), &found.memory);
   if (status.IsNotFound()) return rocksdb::Status::OK();
   if (!status.ok()) return status;
-  const std::string_view stored(found.memory.data(), found.memory.size());
-  Header header;
-  if (!read_header(stored, header)) return rocksdb::Status::Corruption("a value without a header");
-  if (has_expired(header, wall_ms())) return status;
-  found.found = true;
-  found.version = {header[0], header[1]};
-  found.bytes = stored.substr(header_bytes);
-  return status;
+  if (found.assign({found.memory.data(), found.memory.size()})) return status;
+  return rocksdb::Status::Corruption("a value without a header");
 }
 
 rocksdb::Status RecordStore::put(std::string_view key, std::string_view value,
                                  uint64_t expires_at_ms, Version& version) {
   version = next_version();
-  const Header header = {version.hlc, version.origin, expires_at_ms};
+  return write(key, value, {version, expires_at_ms});
+}
+
+rocksdb::Status RecordStore::write(std::string_view key, std::string_view value,
+                                   const RecordHeader& record) {
+  const Header header = {record.version.hlc, record.version.origin, record.expires_at_ms};
   const rocksdb::Slice key_part = slice_of(key);
   const rocksdb::Slice value_parts[] = {
       {reinterpret_cast<const char*>(header.data()), header_bytes}, slice_of(value)};
@@ -243,6 +277,16 @@ rocksdb::Status RecordStore::put(std::string_view key, std::string_view value,
 rocksdb::Status RecordStore::remove(std::string_view key, Version& version) {
   version = next_version();
   return db_->Delete(write_options_, slice_of(key));
+}
+
+rocksdb::Status RecordStore::store(std::string_view key, std::string_view value,
+                                   uint64_t expires_at_ms, const Version& version) {
+  observe(version);
+  const std::lock_guard lock(stripes_[hash64(key) % stripes_.size()]);
+  Found known;
+  const rocksdb::Status status = get(key, known);
+  if (!status.ok() || (known.stored && known.version >= version)) return status;
+  return write(key, value, {version, expires_at_ms});
 }
 
 std::unique_ptr<RangeCursor> RecordStore::range(std::string_view start, std::string_view end) {

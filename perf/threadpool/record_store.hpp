@@ -4,12 +4,14 @@
 // A stored value is
 //   hlc 8 bytes | origin 8 | expires at, ms since 1970, 8 (0: never) | the bytes
 // with numbers in the machine's order. Versions never repeat, also over restarts: the origin of a
-// process is random.
+// process is random. A node of a cluster stores tombstones, which expire never and hold nothing, for
+// ever: nobody tells it when all replicas have one. For the same reason it keeps what has expired.
 #pragma once
 
 #include <rocksdb/db.h>
 #include <rocksdb/iterator.h>
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -28,11 +30,28 @@ namespace gyre::threadpool {
 
 uint64_t wall_ms();
 
-struct Found {
-  bool found = false;
+inline constexpr size_t record_header_bytes = 24;
+inline constexpr uint64_t tombstone_expiry = UINT64_MAX;  // in place of when it expires
+
+struct RecordHeader {
   Version version;
-  std::string_view bytes;         // of `memory`
-  rocksdb::PinnableSlice memory;  // what the bytes lie in
+  uint64_t expires_at_ms = 0;
+};
+// False: the bytes are none of a record.
+bool read_record_header(std::string_view stored, RecordHeader& header);
+void append_record_header(std::string& out, const RecordHeader& header);
+
+struct Found {
+  // Out of the bytes of a record, which it refers to. False: they are none.
+  bool assign(std::string_view stored_record);
+
+  bool stored = false;  // something is, if only a tombstone or what has expired
+  bool found = false;   // a value that has not expired
+  Version version;
+  uint64_t expires_at_ms = 0;
+  std::string_view bytes;         // of the value, if it is found
+  std::string_view stored_bytes;  // in any case
+  rocksdb::PinnableSlice memory;  // what the bytes lie in, if they came from this store
 };
 
 // One point in time of [start, end), in key order, without what has expired.
@@ -65,6 +84,13 @@ class RecordStore {
   rocksdb::Status put(std::string_view key, std::string_view value, uint64_t expires_at_ms,
                       Version& version);
   rocksdb::Status remove(std::string_view key, Version& version);
+  // Of a cluster: stores a record under a version that was made anywhere, unless a newer one is
+  // there. `expires_at_ms` may be tombstone_expiry.
+  rocksdb::Status store(std::string_view key, std::string_view value, uint64_t expires_at_ms,
+                        const Version& version);
+  Version next_version();
+  // The next version is newer than this one.
+  void observe(const Version& version);
   std::unique_ptr<RangeCursor> range(std::string_view start, std::string_view end);
 
   uint64_t records_recovered() const { return records_recovered_; }
@@ -73,7 +99,7 @@ class RecordStore {
 
  private:
   explicit RecordStore(const Options& options);
-  Version next_version();
+  rocksdb::Status write(std::string_view key, std::string_view value, const RecordHeader& header);
   void sync_periodically();
 
   std::unique_ptr<rocksdb::DB> db_;
@@ -82,6 +108,9 @@ class RecordStore {
   HybridClock clock_;
   uint64_t origin_;
   uint64_t records_recovered_ = 0;
+
+  // Of keys by their hash: who looks for a newer record and then writes holds its one.
+  std::array<std::mutex, 4096> stripes_;
 
   std::mutex sync_mutex_;
   std::condition_variable sync_ended_;

@@ -187,7 +187,7 @@ class Knees(unittest.TestCase):
             run = {"errors": {"status": errors}, "unfinished": unfinished,
                    "ok_per_s": answered, "generator_limited": False,
                    "latency_us": histogram.summary()}
-            return runner.rung_of(run, histogram, 1000.0, 0)["held"]
+            return runner.rung_of(run, histogram, 1000.0, 0, LIMIT_US)["held"]
 
         self.assertTrue(rung())
         self.assertTrue(rung(answered=990))
@@ -226,10 +226,10 @@ class CpuTime(unittest.TestCase):
         self.assertIsNone(machine.cpu_per_request(before, after, 0))
 
     def test_this_process_is_charged_for_what_it_does(self):
-        before = machine.clocks(os.getsid(0))
+        before = machine.clocks([os.getsid(0)])
         total = sum(index * index for index in range(2_000_000))
         self.assertGreater(total, 0)
-        after = machine.clocks(os.getsid(0))
+        after = machine.clocks([os.getsid(0)])
         self.assertGreater(after.user_ticks, before.user_ticks)
 
     def test_the_disks_interrupts_tell_its_cpu(self):
@@ -661,6 +661,8 @@ class CommandLine(unittest.TestCase):
         for words in (["run"], ["run", "nothing"], ["run", "rate", "--pairs", "0"],
                       ["run", "rate", "--memory", "lots"], ["run", "rate", "--server-cpus", "9999"],
                       ["run", "rate", "--contenders", "mysql"], ["run", "rate", "--pairs", "1.5"],
+                      ["run", "sharded", "--nodes", "0"], ["run", "sharded", "--nodes", "2,99"],
+                      ["run", "sharded", "--nodes", "two"],
                       ["run", "rate", "--contender", "x"], [], ["report"]):
             with self.assertRaises(SystemExit) as raised, open(os.devnull, "w") as nowhere:
                 stderr, sys.stderr = sys.stderr, nowhere
@@ -674,6 +676,7 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(cli.size_bytes("512M"), 512 << 20)
         self.assertEqual(cli.positive("10k"), 10_000)
         self.assertEqual(cli.cpu_list("0"), [0])
+        self.assertEqual(cli.node_counts("1,24,3,24"), [1, 24, 3])
 
 
 class RedisTables(unittest.TestCase):

@@ -228,6 +228,24 @@ def sustained_step(random_):
     }
 
 
+def hop_step(random_):
+    """Two contenders in pairs; what their nodes stored and used."""
+    rounds = {}
+    for name, hop_us in (("gyre", 2.0), ("threadpool", 40.0)):
+        rounds[name] = []
+        for pair in range(PAIRS):
+            local, hop = 6 * random_.uniform(0.9, 1.1), hop_us * random_.uniform(0.9, 1.1)
+            rounds[name].append({"pair": pair, "local_us": local, "mixed_us": local + hop / 2,
+                                 "hop_us": hop, "share": hop / (local + hop)})
+    return {
+        "name": "GET, closed loop, 2 nodes", "kind": "hop", "plan": plan("get", 64, None, 5),
+        "runs": [], "merged": {}, "ratios": [],
+        "hop": {"forwarded_share": 0.5, "rounds": rounds},
+        "by_node": {"gyre": {"cpu_s": [1.5, 1.6], "disk_bytes": [9_000_000, 9_100_000],
+                             "table_bytes": [3_000_000, 3_600_000]}},
+    }
+
+
 def recovery_step(random_):
     rounds = []
     for pair in range(PAIRS):
@@ -265,7 +283,7 @@ def machine():
 def full():
     random_ = random.Random(7)
     steps = [latency_step(random_), knee_step(random_), sustained_step(random_),
-             recovery_step(random_)]
+             recovery_step(random_), hop_step(random_)]
     return {
         "schema": "gyre-lab/1",
         "scenario": {

@@ -111,6 +111,17 @@ class Content(unittest.TestCase):
         ]:
             self.assertIn(expected, words)
 
+    def test_clusters_have_tables_of_their_hop_and_of_their_nodes(self):
+        words = rendered(report_fixture.full()).words
+        for text in ("50 % forwarded", "Share of a forwarded one", "In tables, per node", "Most ÷ mean", "1.09×"):
+            self.assertIn(text, words)
+        mixed = report_fixture.full()
+        mixed["steps"][0]["plan"] |= {"nodes": 3, "replicas": "2/3", "fault": "killed"}
+        self.assertIn("3 nodes", rendered(mixed).words)
+        for text in ("replicas=2/3", "one node killed"):
+            self.assertIn(text, rendered(mixed).words)
+            self.assertNotIn(text, words)
+
     def test_without_findings_the_verdict_comes_from_the_ratios(self):
         result = report_fixture.full()
         result["findings"] = []

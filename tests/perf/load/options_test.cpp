@@ -75,6 +75,16 @@ TEST_CASE("a URL with a path asks for that path only") {
   CHECK(contains(refused({"--closed", "--verify", url + "/x"}), "leave the path out"));
 }
 
+TEST_CASE("replicas are asked for as answers of copies") {
+  CHECK(accepted({"--closed"}).replicas.empty());
+  CHECK(accepted({"--closed", "--replicas", "2/3"}).replicas == "2/3");
+  CHECK(contains(describe_workload(accepted({"--closed", "--replicas=1/1"})), "replicas=1/1"));
+  for (const std::string bad : {"2", "3/2", "0/3", "a/b", "2/3/4", "2/", "/3", "", "1.5/3"}) {
+    CHECK(contains(refused({"--closed", "--replicas=" + bad, url}), "answers and copies"));
+  }
+  CHECK(contains(refused({"--closed", "--replicas=1/1", url + "/x"}), "leave the path out"));
+}
+
 TEST_CASE("objectives name any percentile") {
   const Options options = accepted(
       {"-R1", "--slo-p99=5ms", "--slo-p99.9", "800us", "--slo-max=1s", "--slo-errors=0.1"});

@@ -106,6 +106,7 @@ class Scripted:
 
     def __init__(self, answer, hangs_up=False, bytewise=False):
         self.answer, self.values, self.lock = answer, {}, threading.Lock()
+        self.asked = set()  # method, replicas
         self.hangs_up, self.bytewise = hangs_up, bytewise
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
@@ -135,6 +136,7 @@ class Scripted:
                 query = parse_qs(urlsplit(target).query)
                 key = query.get("id", query.get("start", [""]))[0]
                 with self.lock:
+                    self.asked.add((method, *query.get("replicas", [])))
                     answer = self.answer(self, method, key, body)
                 for begin in range(0, len(answer or b""), step := 1 if self.bytewise else 1 << 30):
                     connection.sendall(answer[begin:begin + step])
@@ -240,6 +242,15 @@ class Workloads(LoadTest):
                     report, done = report_of(*common, *workload, server.url)
                     planned = None if "poisson" in workload else 2000
                     self.check_good(report, done, planned)
+
+    def test_replicas_are_asked_of_every_target_with_every_request(self):
+        with Scripted(honest) as one, Scripted(honest) as other:
+            done = run("-R", "300", "-d1s", "-c2", "--keys", "10", "--mix", "get,put,delete",
+                       "--replicas", "2/3", "--fill", "10", one.url, other.url)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for server in (one, other):
+                self.assertEqual(server.asked,
+                                 {(method, "2/3") for method in ("GET", "PUT", "DELETE")})
 
     def test_fill_alone_reports_its_keys(self):
         with node() as server:

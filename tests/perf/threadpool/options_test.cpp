@@ -47,3 +47,28 @@ TEST_CASE("what makes no sense is said in a line that names the flag") {
   CHECK(parse_command_line({"--memory", "8M"}).problem.find("--memory") != std::string::npos);
   CHECK(parse_command_line({"--help"}).help);
 }
+
+TEST_CASE("a cluster is all its nodes, and this one among them") {
+  const std::string one = "http://127.0.0.1:1";
+  const std::string two = "http://127.0.0.1:2";
+  const CommandLine line =
+      parse_command_line({"--advertise", two, "--peers", one + "," + two, "--replication", "2",
+                          "--admin", "off", "--durability", "none", "--cores", "1"});
+  CHECK(line.problem.empty());
+  CHECK(line.options.peers == std::vector<std::string>{one, two});
+  CHECK(line.options.advertise == two);
+  CHECK(line.options.replication == 2);
+  CHECK(line.options.workers >
+        parse_command_line({"--durability", "none", "--cores", "1"}).options.workers);
+  CHECK(line.options.threads_per_peer >= 4);
+  for (const std::vector<std::string>& wrong :
+       std::vector<std::vector<std::string>>{{"--peers", one},
+                                             {"--advertise", one},
+                                             {"--peers", one, "--advertise", two},
+                                             {"--peers", one + "," + one, "--advertise", one},
+                                             {"--peers", "nonsense", "--advertise", "nonsense"},
+                                             {"--replication", "6"},
+                                             {"--admin", "127.0.0.1:1"}}) {
+    CHECK_FALSE(parse_command_line(wrong).problem.empty());
+  }
+}

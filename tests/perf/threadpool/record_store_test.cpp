@@ -135,3 +135,62 @@ TEST_CASE_FIXTURE(Store, "a directory in use is refused") {
   REQUIRE(!second.has_value());
   CHECK(second.error().detail.find("in use") != std::string::npos);
 }
+
+TEST_CASE("of records from anywhere the newest stays, whatever the order they come in") {
+  Store node;
+  node.options.peers = {"http://127.0.0.1:1"};
+  node.open();
+  const Version older{.hlc = hlc_from_us(1000), .origin = 1};
+  const Version newer{.hlc = hlc_from_us(1000), .origin = 2};
+  CHECK(node.store->store("k", "new", 0, newer).ok());
+  CHECK(node.store->store("k", "old", 0, older).ok());
+  CHECK(node.get("k") == "new");
+  CHECK(node.store->store("d", "value", 0, older).ok());
+  CHECK(node.store->store("d", "", tombstone_expiry, newer).ok());
+  CHECK(node.store->store("d", "value", 0, older).ok());
+  CHECK(node.get("d") == "absent");
+  CHECK(node.range("a", "") == "k=new ");
+  Found found;
+  CHECK(node.store->get("d", found).ok());
+  CHECK(found.stored);
+  CHECK(found.version == newer);
+  CHECK(found.expires_at_ms == tombstone_expiry);
+  node.open();
+  CHECK(node.get("d") == "absent");
+}
+
+TEST_CASE("the clock is moved past every version that comes") {
+  Store node;
+  const Version far{.hlc = hlc_from_us(uint64_t{1} << 51), .origin = 7};
+  CHECK(node.store->store("k", "v", 0, far).ok());
+  CHECK(node.store->next_version() > far);
+}
+
+TEST_CASE("what has expired is still known as a record, so that an older one does not come back") {
+  Store node;
+  node.options.peers = {"http://127.0.0.1:1"};
+  node.open();
+  const Version version{.hlc = hlc_from_us(1000), .origin = 1};
+  CHECK(node.store->store("k", "v", 1, version).ok());  // in 1970
+  Found found;
+  CHECK(node.store->get("k", found).ok());
+  CHECK(found.stored);
+  CHECK_FALSE(found.found);
+  CHECK(found.stored_bytes == "v");
+}
+
+TEST_CASE("a record's header is the same on its way and in the store") {
+  std::string bytes;
+  append_record_header(bytes, {.version = {.hlc = 5, .origin = 6}, .expires_at_ms = 7});
+  CHECK(bytes.size() == record_header_bytes);
+  bytes += "value";
+  RecordHeader header;
+  CHECK(read_record_header(bytes, header));
+  CHECK(header.version == Version{.hlc = 5, .origin = 6});
+  CHECK(header.expires_at_ms == 7);
+  Found found;
+  CHECK(found.assign(bytes));
+  CHECK_FALSE(found.found);  // expired
+  CHECK(found.stored_bytes == "value");
+  CHECK_FALSE(read_record_header(bytes.substr(0, 23), header));
+}
