@@ -26,8 +26,6 @@ int put(const LabCluster& cluster, size_t node, const std::string& key, const st
   return cluster.connect(node)->put(target_of(key), value).status;
 }
 
-// A replica that has missed a write: the way there was cut while the coordinator and the third node
-// acknowledged it.
 void cut_way(LabCluster& cluster, size_t from, size_t to) {
   cluster.proxy().set_way(LabCluster::machine(from), LabCluster::machine(to), {.cut = true});
 }
@@ -74,6 +72,7 @@ TEST_CASE("a coordinator that is killed as soon as it has acknowledged takes not
       if (i % 3 == 1) REQUIRE(connection->del(target_of(key_of(i))).status == 202);
     }
     cluster.node(coordinator).kill();
+    cluster.proxy().reset(LabCluster::machine(coordinator), LabCluster::machine(third));
     cluster.proxy().heal();
     // Now it is only on the second node.
     for (const size_t node : {third, second}) {

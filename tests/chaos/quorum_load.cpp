@@ -118,12 +118,12 @@ void QuorumLoad::Client::talk(HttpClient& connection) {
       at = home;
       return;
     }
-    const auto key = static_cast<unsigned>(below(load.options_.keys));
+    const QuorumLoadOptions& options = load.options_;
     const uint64_t kind = below(10);
     if (kind < 5) {
-      read(connection, key);
+      read(connection, static_cast<unsigned>(below(options.keys)));
     } else {
-      write(connection, key, kind == 9);
+      write(connection, static_cast<unsigned>(below(options.keys + options.cold_keys)), kind == 9);
     }
   }
 }
@@ -274,7 +274,7 @@ std::vector<QuorumRead> QuorumLoad::read_all(const std::string& replicas) {
   for (size_t node = 0; node < cluster_.size(); ++node) {
     last.clear();
     const auto connection = cluster_.connect(node);
-    for (unsigned key = 0; key < options_.keys; ++key) {
+    for (unsigned key = 0; key < options_.keys + options_.cold_keys; ++key) {
       QuorumRead event{.key = key, .value = {}, .begun = now(), .ended = 0, .version = ""};
       const HttpAnswer answer = connection->get(target_of(key, replicas));
       event.ended = now();

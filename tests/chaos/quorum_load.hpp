@@ -24,6 +24,8 @@ struct QuorumLoadOptions {
   uint64_t seed = 1;
   unsigned clients = 6;
   unsigned keys = 300;
+  unsigned cold_keys =
+      300;  // more keys, which are written as often and read by nobody but read_all
   std::chrono::milliseconds patience{1000};
   bool large_values = true;  // some of up to 200 KiB; else at most 20 KiB
 };

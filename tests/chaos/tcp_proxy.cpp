@@ -405,6 +405,7 @@ void TcpProxy::run() {
         if (error != 0) connection.broken = true;
         continue;
       }
+      if (connection.broken) continue;  // what it holds is lost
       constexpr short readable = POLLIN | POLLHUP | POLLERR;
       if (client_events & readable) read_from(connection.forward);
       if (server_events & readable) read_from(connection.backward);

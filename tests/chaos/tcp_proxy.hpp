@@ -53,7 +53,8 @@ class TcpProxy {
   void set_way(unsigned from, unsigned to, const WayRules& rules);
   void set_both_ways(unsigned a, unsigned b, const WayRules& rules);
   void heal();  // every way is whole
-  // Ends all connections between the two with a reset at both ends; how many there were.
+  // Ends all connections between the two with a reset at both ends, and what is held of them is lost;
+  // how many there were.
   size_t reset(unsigned a, unsigned b);
 
   WayCounts counts(unsigned from, unsigned to) const;

@@ -183,6 +183,20 @@ TEST_CASE("ways of other machines are not concerned") {
   CHECK(at_cut.next() == "x");
 }
 
+TEST_CASE("what a cut way holds of a connection that is reset never comes") {
+  Rig rig;
+  const Socket client = rig.client(2);
+  const Socket server = rig.accepted();
+  client.send("a");
+  CHECK(server.next() == "a");
+  rig.proxy.set_way(2, rig.server, {.cut = true});
+  client.send("b");
+  CHECK_FALSE(server.readable_within(a_while));
+  CHECK(rig.proxy.reset(2, rig.server) == 1);
+  rig.proxy.heal();
+  CHECK(server.next() == "reset");
+}
+
 TEST_CASE("what is delayed comes later, whole and in order") {
   Rig rig;
   rig.proxy.set_way(2, rig.server, {.delay = milliseconds(80)});
