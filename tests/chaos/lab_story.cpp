@@ -14,7 +14,8 @@ namespace {
 
 double fault_seconds() {
   const char* text = std::getenv("GYRE_TEST_FAULT_SECONDS");
-  return text != nullptr ? std::atof(text) : 3;
+  if (text != nullptr) return std::atof(text);
+  return test::test_scale() < 1 ? 2 : 3;
 }
 
 }  // namespace
