@@ -20,6 +20,7 @@ namespace {
 constexpr size_t problems_max = 20;
 constexpr std::chrono::seconds away_from_home(1);
 constexpr std::chrono::milliseconds after_refusal(5);
+constexpr int64_t window_ns = 250'000'000;
 
 std::string target_of(unsigned key, const std::string& replicas) {
   return test::entity(QuorumLoad::key_text(key)) + "&replicas=" + replicas;
@@ -29,9 +30,11 @@ std::string target_of(unsigned key, const std::string& replicas) {
 
 std::string StretchFigures::text() const {
   return fmt::format(
-      "{:>5.1f} s  {:>7.0f} answers/s  p50 {:>7.2f} ms  p99 {:>8.2f} ms  longest {:>8.2f} ms  503: "
+      "{:>5.1f} s  {:>7.0f} answers/s  (lowest {:>6.0f})  p50 {:>7.2f} ms  p99 {:>8.2f} ms  "
+      "longest {:>8.2f} ms  503: "
       "{}  504: {}  no answer: {}",
-      seconds, answered_per_second(), p50_ms, p99_ms, max_ms, refused, impossible, unanswered);
+      seconds, answered_per_second(), lowest_per_second, p50_ms, p99_ms, max_ms, refused,
+      impossible, unanswered);
 }
 
 std::string QuorumLoad::key_text(unsigned key) {
@@ -240,6 +243,7 @@ StretchFigures QuorumLoad::figures(int64_t from, int64_t to,
   StretchFigures out;
   out.seconds = static_cast<double>(to - from) / 1e9;
   std::vector<int64_t> times;
+  std::vector<size_t> in_window(static_cast<size_t>((to - from) / window_ns));
   for (const Request& request : requests_) {
     if (request.begun < from || request.begun >= to || without_node == request.node) continue;
     times.push_back(request.ended - request.begun);
@@ -255,7 +259,15 @@ StretchFigures QuorumLoad::figures(int64_t from, int64_t to,
         break;
       default:
         ++out.answered;
+        if (const auto window = static_cast<size_t>((request.ended - from) / window_ns);
+            window < in_window.size()) {
+          ++in_window[window];
+        }
     }
+  }
+  if (!in_window.empty()) {
+    out.lowest_per_second = static_cast<double>(*std::ranges::min_element(in_window)) * 1e9 /
+                            static_cast<double>(window_ns);
   }
   if (times.empty()) return out;
   std::ranges::sort(times);

@@ -41,6 +41,7 @@ struct StretchFigures {
   double p50_ms = 0;
   double p99_ms = 0;
   double max_ms = 0;
+  double lowest_per_second = 0;  // answers, in the worst quarter of a second
 
   size_t requests() const { return answered + refused + impossible + unanswered; }
   double answered_per_second() const {
