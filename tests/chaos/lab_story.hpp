@@ -25,8 +25,8 @@ class LabStory {
   // through one of the other nodes that two of three replicas can't be had. Prints the figures.
   void run(size_t victim, const std::function<void()>& breaks,
            const std::function<void()>& repairs);
-  // With the load stopped: reads all keys from all replicas, waits until they hold the same, reads
-  // all keys through all nodes, and checks everything that clients were ever told.
+  // With the load stopped: waits until all replicas hold the same, which half of the keys can't owe to
+  // reads, reads all keys through all nodes, and checks everything that clients were ever told.
   void check();
 
   // Whether 504 through one of the other nodes is a failure.
