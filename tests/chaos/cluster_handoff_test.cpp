@@ -1,4 +1,5 @@
-// What nodes missed reaches them without anybody reading it.
+// What nodes missed reaches them without anybody reading it, and a node that lost its data counts
+// again only when it has it.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <signal.h>
@@ -11,6 +12,9 @@
 #include "quorum_load.hpp"
 
 namespace gyre::chaos {
+
+using test::HttpAnswer;
+
 namespace {
 
 constexpr int keys = 200;
@@ -21,6 +25,10 @@ std::string key_of(int i) {
 
 std::string target_of(const std::string& key, const std::string& replicas = "2/3") {
   return test::entity(key) + "&replicas=" + replicas;
+}
+
+HttpAnswer get(const LabCluster& cluster, size_t node, const std::string& key) {
+  return cluster.connect(node)->get(target_of(key));
 }
 
 int put(const LabCluster& cluster, size_t node, const std::string& key, const std::string& value,
@@ -121,6 +129,44 @@ TEST_CASE("what only the coordinator knew to be missed is found out when it is g
     check_converges(cluster, {second, third}, "new", "coordinator killed");
     cluster.node(coordinator).start();
     check_converges(cluster, {0, 1, 2}, "new", "coordinator back");
+  }
+  check_no(cluster.error_lines());
+}
+
+TEST_CASE(
+    "a node that has lost its data takes writes, and its reads count when it has them again") {
+  LabCluster cluster({});
+  for (const size_t wiped : {1, 2}) {
+    const size_t behind = 3 - wiped;  // has missed what the wiped one had acknowledged
+    const std::string value = fmt::format("acknowledged by 0 and {}", wiped);
+    fill(cluster);
+    cut_way(cluster, 0, behind);
+    for (int i = 0; i < keys; ++i) {
+      if (i % 2 == 0) REQUIRE(put(cluster, 0, key_of(i), value) == 201);
+      if (i % 2 == 1) REQUIRE(cluster.connect(0)->del(target_of(key_of(i))).status == 202);
+    }
+    cluster.cut_off(0);
+    cluster.proxy().reset(LabCluster::machine(0), LabCluster::machine(wiped));
+    cluster.proxy().reset(LabCluster::machine(0), LabCluster::machine(behind));
+    cluster.node(wiped).kill();
+    test::remove_directory(cluster.node(wiped).data());
+    cluster.node(wiped).launch();
+    REQUIRE_FALSE(cluster.node(wiped).wait_ready().ended);
+    // Only node 0 has it now, and nobody can ask that.
+    for (const size_t through : {wiped, behind}) {
+      for (int i = 0; i < keys; i += 41) CHECK(get(cluster, through, key_of(i)).status == 504);
+    }
+    CHECK(put(cluster, behind, "new", value) == 201);
+    cluster.proxy().heal();
+    for (const size_t through : {wiped, behind, size_t{0}}) {
+      CHECK(eventually([&] { return get(cluster, through, key_of(0)).status != 504; }));
+      for (int i = 0; i < keys; ++i) {
+        const HttpAnswer answer = get(cluster, through, key_of(i));
+        CHECK(answer.status == (i % 2 == 1 ? 404 : 200));
+        if (i % 2 == 0) CHECK(answer.body == value);
+      }
+    }
+    REQUIRE(eventually([&] { return cluster.differing_keys() == 0; }));
   }
   check_no(cluster.error_lines());
 }
