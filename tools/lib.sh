@@ -38,6 +38,7 @@ check_packages=(
   "the sanitizers' run-time libraries|libclang-rt-19-dev"
   "llvm-nm and llvm-symbolizer|llvm-19"
   "wrk|wrk"
+  "ip and tc, which make networks for clusters|iproute2"
   "nginx, which the lab compares with|nginx-light"
   "Chromium, which looks at the lab's report|chromium"
 )

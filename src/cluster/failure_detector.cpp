@@ -10,7 +10,9 @@ namespace gyre::cluster {
 
 namespace {
 constexpr double interval_weight = 0.1;  // of a new interval in the mean
+constexpr double latency_weight = 0.1;   // of a new reply in the mean of the latest
 constexpr double intervals_max = 4;      // of a silence, in intervals of pings
+constexpr double latency_half_life_ns = 1'000'000'000;
 constexpr double lag_half_life_ns = 1'000'000'000;
 }  // namespace
 
@@ -31,6 +33,9 @@ void FailureDetector::heard(Nanos now) {
 void FailureDetector::answered(Nanos now, Nanos latency) {
   heard(now);
   timeouts_ = 0;
+  const auto took = static_cast<double>(latency);
+  lately_ += (took - lately_) * (samples_ == 0 ? 1 : latency_weight);
+  lately_at_ = now;
   if (++samples_ > 2 * samples_before_halving) {
     for (uint16_t& count : latencies_) count /= 2;
     samples_ = std::accumulate(latencies_.begin(), latencies_.end(), 0u) + 1;
@@ -66,11 +71,14 @@ double FailureDetector::phi(Nanos now) const {
   return std::numbers::log10e * silence / (interval_ * stretch(now));
 }
 
-FailureDetector::State FailureDetector::state(Nanos now) const {
+FailureDetector::State FailureDetector::state(Nanos now, Nanos waiting_since) const {
   const double suspicion = phi(now);
   if (unreachable_ || suspicion >= options_.dead_phi) return State::dead;
-  const bool slow = suspicion >= options_.slow_phi || timeouts_ >= options_.slow_timeouts ||
-                    latency_p95() >= options_.slow_latency;
+  const double waits =
+      waiting_since == 0 ? 0 : static_cast<double>(now - waiting_since - lag_since_);
+  const bool slow = suspicion >= options_.slow_phi ||
+                    waits >= static_cast<double>(options_.slow_wait) * stretch(now) ||
+                    timeouts_ >= options_.slow_timeouts || latency_p95() >= options_.slow_latency;
   return slow ? State::slow : State::alive;
 }
 
@@ -87,6 +95,11 @@ unsigned FailureDetector::bucket_of(Nanos latency) {
 Nanos FailureDetector::bucket_end(unsigned bucket) {
   const Nanos start = latency_min << (bucket / buckets_per_octave);
   return start + start / buckets_per_octave * (bucket % buckets_per_octave + 1);
+}
+
+Nanos FailureDetector::latency_lately(Nanos now) const {
+  const double age = static_cast<double>(std::max<Nanos>(0, now - lately_at_));
+  return static_cast<Nanos>(lately_ * std::exp2(-age / latency_half_life_ns));
 }
 
 Nanos FailureDetector::latency_p95() const {

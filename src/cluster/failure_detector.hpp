@@ -3,8 +3,8 @@
 // a key. No clock and no memory of its own; every time is the owner's `now`.
 //
 //   alive  heard from within what is usual for it
-//   slow   silent for longer than usual, or calls to it run out of time, or its replies take long: asked
-//          after all others
+//   slow   silent for longer than usual, or while calls wait, or calls to it run out of time, or its
+//          replies take long: asked after all others
 //   dead   silent for so long that waiting is hopeless, or its port refuses: not counted on
 //
 // Suspicion grows with silence by accrual (Hayashibara et al., "The φ Accrual Failure Detector", 2004,
@@ -32,6 +32,7 @@ class FailureDetector {
     double dead_phi = 8;               // 3.7 s
     unsigned slow_timeouts = 3;        // calls in a row without an answer in time
     Nanos slow_latency = 500'000'000;  // p95
+    Nanos slow_wait = 100'000'000;     // in which a call waits and nothing at all is heard
     double stretch_max = 8;
   };
 
@@ -49,11 +50,15 @@ class FailureDetector {
   // This core's loop was late by `lag` (from a few ms on).
   void loop_late(Nanos now, Nanos lag);
 
-  State state(Nanos now) const;
+  // A call waits since `waiting_since`, and nothing was heard since then; 0: none does.
+  State state(Nanos now, Nanos waiting_since = 0) const;
   double phi(Nanos now) const;
   // The 95th percentile of the latency of replies, of which the last 500 to 1,000 count most; rounded
   // up by at most a quarter. 0: no reply yet.
   Nanos latency_p95() const;
+  // The mean of the latest replies, of which the last 10 count most; half of it after each second
+  // without one, so that who was slow is tried again. 0: no reply yet.
+  Nanos latency_lately(Nanos now) const;
   // How long to wait for a reply before another replica is asked: p95 within [floor, cap]; cap if
   // nothing is known.
   Nanos hedge_delay(Nanos floor, Nanos cap) const;
@@ -75,6 +80,8 @@ class FailureDetector {
   Nanos recent_lag_at_ = 0;
   unsigned timeouts_ = 0;  // in a row
   bool unreachable_ = false;
+  double lately_ = 0;
+  Nanos lately_at_ = 0;
   uint32_t samples_ = 0;
   std::array<uint16_t, buckets_per_octave * octaves> latencies_{};
 };

@@ -66,6 +66,11 @@ class ReadQuorum {
   Step next();
 
   bool answered() const { return answered_; }
+  // It was asked for what it has, and has not replied.
+  bool waits_for(unsigned rank) const {
+    const State state = replicas_[rank].state;
+    return state == State::asked || state == State::fetching;
+  }
   const Version& newest() const { return newest_.version; }
   // Who holds the newest version or a newer one, as far as is known.
   RankSet holders() const;

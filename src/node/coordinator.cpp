@@ -198,12 +198,21 @@ void Coordinator::watch() {
 cluster::FailureDetector::State Coordinator::state_of(NodeIndex node) const {
   if (node == self_) return cluster::FailureDetector::State::alive;
   if (links_[node]->is_down()) return cluster::FailureDetector::State::dead;
-  return health_[node].state(Reactor::current().now());
+  return health_[node].state(Reactor::current().now(), links_[node]->unheard_since());
 }
 
+// Coarse, so that peers that do about as well share the reads.
 unsigned Coordinator::read_rank(NodeIndex node) const {
-  if (!counts_in_reads(node)) return 4;
-  return node == self_ ? 0 : 1 + static_cast<unsigned>(state_of(node));
+  constexpr unsigned slowness_max = 9;
+  constexpr unsigned last = 1000;
+  if (!counts_in_reads(node)) return last;
+  if (node == self_) return 0;
+  const Nanos lately = health_[node].latency_lately(Reactor::current().now());
+  unsigned slowness = 0;
+  for (Nanos usual = milliseconds(4); lately >= usual && slowness < slowness_max; usual *= 4) {
+    ++slowness;
+  }
+  return 1 + slowness + (slowness_max + 1) * static_cast<unsigned>(state_of(node));
 }
 
 bool Coordinator::counts_in_reads(NodeIndex node) const {

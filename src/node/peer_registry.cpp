@@ -275,11 +275,21 @@ Task<void> PeerRegistry::join_one(NodeIndex node) {
   asked.parts = parts;
   JoinReply reply;
   const JoinState told = state_;
+  const Uuid there = link.peer()->uuid;
   if (co_await asked.ask() != peer::Status::ok || !JoinReply::decode(asked.text, reply)) co_return;
   Turn turn(changing_);
   if (!co_await turn.take()) co_return;
   Peer& peer = peers_[node];
   peer.met = true;
+  // It has met this node before, perhaps in another life, and has no reason to come by itself. Known
+  // by nobody, it could lose its data unnoticed. Another uuid than the known one it tells itself.
+  if (peer.uuid == Uuid{} && link.peer() != nullptr && link.peer()->uuid == there) {
+    peer.uuid = there;
+    co_await publish();
+    if (Result<void> saved = co_await save(); !saved) {
+      Reactor::current().log("error", "event=peers_not_saved " + saved.error().message());
+    }
+  }
   if (reply.verdict == JoinVerdict::other) {
     co_await set_state(JoinState::rebuilding);
     // It may have said so to a node that was rebuilding already.

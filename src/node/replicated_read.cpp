@@ -287,7 +287,14 @@ void ReplicatedRead::expire() {
 
 void ReplicatedRead::hedge() {
   if (quorum_.answered()) return;
-  if (quorum_.can_hedge() && coordinator_.hedges().spend()) {
+  // Who does not answer is replaced at once; the budget is for those that are late now and then.
+  bool replaces = false;
+  for (unsigned rank = 0; rank < from_; ++rank) {
+    replaces =
+        replaces || (quorum_.waits_for(rank) && coordinator_.state_of(replicas_[rank].node) !=
+                                                    cluster::FailureDetector::State::alive);
+  }
+  if (quorum_.can_hedge() && (replaces || coordinator_.hedges().spend())) {
     ++coordinator_.stats().reads_hedged;
     quorum_.hedge();
   }

@@ -166,6 +166,8 @@ class Link {
   // The shortest time from a ping or request to its answer since this was last asked; nanos_never:
   // there was none.
   Nanos take_round_trip() { return std::exchange(round_trip_, nanos_never); }
+  // A request waits since then and nothing was heard; 0: none does.
+  Nanos unheard_since() const { return unheard_since_; }
   const LinkStats& stats() const { return stats_; }
   // stats().bytes_sent with what the present connection has sent.
   uint64_t bytes_sent() const;
@@ -246,7 +248,7 @@ class Link {
   Nanos backoff_ = 0;
   Nanos attempted_at_ = INT64_MIN / 2;
   Nanos heard_at_ = 0;
-  Nanos unheard_since_ = 0;  // a request waits since then and nothing was heard; 0: none does
+  Nanos unheard_since_ = 0;
   Nanos round_trip_ = nanos_never;
   Nanos ping_sent_at_ = 0;  // of the oldest one without an answer; 0: there is none
   Nanos pinged_at_ = 0;     // and nothing was heard since; 0: not

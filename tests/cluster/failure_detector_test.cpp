@@ -76,6 +76,30 @@ TEST_CASE("calls that run out of time make a peer slow that is heard, until one 
   CHECK(detector.state(now) == State::alive);
 }
 
+TEST_CASE("a peer from which nothing comes while a call waits is slow soon") {
+  FailureDetector detector(0);
+  const Nanos now = ping(detector, 0, 50);
+  CHECK(detector.state(now + 90 * ms, now) == State::alive);
+  CHECK(detector.state(now + 110 * ms, now) == State::slow);
+  CHECK(detector.state(now + 110 * ms, now + 50 * ms) == State::alive);
+  CHECK(detector.state(now + 110 * ms) == State::alive);  // nothing waits
+  // This core's own lag explains some of it.
+  detector.loop_late(now + 110 * ms, 60 * ms);
+  CHECK(detector.state(now + 110 * ms, now) == State::alive);
+}
+
+TEST_CASE("how long replies take lately follows the last ten or so") {
+  FailureDetector detector(0);
+  CHECK(detector.latency_lately(0) == 0);
+  Nanos now = ping(detector, 0, 5'000);
+  CHECK(detector.latency_lately(now) == ms);
+  now = ping(detector, now, 10, 100 * ms);
+  CHECK(detector.latency_lately(now) > 50 * ms);
+  CHECK(detector.latency_lately(now + 10'000 * ms) < ms);
+  now = ping(detector, now, 50);
+  CHECK(detector.latency_lately(now) < 2 * ms);
+}
+
 TEST_CASE("time in which this core stood still is nobody's silence") {
   FailureDetector detector(0);
   const Nanos now = ping(detector, 0, 20) + 5'000 * ms;

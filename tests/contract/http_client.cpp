@@ -17,7 +17,8 @@ namespace gyre::test {
 
 namespace {
 
-constexpr int patience_seconds = 120;
+const std::string loopback = "127.0.0.1";
+constexpr std::chrono::seconds default_patience(120);
 
 std::string lower(std::string text) {
   for (char& c : text) {
@@ -32,17 +33,29 @@ std::string trim(const std::string& text) {
   return text.substr(first, text.find_last_not_of(" \t") + 1 - first);
 }
 
-int open_socket(uint16_t port, int receive_buffer_bytes = 0) {
+void set_timeout(int fd, int option, std::chrono::milliseconds time) {
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(time);
+  const timeval value{.tv_sec = whole.count(),
+                      .tv_usec = std::chrono::microseconds(time - whole).count()};
+  setsockopt(fd, SOL_SOCKET, option, &value, sizeof value);
+}
+
+// -1, with errno, if nobody takes the connection within the time.
+int open_socket(const std::string& address, uint16_t port, int receive_buffer_bytes,
+                std::chrono::milliseconds patience) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) throw std::runtime_error(std::string("socket: ") + std::strerror(errno));
   if (receive_buffer_bytes > 0) {
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
   }
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+  set_timeout(fd, SO_SNDTIMEO, patience);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  if (inet_pton(AF_INET, address.c_str(), &to.sin_addr) != 1) {
+    throw std::runtime_error("not an address: " + address);
+  }
+  if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
     const int error = errno;
     ::close(fd);
     errno = error;
@@ -54,11 +67,23 @@ int open_socket(uint16_t port, int receive_buffer_bytes = 0) {
 }  // namespace
 
 HttpClient::HttpClient(uint16_t port, int receive_buffer_bytes)
-    : fd_(open_socket(port, receive_buffer_bytes)) {
+    : fd_(open_socket(loopback, port, receive_buffer_bytes, default_patience)) {
   if (fd_ < 0) throw ConnectionEnded(std::string("connect: ") + std::strerror(errno));
-  const timeval patience{.tv_sec = patience_seconds, .tv_usec = 0};
-  setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  set_patience(default_patience);
+}
+
+HttpClient::HttpClient(const std::string& address, uint16_t port,
+                       std::chrono::milliseconds patience)
+    : fd_(open_socket(address, port, 0, patience)) {
+  if (fd_ < 0 && (errno == EINPROGRESS || errno == EAGAIN)) throw NoAnswer("connect: no answer");
+  if (fd_ < 0) throw ConnectionEnded(std::string("connect: ") + std::strerror(errno));
+  set_patience(patience);
+}
+
+void HttpClient::set_patience(std::chrono::milliseconds patience) {
+  patience_ = patience;
+  set_timeout(fd_, SO_RCVTIMEO, patience);
+  set_timeout(fd_, SO_SNDTIMEO, patience);
   const int on = 1;
   setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
@@ -77,7 +102,7 @@ void HttpClient::send(std::string_view bytes) {
     const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-      throw std::runtime_error("the node takes no bytes");
+      throw NoAnswer("the node takes no bytes");
     }
     if (sent < 0) throw ConnectionEnded(std::string("send: ") + std::strerror(errno));
     bytes.remove_prefix(static_cast<size_t>(sent));
@@ -100,7 +125,7 @@ bool HttpClient::fill() {
     size = recv(fd_, bytes, sizeof bytes, 0);
   } while (size < 0 && errno == EINTR);
   if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-    throw std::runtime_error("no answer within " + std::to_string(patience_seconds) + " s");
+    throw NoAnswer("no answer within " + std::to_string(patience_.count()) + " ms");
   }
   if (size <= 0) return false;
   buffer_.append(bytes, static_cast<size_t>(size));
@@ -235,7 +260,7 @@ HttpAnswer HttpClient::put(const std::string& target, std::string_view body,
 }
 
 bool is_refused(uint16_t port) {
-  const int fd = open_socket(port);
+  const int fd = open_socket(loopback, port, 0, default_patience);
   if (fd >= 0) {
     ::close(fd);
     return false;

@@ -3,6 +3,7 @@
 // a measure of speed).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -14,6 +15,11 @@
 namespace gyre::test {
 
 struct ConnectionEnded : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Nothing came, or nothing was taken, for as long as the client is patient.
+struct NoAnswer : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
@@ -38,6 +44,8 @@ class HttpClient {
  public:
   // The kernel takes `receive_buffer_bytes` of what is not read, if given.
   explicit HttpClient(uint16_t port, int receive_buffer_bytes = 0);
+  // To an IPv4 address in text; throws NoAnswer when a wait takes longer than `patience`.
+  HttpClient(const std::string& address, uint16_t port, std::chrono::milliseconds patience);
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -77,7 +85,10 @@ class HttpClient {
   std::string read_line();
   std::string read_exactly(size_t size_bytes);
 
+  void set_patience(std::chrono::milliseconds patience);
+
   int fd_ = -1;
+  std::chrono::milliseconds patience_{};
   std::string buffer_;
   size_t at_ = 0;
 };

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -129,6 +131,10 @@ void NodeProcess::launch() {
   pid_ = fork();
   if (pid_ < 0) throw std::runtime_error("fork");
   if (pid_ != 0) return;
+  if (network_namespace >= 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (setns(network_namespace, CLONE_NEWNET) != 0) _exit(126);
+  }
   const int out = open((root_ + "/out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   const int err = error_descriptor >= 0
                       ? error_descriptor
@@ -242,7 +248,7 @@ unsigned NodeProcess::descriptors() const {
 }
 
 double NodeProcess::metric(const std::string& name) const {
-  HttpClient client(port_);
+  HttpClient client(address, port_, std::chrono::seconds(120));
   std::istringstream lines(client.get("/metrics").body);
   double sum = 0;
   bool found = false;

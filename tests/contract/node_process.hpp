@@ -74,6 +74,10 @@ class NodeProcess {
   std::vector<std::string> flags;
   uint64_t descriptors_max = 0;  // a hard limit for the next start; 0: ours
   int error_descriptor = -1;     // standard error of later starts, instead of a file
+  // A descriptor of the namespace that later starts live in, and die with the thread that started
+  // them; otherwise they live in ours.
+  int network_namespace = -1;
+  std::string address = "127.0.0.1";  // where the node is asked for its metrics
 
  private:
   uint64_t status_bytes(const std::string& field) const;
