@@ -321,9 +321,9 @@ void ObserveExchange::answer_ready(const std::vector<CoreReport>& reports) {
   check(serving, "serving", "recovering or shutting down");
   if (!serving)
     retry_after_s_ = 1;  // a read-only shard stays so: there is no point in asking again
-  std::string clock;
+  std::optional<std::string> clock;
   for (const CoreReport& report : reports) clock = std::max(clock, report.clock_refusal);
-  check(clock.empty(), "clock", clock);
+  if (clock) check(clock->empty(), "clock", *clock);
   for (const CoreReport& report : reports) {
     for (const CoreReport::ShardReport& shard : report.shards) {
       const bool full = !shard.full_disk_reason.empty();

@@ -21,7 +21,7 @@ struct CoreReport {
   unsigned core = 0;
   NodeState state = NodeState::recovering;
   CoreStats stats;
-  std::string clock_refusal;  // in a cluster
+  std::optional<std::string> clock_refusal;  // in a cluster; empty: there is none
   ReactorStats reactor;
   BackendStats backend;
   int64_t frames = 0;

@@ -137,6 +137,7 @@ ServeConfig ClusterRig::config_of(unsigned node) const {
   for (const Member& member : members_) {
     peers += (peers.empty() ? "" : ",") + ("http://" + member.machine->address() + ":8080");
   }
+  if (options_.last_has_more_peers && node + 1 == size()) peers += ",http://10.9.9.9:8080";
   ConfigInput input;
   input.machine = {
       .cpus = options_.cores, .cpus_online = options_.cores, .memory_bytes = 4ull << 30};

@@ -354,16 +354,16 @@ TEST_CASE("a coordinator that dies between the ack and its notice leaves no repl
   cluster::handoff_test_faults.forget_unconfirmed = false;
 }
 
-Task<void> ask(std::string host, const char* method, int key, std::string body,
+Task<void> ask(std::string host, const char* method, std::string target, std::string body,
                ClusterAnswer& answer) {
-  answer = co_await ask_node(host, method, target_of(key, "2/3"), body);
+  answer = co_await ask_node(host, method, target, body);
 }
 
 ClusterAnswer ask_now(ClusterRig& rig, unsigned node, const char* method, int key,
-                      std::string body = "") {
+                      std::string body = "", const char* replicas = "2/3") {
   ClusterAnswer answer;
   sim::Life client(rig.world(), rig.client());
-  client.start(0, ask(rig.host(node), method, key, std::move(body), answer));
+  client.start(0, ask(rig.host(node), method, target_of(key, replicas), std::move(body), answer));
   CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(20)) == sim::Stop::satisfied);
   return answer;
 }
@@ -471,6 +471,36 @@ TEST_CASE("slow ways are not taken for clocks that are ahead") {
     CHECK(ask_now(rig, node, "PUT", 0, fmt::format("0-{}", node)).status != 503);
   }
   rig.stop_all();
+}
+
+// Keys that a node with another table writes, and others then can't find.
+int written_where_nobody_looks(uint16_t& worst_status) {
+  ClusterRig rig({.seed = 13, .last_has_more_peers = true});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  int lost = 0;
+  worst_status = 0;
+  const cluster::Topology& topology = rig.node(2).membership().topology();
+  for (int key = 0; key < keys + unread_keys; ++key) {
+    const uint32_t slot = cluster::slot_of(fmt::format("key{}", key));
+    const cluster::NodeIndex owner = topology.table.replicas(slot, 1)[0];
+    if (owner == rig.node(2).membership().self()) continue;  // it asks nobody
+    if (topology.nodes[owner].url == "http://10.9.9.9:8080") continue;
+    const ClusterAnswer answer = ask_now(rig, 2, "PUT", key, "2-1", "1/1");
+    worst_status = std::max(worst_status, answer.status);
+    if (answer.status == 201) lost += ask_now(rig, 0, "GET", key, "", "1/1").status == 404;
+  }
+  rig.stop_all();
+  return lost;
+}
+
+TEST_CASE("a node with another topology is told, and not trusted") {
+  uint16_t status = 0;
+  CHECK(written_where_nobody_looks(status) == 0);
+  CHECK(status == 504);
+  node_test_faults.other_table_accepted = true;
+  CHECK(written_where_nobody_looks(status) > 0);
+  node_test_faults.other_table_accepted = false;
 }
 
 constexpr uint16_t admin_port = 18080;
