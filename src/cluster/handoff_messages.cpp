@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/coding.hpp"
+#include "cluster/replica_messages.hpp"
 
 namespace gyre::cluster {
 
@@ -22,6 +23,7 @@ Version take_version(Decoder& in) {
   Version version;
   version.hlc = in.fixed<uint64_t>();
   version.origin = in.fixed<uint64_t>();
+  if (version.hlc > hlc_max) return {};
   return version;
 }
 
@@ -67,6 +69,7 @@ bool Notices::decode(std::string_view payload, Notices& out) {
   for (ConfirmedWrite& write : out.confirmed) {
     write.shard_hash = in.fixed<uint64_t>();
     write.version = take_version(in);
+    if (!write.version) return false;
   }
   if (!in.ok() || !fits(in, missed, MissedBy{}.bytes())) return false;
   out.missed.resize(missed);

@@ -20,6 +20,7 @@ Version take_version(Decoder& in) {
   Version version;
   version.hlc = in.fixed<uint64_t>();
   version.origin = in.fixed<uint64_t>();
+  if (version.hlc > hlc_max) return {};
   return version;
 }
 

@@ -415,6 +415,10 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::put)) {
     cluster::PutRequest put;
     if (!cluster::PutRequest::decode(call.payload(), put)) return refuse(peer::Status::corrupt);
+    if (!put.repair &&
+        hlc_to_us(put.version.hlc) + write_age_max_us < Reactor::current().wall_us()) {
+      return refuse(peer::Status::failed);
+    }
     if (is_credible(put.version.hlc)) {
       clock_->observe(put.version.hlc);
     } else if (!put.repair && !node_test_faults.clock_unbounded) {

@@ -37,6 +37,9 @@ inline constexpr Nanos replica_patience = seconds(2);
 // How far a clock may be ahead of others (D8). Stamps beyond it are not merged, and writes with them
 // are refused but for repairs, which must come through.
 inline constexpr uint64_t clock_ahead_max_us = 500'000;
+// A client's write that comes to a replica so long after it was stamped is refused: its coordinator has
+// given it up, and a tombstone above it may be purged soon.
+inline constexpr uint64_t write_age_max_us = 30'000'000;
 
 struct CoordinatorStats {
   uint64_t writes = 0;

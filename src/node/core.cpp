@@ -229,13 +229,17 @@ Task<bool> Core::drain(Nanos deadline) {
   co_return !cut.struck;
 }
 
-Task<Result<void>> Core::close_shards() {
-  Result<void> result{};
+Task<Result<void>> Core::close_cluster() {
   for (const auto& handoff : handoffs_) {
     if (handoff) co_await handoff->stop();
   }
   if (coordinator_) co_await coordinator_->close();
   co_await scope_->join();
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Core::close_shards() {
+  Result<void> result{};
   Reactor::current().disarm(relief_);
   // What is unconfirmed by now is owed: the shards must show it until then.
   for (auto& handoff : handoffs_) {

@@ -72,6 +72,9 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   // Stops accepting, lets requests under way end, closes idle connections; after `deadline`
   // connections are cut.
   Task<bool> drain(Nanos deadline);
+  // Ends what is under way for replicas and peers; shards of other cores may be asked until every
+  // core has done so. Then close_shards.
+  Task<Result<void>> close_cluster();
   Task<Result<void>> close_shards();
   // Opens a listener, with patience for a port that a dead process still holds.
   static Task<Result<void>> open_listener(Listener& listener, Listener::Options options);

@@ -213,6 +213,7 @@ Task<void> Node::lead() {
     }
     if (registry_) co_await registry_->stop();
     static_cast<void>(co_await on_all(&Node::drain_core));
+    static_cast<void>(co_await on_all([](Node&, Core& core) { return core.close_cluster(); }));
     if (Result<void> closed = co_await on_all(&Node::close_core); !closed && started) {
       Reactor::current().log("error", "event=close_failed " + closed.error().message());
       exit_code_ = 1;

@@ -92,6 +92,7 @@ Task<Result<std::unique_ptr<PeerRegistry>>> PeerRegistry::open(Node& node, bool 
     self->state_ = fresh ? JoinState::fresh : JoinState::complete;
     if (Result<void> saved = co_await self->save(); !saved) co_return fail(saved.error());
   }
+  self->saved_state_ = self->state_;
   co_return self;
 }
 
@@ -99,8 +100,8 @@ std::string PeerRegistry::print() const {
   std::string text = fmt::format("{}\nstate {}\n", title, to_string(state_));
   for (NodeIndex node = 0; node < peers_.size(); ++node) {
     if (peers_[node].uuid == Uuid{}) continue;
-    text += fmt::format("peer {} {}\n", to_text(peers_[node].uuid),
-                        node_.membership().topology().nodes[node].url);
+    text += fmt::format("{} {} {}\n", peers_[node].lost ? "lost" : "peer",
+                        to_text(peers_[node].uuid), node_.membership().topology().nodes[node].url);
   }
   return text + fmt::format("checksum {:016x}\n", hash64(text));
 }
@@ -133,12 +134,13 @@ Result<void> PeerRegistry::parse(std::string_view text) {
         state_ = state;
         has_state = true;
       }
-    } else if (line.starts_with("peer ") && line.size() > 38) {
+    } else if ((line.starts_with("peer ") || line.starts_with("lost ")) && line.size() > 38) {
       Uuid uuid{};
       if (!from_text(line.substr(5, 32), uuid)) return damaged();
       for (NodeIndex node = 0; node < peers_.size(); ++node) {
-        if (node_.membership().topology().nodes[node].url == line.substr(38))
-          peers_[node].uuid = uuid;
+        if (node_.membership().topology().nodes[node].url != line.substr(38)) continue;
+        peers_[node].uuid = uuid;
+        peers_[node].lost = line.starts_with("lost");
       }
     } else {
       return damaged();
@@ -187,7 +189,9 @@ Task<void> PeerRegistry::set_state(JoinState state) {
   state_ = state;
   for (Peer& peer : peers_) peer.done = false;
   co_await publish();
-  if (Result<void> saved = co_await save(); !saved) {
+  Result<void> saved = co_await save();
+  saved_state_ = saved ? state : saved_state_;
+  if (!saved) {
     Reactor::current().log("error", "event=peers_not_saved " + saved.error().message());
   }
 }
@@ -199,19 +203,23 @@ Task<Result<JoinReply>> PeerRegistry::join(std::string url, Uuid uuid, JoinReque
   const auto at = std::ranges::find(nodes, url, &cluster::NodeEntry::url);
   if (at == nodes.end()) co_return fail(Errc::invalid, "not of this cluster");
   const auto node = static_cast<NodeIndex>(at - nodes.begin());
+  if (node == node_.membership().self()) co_return fail(Errc::invalid, "this node's own URL");
   Turn turn(changing_);
   if (!co_await turn.take()) co_return fail(Errc::cancelled);
   if (request.known != Uuid{} && request.known != node_.directory().uuid()) {
     co_await set_state(JoinState::rebuilding);
-  } else if (state_ == JoinState::fresh) {
+  } else if (state_ == JoinState::fresh && request.known == Uuid{}) {
     co_await set_state(JoinState::complete);
   }
   Peer& peer = peers_[node];
   if (peer.uuid == uuid) {
-    // From now on it says by itself that its copies don't count.
-    if (peer.lost && request.state == JoinState::rebuilding) {
+    // It may not have heard of its loss: an answer can be lost.
+    if (peer.lost && request.state != JoinState::rebuilding)
+      co_return JoinReply{.verdict = JoinVerdict::other, .owes = true};
+    if (peer.lost) {  // from now on it says by itself that its copies don't count
       peer.lost = false;
       co_await publish();
+      if (Result<void> saved = co_await save(); !saved) co_return fail(saved.error());
     }
     co_return JoinReply{.verdict = JoinVerdict::same, .owes = co_await owes(node)};
   }
@@ -266,7 +274,9 @@ Task<bool> PeerRegistry::owes(NodeIndex node) {
 Task<void> PeerRegistry::join_one(NodeIndex node) {
   peer::Link& link = node_.core(0).coordinator().link(node);
   if (link.state() != peer::LinkState::connected) co_return;
-  const std::string payload = JoinRequest{.state = state_, .known = peers_[node].uuid}.encode();
+  // What would be forgotten by a crash is not told.
+  const JoinState told = saved_state_;
+  const std::string payload = JoinRequest{.state = told, .known = peers_[node].uuid}.encode();
   const std::string_view parts[] = {payload};
   peer::AskedCall asked(link);
   asked.verb = static_cast<uint8_t>(cluster::Verb::join);
@@ -274,7 +284,6 @@ Task<void> PeerRegistry::join_one(NodeIndex node) {
   asked.deadline = Reactor::current().now() + join_patience;
   asked.parts = parts;
   JoinReply reply;
-  const JoinState told = state_;
   const Uuid there = link.peer()->uuid;
   if (co_await asked.ask() != peer::Status::ok || !JoinReply::decode(asked.text, reply)) co_return;
   Turn turn(changing_);

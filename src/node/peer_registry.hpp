@@ -84,6 +84,7 @@ class PeerRegistry {
 
   Node& node_;
   cluster::JoinState state_ = cluster::JoinState::fresh;
+  cluster::JoinState saved_state_ = cluster::JoinState::fresh;
   std::vector<Peer> peers_;  // by node
   Semaphore changing_{1};    // joins and saves, one at a time
   std::unique_ptr<Scope> scope_;

@@ -33,8 +33,11 @@ using cluster::WalkPage;
 namespace {
 
 constexpr Nanos reach_interval = milliseconds(250);
-constexpr Nanos replay_patience = seconds(5);  // of one request
+constexpr Nanos replay_patience = seconds(5);                // of one request
+constexpr Nanos replay_patience_per_byte = microseconds(1);  // 1 MB/s
 constexpr Nanos doubt_retry_interval = seconds(1);
+constexpr uint64_t purge_age_min_us = 60'000'000;
+static_assert(purge_age_min_us >= 2 * write_age_max_us);
 constexpr size_t page_entries_max = 256;
 constexpr size_t page_key_bytes_max = 64u << 10;
 constexpr size_t page_looked_at_max = 8192;
@@ -160,7 +163,8 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
   peer::AskedCall asked(link());
   asked.verb = static_cast<uint8_t>(cluster::Verb::put);
   asked.idempotent = true;
-  asked.deadline = Reactor::current().now() + replay_patience;
+  asked.deadline = Reactor::current().now() + replay_patience +
+                   static_cast<Nanos>(put.value.size()) * replay_patience_per_byte;
   asked.parts = parts;
   const peer::Status status = co_await asked.ask();
   cluster::PutReply reply;
@@ -227,13 +231,14 @@ void ShardHandoff::begin() {
 }
 
 Task<void> ShardHandoff::run() {
-  while (handoff_->in_doubt()) {
-    const Result<void> resolved = co_await handoff_->resolve_doubt(*this);
-    if (resolved) break;
-    if (resolved.error().code == Errc::cancelled) co_return;
-    if (!co_await sleep_for(doubt_retry_interval)) co_return;
-  }
+  Nanos doubt_due = 0;
   while (co_await sleep_for(cluster::HandoffOptions{}.step)) {
+    // Doubt that can't be resolved, since a table is damaged, must not keep anything from being owed.
+    const Nanos now = Reactor::current().now();
+    if (handoff_->in_doubt() && now >= doubt_due) {
+      static_cast<void>(co_await handoff_->resolve_doubt(*this));
+      doubt_due = now + doubt_retry_interval;
+    }
     static_cast<void>(co_await handoff_->step());  // counted; the next step tries again
     update_purge_limit();
   }
@@ -324,6 +329,9 @@ bool ShardHandoff::owes(NodeIndex node) const {
 void ShardHandoff::update_purge_limit() {
   uint64_t settled = handoff_->settled_before();
   if (const auto from = handoff_->log().in_doubt_from()) settled = std::min(settled, *from);
+  // A copy of something older may still be on its way to a replica, from before it had the tombstone.
+  const uint64_t now_us = Reactor::current().wall_us();
+  settled = std::min(settled, hlc_from_us(now_us - std::min(now_us, purge_age_min_us)));
   purge_hlc_max_ =
       node_test_faults.purge_at_once ? UINT64_MAX : settled - std::min<uint64_t>(settled, 1);
 }
@@ -364,7 +372,7 @@ Task<bool> take_here(Core& core, Notices notices) {
   std::vector<ShardHandoff*> touched;
   for (const MissedBy& write : notices.missed) {
     ShardHandoff* handoff = core.handoff(node.shard_for(write.key));
-    if (handoff == nullptr) continue;
+    if (handoff == nullptr) co_return false;
     handoff->missed(write);
     if (std::ranges::find(touched, handoff) == touched.end()) touched.push_back(handoff);
   }

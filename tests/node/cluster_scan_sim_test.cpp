@@ -343,9 +343,10 @@ std::vector<std::pair<std::string, std::string>> fill(ClusterRig& rig, int count
 TEST_CASE(
     "a node that stops in the middle of a range is left out in time, and the range is whole") {
   for (const bool dies : {false, true}) {
-    // Of two nodes beside itself the one that is asked reads from the first.
+    // Of two nodes beside itself the one that is asked reads from one, the same in both runs.
+    uint64_t replaced = 0;
     for (const unsigned victim : {1u, 2u}) {
-      ClusterRig rig({.seed = 7 + victim});
+      ClusterRig rig({.seed = 8});
       rig.start_all();
       CHECK(rig.await_ready());
       const auto expected = fill(rig, 500, 4000);
@@ -369,9 +370,10 @@ TEST_CASE(
             sim::Stop::satisfied);
       CHECK(range.whole);
       CHECK((range.records == expected));
-      CHECK(streams_replaced(rig) == (victim == 1 ? 1 : 0));
+      replaced += streams_replaced(rig);
       rig.world().network().heal_all();
     }
+    CHECK(replaced == 1);
   }
 }
 

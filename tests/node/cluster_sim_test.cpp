@@ -557,7 +557,7 @@ TEST_CASE("tombstones stay until every replica has them, and then go") {
     CHECK(tombstones(rig, 0) == 1);
     rig.start(1);
     CHECK(rig.await_ready());
-    rig.world().run_for(seconds(20));
+    rig.world().run_for(seconds(90));
     for (unsigned node = 0; node < rig.size(); ++node) {
       CAPTURE(node);
       compact(rig, node);
