@@ -286,6 +286,10 @@ Task<void> PeerRegistry::join_one(NodeIndex node) {
   JoinReply reply;
   const Uuid there = link.peer()->uuid;
   if (co_await asked.ask() != peer::Status::ok || !JoinReply::decode(asked.text, reply)) co_return;
+  if (reply.verdict == JoinVerdict::other &&
+      std::exchange(node_test_faults.join_answer_lost, false)) {
+    co_return;
+  }
   Turn turn(changing_);
   if (!co_await turn.take()) co_return;
   Peer& peer = peers_[node];

@@ -5,12 +5,13 @@
 namespace gyre {
 
 struct NodeTestFaults {
-  bool no_restamp = false;             // a write that something newer hides counts as stored
-  bool stamp_not_merged = false;       // a new stamp ignores what superseded the one before
-  bool clock_unbounded = false;        // stamps of any future are taken
-  bool other_table_accepted = false;   // a peer with another topology is talked to
-  bool purge_at_once = false;          // tombstones go though a replica may lack them
-  bool wiped_node_votes = false;       // reads count what a node has that has lost its data
+  bool no_restamp = false;            // a write that something newer hides counts as stored
+  bool stamp_not_merged = false;      // a new stamp ignores what superseded the one before
+  bool clock_unbounded = false;       // stamps of any future are taken
+  bool other_table_accepted = false;  // a peer with another topology is talked to
+  bool join_answer_lost = false;  // the next one that tells a node of its loss (no bug: bad luck)
+  bool purge_at_once = false;     // tombstones go though a replica may lack them
+  bool wiped_node_votes = false;  // reads count what a node has that has lost its data
   bool repair_with_new_stamp = false;  // a repair passes for a new write
 };
 inline NodeTestFaults node_test_faults;

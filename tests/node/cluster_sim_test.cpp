@@ -379,11 +379,12 @@ uint16_t read_without_the_only_copy(ClusterRig& rig, unsigned asked) {
   CHECK(ask_now(rig, 0, "PUT", 0, "0-1").status == 201);
   rig.kill(0);
   rig.kill(1);
-  rig.kill(2);  // or what is still on its way would reach it after all
   rig.wipe(0);
-  rig.world().network().heal_all();
+  // Or what is still on its way would reach it after all.
+  sim::Network& network = rig.world().network();
+  for (const sim::EndpointId end : network.connections(rig.machine(2).id())) network.reset(end);
+  network.heal_all();
   rig.start(0);
-  rig.start(2);
   CHECK(rig.await_ready());
   return ask_now(rig, asked, "GET", 0).status;
 }
@@ -421,6 +422,23 @@ TEST_CASE("a node that has lost its disk takes writes, and counts in reads when 
 
 Task<void> ask_ready(std::string host, ClusterAnswer& answer) {
   answer = co_await ask_node(host, "GET", "/readyz", "");
+}
+
+TEST_CASE("a node is told of its loss until it has heard it") {
+  ClusterRig rig({.seed = 5});
+  node_test_faults.join_answer_lost = true;
+  CHECK(read_without_the_only_copy(rig, 0) == 504);
+  CHECK(!node_test_faults.join_answer_lost);
+  rig.world().run_for(seconds(3));
+  CHECK(ask_now(rig, 0, "GET", 0).status == 504);
+  CHECK(ask_now(rig, 2, "GET", 0).status == 504);
+  rig.start(1);
+  CHECK(rig.await_ready());
+  CHECK(await_equal(rig, converge_patience) == "");
+  rig.world().run_for(seconds(2));
+  rig.kill(1);
+  CHECK(ask_now(rig, 0, "GET", 0).body == "0-1");
+  rig.stop_all();
 }
 
 TEST_CASE("a node whose clock is far ahead takes no writes and says why; the others go on") {
