@@ -5,6 +5,7 @@
 #include <gyre/time.hpp>
 
 #include "cluster/replica_messages.hpp"
+#include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/replica_scan.hpp"
 
@@ -22,11 +23,6 @@ static_assert(peer::stream_window_bytes + ReplicaScan::page_bytes_max + limits::
                   (64u << 10) <=
               stream_memory_bytes);
 constexpr Nanos memory_patience = seconds(2);
-
-Task<Result<void>> acquire(Semaphore& memory, uint64_t bytes) {
-  if (!co_await memory.acquire(bytes)) co_return fail(Errc::cancelled);
-  co_return Result<void>{};
-}
 
 }  // namespace
 

@@ -8,6 +8,7 @@
 
 #include "base/assert.hpp"
 #include "http/etag.hpp"
+#include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/replicated_read.hpp"
 #include "node/replicated_write.hpp"
@@ -23,11 +24,6 @@ constexpr uint32_t retry_after_s = 1;
 constexpr size_t stream_output_bytes = 256u << 10;
 
 // A wait for memory with an end.
-Task<Result<void>> acquire(Semaphore& memory, uint64_t bytes) {
-  if (!co_await memory.acquire(bytes)) co_return fail(Errc::cancelled);
-  co_return Result<void>{};
-}
-
 Task<Result<void>> acquire_for_stream(Core& core, uint64_t bytes, bool pipelined) {
   if (pipelined && !co_await core.pipelined_memory().acquire(bytes))
     co_return fail(Errc::cancelled);

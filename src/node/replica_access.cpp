@@ -5,6 +5,7 @@
 #include <gyre/call.hpp>
 #include <gyre/time.hpp>
 
+#include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/shard_handoff.hpp"
 #include "store/scan.hpp"
@@ -18,11 +19,6 @@ namespace {
 
 // How long a write waits for memory before it is refused.
 constexpr Nanos memory_patience = milliseconds(250);
-
-Task<Result<void>> acquire(Semaphore& memory, uint64_t bytes) {
-  if (!co_await memory.acquire(bytes)) co_return fail(Errc::cancelled);
-  co_return Result<void>{};
-}
 
 WriteOutcome outcome_of(Errc result) {
   switch (result) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include <gyre/call.hpp>
@@ -61,6 +62,9 @@ class PeerReplay final : public cluster::ReplayTarget {
 
  private:
   peer::Link& link() const { return core_.coordinator().link(node_); }
+  // The reply.
+  Task<Result<std::string>> ask(cluster::Verb verb, std::span<const std::string_view> parts,
+                                Nanos patience);
 
   Core& core_;
   uint32_t shard_;
@@ -108,21 +112,26 @@ Task<Result<WalkPage>> PeerReplay::scan(const OwedSlots& slots, std::string afte
   co_return page;
 }
 
+Task<Result<std::string>> PeerReplay::ask(cluster::Verb verb,
+                                          std::span<const std::string_view> parts, Nanos patience) {
+  peer::AskedCall asked(link());
+  asked.verb = static_cast<uint8_t>(verb);
+  asked.idempotent = true;
+  asked.deadline = Reactor::current().now() + patience;
+  asked.parts = parts;
+  const peer::Status status = co_await asked.ask();
+  if (status == peer::Status::ok) co_return std::move(asked.text);
+  co_return fail(status == peer::Status::cancelled ? Errc::cancelled : Errc::closed,
+                 std::string(peer::to_string(status)));
+}
+
 Task<Result<std::vector<bool>>> PeerReplay::offer(const std::vector<KeyVersion>& entries) {
   const std::string payload = cluster::encode_offer(entries);
   const std::string_view parts[] = {payload};
-  peer::AskedCall asked(link());
-  asked.verb = static_cast<uint8_t>(cluster::Verb::offer);
-  asked.idempotent = true;
-  asked.deadline = Reactor::current().now() + replay_patience;
-  asked.parts = parts;
-  const peer::Status status = co_await asked.ask();
-  if (status != peer::Status::ok) {
-    co_return fail(status == peer::Status::cancelled ? Errc::cancelled : Errc::closed,
-                   std::string(peer::to_string(status)));
-  }
+  const Result<std::string> reply = co_await ask(cluster::Verb::offer, parts, replay_patience);
+  if (!reply) co_return fail(reply.error());
   std::vector<bool> lacks;
-  if (!cluster::decode_offer_reply(asked.text, lacks)) {
+  if (!cluster::decode_offer_reply(*reply, lacks)) {
     co_return fail(Errc::corrupt, "the answer to an offer");
   }
   co_return lacks;
@@ -160,19 +169,12 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
   char head[cluster::PutRequest::head_bytes];
   put.encode_head(head);
   const std::string_view parts[] = {{head, sizeof head}, put.key, put.value};
-  peer::AskedCall asked(link());
-  asked.verb = static_cast<uint8_t>(cluster::Verb::put);
-  asked.idempotent = true;
-  asked.deadline = Reactor::current().now() + replay_patience +
-                   static_cast<Nanos>(put.value.size()) * replay_patience_per_byte;
-  asked.parts = parts;
-  const peer::Status status = co_await asked.ask();
+  const Result<std::string> text = co_await ask(
+      cluster::Verb::put, parts,
+      replay_patience + static_cast<Nanos>(put.value.size()) * replay_patience_per_byte);
+  if (!text) co_return fail(text.error());
   cluster::PutReply reply;
-  if (status != peer::Status::ok) {
-    co_return fail(status == peer::Status::cancelled ? Errc::cancelled : Errc::closed,
-                   std::string(peer::to_string(status)));
-  }
-  if (!cluster::PutReply::decode(asked.text, reply)) {
+  if (!cluster::PutReply::decode(*text, reply)) {
     co_return fail(Errc::corrupt, "the answer to a write");
   }
   if (reply.outcome != cluster::WriteOutcome::stored &&

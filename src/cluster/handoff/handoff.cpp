@@ -49,11 +49,10 @@ void Handoff::confirm(std::span<const Version> versions) {
 }
 
 void Handoff::coordinator_lost(PeerNumber coordinator) {
-  UnconfirmedWrite write;
-  while (unconfirmed_.take_of(coordinator, write)) {
+  unconfirmed_.take_of(coordinator, [this](const UnconfirmedWrite& write) {
     ++counts_.coordinator_lost;
     owe(write);
-  }
+  });
 }
 
 void Handoff::owe(const UnconfirmedWrite& write) {

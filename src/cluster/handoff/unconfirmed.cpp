@@ -73,16 +73,6 @@ bool UnconfirmedWrites::take_expired(Nanos before, UnconfirmedWrite& out) {
   return false;
 }
 
-bool UnconfirmedWrites::take_of(PeerNumber coordinator, UnconfirmedWrite& out) {
-  for (uint32_t i = oldest_; i != none; i = entries_[i].newer) {
-    if (entries_[i].write.coordinator != coordinator || !entries_[i].written) continue;
-    out = entries_[i].write;
-    remove(i);
-    return true;
-  }
-  return false;
-}
-
 bool UnconfirmedWrites::take_any(UnconfirmedWrite& out) {
   if (oldest_ == none) return false;
   out = entries_[oldest_].write;

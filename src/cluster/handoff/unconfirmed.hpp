@@ -35,9 +35,21 @@ class UnconfirmedWrites {
   // False if it is not held (any more).
   bool confirm(Version version);
 
-  // Take out the oldest written one that came before `before`, or one of this coordinator.
+  // Takes out the oldest written one that came before `before`.
   bool take_expired(Nanos before, UnconfirmedWrite& out);
-  bool take_of(PeerNumber coordinator, UnconfirmedWrite& out);
+  // Takes out the written ones of this coordinator, oldest first: one pass, however many there are.
+  template <class Function>  // (const UnconfirmedWrite&)
+  void take_of(PeerNumber coordinator, Function function) {
+    for (uint32_t i = oldest_; i != none;) {
+      const Entry& entry = entries_[i];
+      const uint32_t newer = entry.newer;
+      if (entry.write.coordinator == coordinator && entry.written) {
+        function(entry.write);
+        remove(i);
+      }
+      i = newer;
+    }
+  }
   // The oldest of all, written or not.
   bool take_any(UnconfirmedWrite& out);
 
