@@ -42,8 +42,9 @@ TEST_CASE("a write carries its replicas, its coordinator and whether it is a rep
                            .expire_at_ms = tombstone ? 0u : 77u,
                            .key = "key",
                            .value = tombstone ? "" : "value"};
+      const std::string payload = encode(put);
       PutRequest again;
-      REQUIRE(PutRequest::decode(encode(put), again));
+      REQUIRE(PutRequest::decode(payload, again));
       CHECK(again.tombstone == tombstone);
       CHECK(again.repair == repair);
       CHECK(again.from == 5);
