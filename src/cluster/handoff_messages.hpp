@@ -54,7 +54,7 @@ struct Notices {
   static bool decode(std::string_view payload, Notices& out);
 };
 
-// Of a node's data directory (node/peer_registry.hpp).
+// Of a node's data directory (node/replication/peer_registry.hpp).
 enum class JoinState : uint8_t { fresh = 1, rebuilding = 2, complete = 3 };
 enum class JoinVerdict : uint8_t { first = 1, same = 2, other = 3 };  // than the uuid known before
 

@@ -10,13 +10,13 @@
 #include "base/assert.hpp"
 #include "base/hash.hpp"
 #include "http/etag.hpp"
-#include "node/cluster_scan.hpp"
-#include "node/coordinator.hpp"
 #include "node/entity_exchange.hpp"
 #include "node/node.hpp"
 #include "node/observe.hpp"
+#include "node/replication/cluster_scan.hpp"
+#include "node/replication/coordinator.hpp"
+#include "node/replication/shard_handoff.hpp"
 #include "node/scan_exchange.hpp"
-#include "node/shard_handoff.hpp"
 #include "peer/hello.hpp"
 
 namespace gyre {

@@ -10,8 +10,8 @@
 #include "http/etag.hpp"
 #include "node/memory_wait.hpp"
 #include "node/node.hpp"
-#include "node/replicated_read.hpp"
-#include "node/replicated_write.hpp"
+#include "node/replication/replicated_read.hpp"
+#include "node/replication/replicated_write.hpp"
 
 namespace gyre {
 

@@ -12,7 +12,7 @@
 #include <gyre/when.hpp>
 
 #include "node/admin_server.hpp"
-#include "node/peer_registry.hpp"
+#include "node/replication/peer_registry.hpp"
 
 namespace gyre {
 

@@ -17,7 +17,7 @@
 #include "base/hash.hpp"
 #include "node/config.hpp"
 #include "node/core.hpp"
-#include "node/membership.hpp"
+#include "node/replication/membership.hpp"
 #include "peer/hello.hpp"
 
 namespace gyre {

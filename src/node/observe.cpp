@@ -6,8 +6,8 @@
 
 #include <gyre/call.hpp>
 
-#include "node/coordinator.hpp"
 #include "node/node.hpp"
+#include "node/replication/coordinator.hpp"
 
 namespace gyre {
 

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "http/connection.hpp"
-#include "node/cluster_report.hpp"
 #include "node/core.hpp"
+#include "node/replication/cluster_report.hpp"
 
 namespace gyre {
 

@@ -1,0 +1,197 @@
+// A whole data directory, or one shard's, under `gyre inspect`: every file that counts, and whether
+// they belong together: what the manifest names is there and is what the manifest remembers.
+#include <fmt/format.h>
+
+#include <set>
+#include <utility>
+
+#include <gyre/time.hpp>
+
+#include "node/commands/client_commands.hpp"
+#include "node/commands/inspect.hpp"
+#include "store/data_directory.hpp"
+#include "store/manifest_edit.hpp"
+
+namespace gyre {
+
+namespace {
+
+constexpr size_t current_bytes_max = 256;
+
+// The state that a manifest adds up to, as far as it can be read: inspect_manifest tells the rest.
+Task<Result<LevelState>> read_state(std::string path, uint64_t number) {
+  const Result<FileStatus> status = co_await file_status(path);
+  if (!status) co_return fail(status.error());
+  if (!status->exists) co_return fail(Errc::not_found);
+  if (status->size_bytes > limits::manifest_bytes_max) co_return fail(Errc::too_large, path);
+  Result<std::string> content = co_await read_file(path, status->size_bytes);
+  if (!content) co_return fail(content.error());
+  LevelState state;
+  ManifestReader reader(*content, number);
+  for (;;) {
+    VersionEdit edit;
+    const Result<ManifestReader::Step> step = reader.next(edit);
+    if (!step || *step != ManifestReader::Step::edit || !state.apply(edit)) break;
+    co_await maybe_yield();
+  }
+  co_return state;
+}
+
+class ShardInspection {
+ public:
+  ShardInspection(std::string directory, bool records, InspectReport& report)
+      : directory_(std::move(directory)), records_(records), report_(report) {}
+
+  // `identity`: what the data directory says the shard is, if that is known.
+  Task<Result<void>> run(std::optional<ShardIdentity> identity);
+
+ private:
+  void damaged(std::string_view path, std::string_view what) {
+    report_.damage.push_back(fmt::format("{}: {}", path, what));
+  }
+  Task<Result<void>> file(std::string name, const TableRecord* record = nullptr);
+  Task<Result<void>> files(const LevelState& state, uint64_t manifest_number);
+  Task<Result<void>> value_files(const std::vector<DirEntry>& entries);
+
+  std::string directory_;
+  bool records_;
+  InspectReport& report_;
+};
+
+Task<Result<void>> ShardInspection::run(std::optional<ShardIdentity> identity) {
+  report_.text += fmt::format("shard {}\n", directory_);
+  const std::string current = join_path(directory_, current_file_name);
+  const Result<std::string> named = co_await read_file(current, current_bytes_max);
+  if (!named && named.error().code != Errc::not_found) co_return fail(named.error());
+  FileName name;
+  if (named && named->ends_with('\n')) {
+    name = parse_file_name(std::string_view(*named).substr(0, named->size() - 1));
+  }
+  if (name.kind != FileKind::manifest) {
+    damaged(current, named ? "does not name a manifest" : "missing");
+    co_return Result<void>{};
+  }
+  const std::string manifest = manifest_file_name(name.number);
+  const Result<LevelState> state =
+      co_await read_state(join_path(directory_, manifest), name.number);
+  if (!state && state.error().code != Errc::not_found) co_return fail(state.error());
+  if (!state) {
+    damaged(join_path(directory_, manifest), "missing, but CURRENT names it");
+    co_return Result<void>{};
+  }
+  if (identity && state->edit_number() != 0 && state->identity() != *identity) {
+    damaged(join_path(directory_, manifest), "belongs to another data directory or shard");
+  }
+  co_return co_await files(*state, name.number);
+}
+
+Task<Result<void>> ShardInspection::file(std::string name, const TableRecord* record) {
+  std::string path = join_path(directory_, name);
+  Result<void> done = co_await inspect_file(path, records_, report_, record);
+  // What can't be inspected does not end the inspection of the others.
+  if (!done) damaged(path, done.error().detail);
+  co_return co_await report_.flush_if_long();
+}
+
+// Those that the tables name, after the tables were read.
+Task<Result<void>> ShardInspection::value_files(const std::vector<DirEntry>& entries) {
+  std::set<uint64_t> missing = std::exchange(report_.value_files, {});
+  for (const DirEntry& entry : entries) {
+    const FileName name = parse_file_name(entry.name);
+    if (entry.is_directory || name.kind != FileKind::values) continue;
+    if (missing.erase(name.number) == 0) {
+      report_.text += fmt::format(
+          "{}: no table names it: left by a flush or merge that did not end, the next start "
+          "removes it\n",
+          join_path(directory_, entry.name));
+      continue;
+    }
+    if (Result<void> done = co_await file(entry.name); !done) co_return done;
+  }
+  for (const uint64_t number : missing) {
+    damaged(join_path(directory_, value_file_name(number)), "missing, but a table names it");
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> ShardInspection::files(const LevelState& state, uint64_t manifest_number) {
+  const Result<std::vector<DirEntry>> entries = co_await list_directory(directory_);
+  if (!entries) co_return fail(entries.error());
+  report_.value_files.clear();
+  size_t tables_found = 0;
+  for (const DirEntry& entry : *entries) {
+    const FileName name = parse_file_name(entry.name);
+    if (entry.is_directory) continue;
+    const TableRecord* record = nullptr;
+    if (name.kind == FileKind::table) {
+      record = state.find(name.number);
+      if (record == nullptr) {
+        report_.text += fmt::format(
+            "{}: no manifest names it: left by a flush or merge that did not end, the next start "
+            "removes it\n",
+            join_path(directory_, entry.name));
+        continue;
+      }
+      ++tables_found;
+    } else if (name.kind == FileKind::manifest) {
+      if (name.number != manifest_number) continue;  // the next start removes it
+    } else if (name.kind != FileKind::log) {
+      continue;
+    }
+    if (Result<void> done = co_await file(entry.name, record); !done) co_return done;
+  }
+  if (Result<void> done = co_await value_files(*entries); !done) co_return done;
+  if (tables_found == state.table_count()) co_return Result<void>{};
+  for (unsigned level = 0; level < limits::table_level_count; ++level) {
+    for (const TableRecord* record : state.level(level)) {
+      const std::string path = join_path(directory_, table_file_name(record->file_number));
+      const Result<FileStatus> status = co_await file_status(path);
+      if (!status) co_return fail(status.error());
+      if (!status->exists) damaged(path, "missing, but the manifest names it");
+    }
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> inspect_shards(const DataDirectory& data, bool records, InspectReport& report) {
+  report.text += fmt::format("data directory {}: uuid {}, {} shards\n", data.path(),
+                             data.uuid_text(), data.shard_count());
+  for (uint32_t shard = 0; shard < data.shard_count(); ++shard) {
+    ShardInspection inspection(data.shard_path(shard), records, report);
+    Result<void> done = co_await inspection.run(data.shard_identity(shard));
+    if (!done) co_return done;
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace
+
+Task<Result<void>> inspect_directory(std::string path, bool records, InspectReport& report) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  const Result<FileStatus> shard = co_await file_status(join_path(path, current_file_name));
+  if (!shard) co_return fail(shard.error());
+  if (shard->exists) {
+    ShardInspection inspection(path, records, report);
+    co_return co_await inspection.run({});
+  }
+  Result<DataDirectory> data = co_await DataDirectory::read(path);
+  if (!data && data.error().code == Errc::not_found) {
+    co_return fail(Errc::invalid, path + " is neither a data directory nor that of a shard");
+  }
+  if (!data) co_return fail(data.error());
+  // A node that serves changes its files: it is asked instead.
+  const std::string lock_path = join_path(path, "LOCK");
+  const Result<FileStatus> locked = co_await file_status(lock_path);
+  Result<File> lock = fail(Errc::not_found);
+  if (locked && locked->exists) lock = co_await lock_file(lock_path);
+  if (!lock && lock.error().code == Errc::busy) {
+    co_return fail(Errc::busy, path +
+                                   " is in use by a node: ask it with gyre admin verify, or "
+                                   "stop it first");
+  }
+  Result<void> done = co_await inspect_shards(*data, records, report);
+  if (lock) static_cast<void>(co_await lock->close());
+  co_return done;
+}
+
+}  // namespace gyre
