@@ -135,8 +135,12 @@ class Reactor {
   Nanos after(Nanos duration) const {
     return duration < nanos_never - now_ ? now_ + duration : nanos_never;
   }
-  uint64_t wall_us() { return backend_.wall_us(); }
-  uint64_t wall_ms() { return backend_.wall_us() / 1000; }
+  // Microseconds since 1970, of this tick as well; may step in either direction.
+  uint64_t wall_us() {
+    if (wall_us_ == 0) wall_us_ = backend_.wall_us();
+    return wall_us_;
+  }
+  uint64_t wall_ms() { return wall_us() / 1000; }
   uint64_t random() { return backend_.random(); }
 
   void schedule(Runnable& item) noexcept;
@@ -215,6 +219,7 @@ class Reactor {
   std::vector<HeapEntry> timers_;  // 4-ary heap
   TickHook* hooks_ = nullptr;
   Nanos now_ = 0;
+  uint64_t wall_us_ = 0;  // of this tick; 0: nobody has asked yet
   Nanos slice_end_ = 0;
   Nanos last_check_ = 0;
   bool in_background_ = false;

@@ -102,6 +102,7 @@ bool Reactor::tick() {
   CurrentGuard current(*this);
   ++stats_.ticks;
   now_ = backend_.now();
+  wall_us_ = 0;
   last_check_ = now_;
   deliver_messages();
   backend_.reap();

@@ -368,12 +368,17 @@ TEST_CASE("tick hooks run once, at the end of the tick, and one that dies does n
 TEST_CASE("time stands still within a tick") {
   struct Body {
     static Task<void> run(Stage& stage) {
-      const Nanos before = Reactor::current().now();
+      Reactor& reactor = Reactor::current();
+      const Nanos before = reactor.now();
+      const uint64_t wall_before_us = reactor.wall_us();
       stage.backend.clock += milliseconds(3);
-      CHECK(Reactor::current().now() == before);
+      stage.backend.wall_clock_us -= 3'000;
+      CHECK(reactor.now() == before);
+      CHECK(reactor.wall_us() == wall_before_us);
       co_await yield();
       co_await sleep_for(0);
-      CHECK(Reactor::current().now() >= before + milliseconds(3));
+      CHECK(reactor.now() >= before + milliseconds(3));
+      CHECK(reactor.wall_us() == wall_before_us - 3'000);
     }
   };
   Stage stage;
