@@ -394,11 +394,14 @@ struct Coordinator::ServedGet final : ReplicaGet {
       : ReplicaGet(home, [](ReplicaAccess& self) noexcept { static_cast<ServedGet&>(self).end(); }),
         call(of) {}
   void end() noexcept {
-    char head[cluster::GetReply::head_bytes];
-    reply().encode_head(head);
-    const std::string_view parts[] = {{head, sizeof head}, reply().value};
-    call.reply(peer::Status::ok, parts);
+    send(call, reply());
     delete this;
+  }
+  static void send(peer::InboundCall& call, const cluster::GetReply& reply) noexcept {
+    char head[cluster::GetReply::head_bytes];
+    reply.encode_head(head);
+    const std::string_view parts[] = {{head, sizeof head}, reply.value};
+    call.reply(peer::Status::ok, parts);
   }
   peer::InboundCall& call;
 };
@@ -430,6 +433,11 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
     cluster::GetRequest get;
     if (!cluster::GetRequest::decode(call.payload(), get)) return refuse(peer::Status::corrupt);
     if (!counts_in_reads(self_)) return refuse(peer::Status::failed);
+    StoreRead read;
+    cluster::GetReply reply;
+    if (ReplicaGet::try_now(core_, get.key, get.value_bytes_max, read, reply)) {
+      return ServedGet::send(call, reply);
+    }
     return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max);
   }
   if (joins) {

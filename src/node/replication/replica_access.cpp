@@ -211,19 +211,36 @@ Task<void> ReplicaGet::work_slowly(Core& owner) {
   go_back();
 }
 
+bool ReplicaGet::try_now(Core& home, std::string_view key, uint32_t value_bytes_max,
+                         StoreRead& read, cluster::GetReply& reply) {
+  const Node& node = home.node();
+  const uint32_t shard = node.shard_for(key);
+  if (node.owner_of(shard) != home.index()) return false;
+  const ReadOutcome outcome = home.shard(shard).try_get(key, Reactor::current().wall_ms(), read);
+  return outcome != ReadOutcome::wait &&
+         describe(read, outcome == ReadOutcome::found, value_bytes_max, reply);
+}
+
 // False: the value has to be read from the disk.
-bool ReplicaGet::take_now(const StoreRead& read, bool found) {
-  reply_.version = read.version;
+bool ReplicaGet::describe(const StoreRead& read, bool found, uint32_t value_bytes_max,
+                          cluster::GetReply& reply) {
+  reply.version = read.version;
   if (!found) {
-    reply_.state = read.version ? ReadState::dead : ReadState::never;
+    reply.state = read.version ? ReadState::dead : ReadState::never;
     return true;
   }
-  reply_.state = ReadState::live;
-  reply_.expire_at_ms = read.expire_at_ms;
-  reply_.value_bytes = read.size_bytes;
-  if (read.size_bytes > value_bytes_max_) return true;
+  reply.state = ReadState::live;
+  reply.expire_at_ms = read.expire_at_ms;
+  reply.value_bytes = read.size_bytes;
+  if (read.size_bytes > value_bytes_max) return true;
   if (read.large) return false;
-  value_.assign(read.value);
+  reply.value = read.value;
+  return true;
+}
+
+bool ReplicaGet::take_now(const StoreRead& read, bool found) {
+  if (!describe(read, found, value_bytes_max_, reply_)) return false;
+  value_.assign(reply_.value);
   reply_.value = value_;
   return true;
 }

@@ -28,6 +28,8 @@ class ReplicaAccess : public Message {
   using Finished = void (*)(ReplicaAccess& self) noexcept;
 
   virtual ~ReplicaAccess() = default;
+  static void* operator new(size_t size_bytes) { return allocate_frame(size_bytes); }
+  static void operator delete(void* access, size_t size_bytes) { free_frame(access, size_bytes); }
 
  protected:
   ReplicaAccess(Core& home, Finished finished) : home_(home), finished_(finished) {}
@@ -78,6 +80,11 @@ class ReplicaGet : public ReplicaAccess {
   // The value is left out where it is longer than `value_bytes_max`.
   void start(std::string_view key, uint32_t value_bytes_max);
 
+  // The same without an object, where the key's shard is this core's and its newest entry in memory.
+  // `read` is fresh, and holds what `reply` points into; false: it has to be asked the long way.
+  static bool try_now(Core& home, std::string_view key, uint32_t value_bytes_max, StoreRead& read,
+                      cluster::GetReply& reply);
+
   // `value` points into this object.
   const cluster::GetReply& reply() const { return reply_; }
 
@@ -85,6 +92,8 @@ class ReplicaGet : public ReplicaAccess {
   void work(Core& owner) override;
   Task<void> work_slowly(Core& owner);
   Task<Result<void>> take(StoreRead read, bool found);
+  static bool describe(const StoreRead& read, bool found, uint32_t value_bytes_max,
+                       cluster::GetReply& reply);
   bool take_now(const StoreRead& read, bool found);
 
   std::string key_;

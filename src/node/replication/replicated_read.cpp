@@ -5,6 +5,7 @@
 
 #include "base/assert.hpp"
 #include "node/core.hpp"
+#include "node/replication/replica_call.hpp"
 #include "node/replication/test_faults.hpp"
 
 namespace gyre {
@@ -22,6 +23,12 @@ constexpr uint32_t value_bytes_at_once = 64u << 10;  // longer ones come from on
 constexpr Nanos hedge_delay_min = milliseconds(2);
 constexpr Nanos hedge_delay_max = milliseconds(15);
 }  // namespace
+
+struct ReplicatedRead::Remote final : ReplicaCall {
+  Remote(ReplicatedRead& of, unsigned at) : read(of), rank(at) {}
+  ReplicatedRead& read;
+  unsigned rank;
+};
 
 struct ReplicatedRead::LocalGet final : ReplicaGet {
   LocalGet(Core& core, ReplicatedRead& of, unsigned at)
@@ -74,7 +81,6 @@ ReplicatedRead::ReplicatedRead(Coordinator& coordinator, std::string_view key, u
       owner_(owner),
       answered_(answered),
       quorum_(ack, from),
-      newest_(std::make_shared<const Entry>()),
       patience_(*this, &ReplicatedRead::expire),
       hedging_(*this, &ReplicatedRead::hedge) {
   coordinator_.operation_begun();
@@ -93,7 +99,6 @@ void ReplicatedRead::start(Coordinator& coordinator, std::string_view key, uint3
   ++coordinator.stats().reads;
   coordinator.hedges().earn();
   read->deadline_ = reactor.now() + replica_patience;
-  reactor.arm(read->patience_, read->deadline_);
   read->order_replicas();
   if (ack < from) reactor.arm(read->hedging_, reactor.now() + read->hedge_delay());
   read->drive();
@@ -104,6 +109,8 @@ void ReplicatedRead::start(Coordinator& coordinator, std::string_view key, uint3
 void ReplicatedRead::order_replicas() {
   const auto nodes = coordinator_.replicas(key_, from_);
   GYRE_ASSERT(nodes.size() == from_);
+  replicas_[0].node = nodes[0];
+  if (from_ == 1) return;
   std::array<std::pair<unsigned, unsigned>, limits::cluster_replicas_max> order;
   for (unsigned i = 0; i < from_; ++i) order[i] = {coordinator_.read_rank(nodes[i]), i};
   std::sort(order.begin(), order.begin() + from_);
@@ -147,6 +154,7 @@ void ReplicatedRead::drive() {
         break;
       case Do::wait:
         driving_ = false;
+        stop_borrowing();
         return;
       case Do::finished:
         delete this;
@@ -158,50 +166,67 @@ void ReplicatedRead::drive() {
 void ReplicatedRead::ask(unsigned rank, uint32_t value_bytes_max) {
   Replica& replica = replicas_[rank];
   if (!coordinator_.counts_in_reads(replica.node)) return failed(rank);
-  if (replica.node == coordinator_.self()) {
-    replica.local_get = std::make_unique<LocalGet>(coordinator_.core(), *this, rank);
-    replica.local_get->start(key_, value_bytes_max);
-    return;
-  }
-  Remote& remote = replica.remote;
-  remote.read = this;
-  remote.rank = rank;
-  remote.verb = static_cast<uint8_t>(cluster::Verb::get);
-  remote.deadline = deadline_;
-  char head[GetRequest::head_bytes];
-  GetRequest{.value_bytes_max = value_bytes_max, .key = key_}.encode_head(head);
-  std::copy_n(head, sizeof head, remote.head);
-  remote.pieces[0] = {remote.head, sizeof head};
-  remote.pieces[1] = key_;
-  remote.parts = {remote.pieces, 2};
-  remote.idempotent = true;
+  if (replica.node == coordinator_.self()) return ask_local(rank, value_bytes_max);
+  if (!replica.remote) replica.remote = std::make_unique<Remote>(*this, rank);
+  Remote& remote = *replica.remote;
   remote.done = [](peer::Call& self) noexcept {
     auto& call = static_cast<Remote&>(self);
-    ReplicatedRead& read = *call.read;
-    read.coordinator_.call_ended(read.replicas_[call.rank].node, call);
+    ReplicatedRead& read = call.read;
+    const cluster::NodeIndex node = read.replicas_[call.rank].node;
+    read.coordinator_.call_ended(node, call);
     GetReply reply;
     if (call.status != peer::Status::ok || !GetReply::decode(call.reply, reply) ||
-        reply.state == ReadState::failed ||
-        !read.coordinator_.counts_in_reads(read.replicas_[call.rank].node)) {
+        reply.state == ReadState::failed || !read.coordinator_.counts_in_reads(node)) {
       return read.failed(call.rank);
     }
     read.came(call.rank, reply);
   };
-  if (!coordinator_.link(replica.node).start(remote)) remote.done(remote);
+  remote.get(coordinator_.link(replica.node), {.value_bytes_max = value_bytes_max, .key = key_},
+             deadline_);
 }
 
-void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
+// Links watch the deadlines of their calls; only this node's own disk may take longer unseen.
+void ReplicatedRead::ask_local(unsigned rank, uint32_t value_bytes_max) {
+  GetReply reply;
+  found_here_.emplace();
+  if (ReplicaGet::try_now(coordinator_.core(), key_, value_bytes_max, *found_here_, reply)) {
+    return took(rank, reply);
+  }
+  if (!patience_.armed()) Reactor::current().arm(patience_, deadline_);
+  Replica& replica = replicas_[rank];
+  replica.local_get = std::make_unique<LocalGet>(coordinator_.core(), *this, rank);
+  replica.local_get->start(key_, value_bytes_max);
+}
+
+void ReplicatedRead::took(unsigned rank, const GetReply& reply) {
   if (reply.version && coordinator_.is_credible(reply.version.hlc)) {
     coordinator_.clock().observe(reply.version.hlc);
   }
-  const bool keep = quorum_.found(rank, {.version = reply.version,
-                                         .live = reply.state == ReadState::live,
-                                         .has_value = reply.has_value()});
-  if (keep) {
-    newest_ = std::make_shared<const Entry>(
-        Entry{reply.state, reply.version, reply.expire_at_ms, std::string(reply.value)});
+  if (quorum_.found(rank, {.version = reply.version,
+                           .live = reply.state == ReadState::live,
+                           .has_value = reply.has_value()})) {
+    newest_ = reply;
+    kept_.reset();
   }
+}
+
+// Within a step `reply` lasts no longer than this call.
+void ReplicatedRead::came(unsigned rank, const GetReply& reply) {
+  took(rank, reply);
+  if (driving_) stop_borrowing();
   drive();
+}
+
+void ReplicatedRead::stop_borrowing() {
+  if (!newest_.value.empty()) keep_newest();
+  found_here_.reset();
+}
+
+void ReplicatedRead::keep_newest() {
+  if (kept_) return;
+  kept_ = std::make_shared<const Entry>(
+      Entry{newest_.state, newest_.version, newest_.expire_at_ms, std::string(newest_.value)});
+  newest_.value = kept_->value;
 }
 
 void ReplicatedRead::failed(unsigned rank) {
@@ -215,7 +240,9 @@ void ReplicatedRead::failed(unsigned rank) {
 void ReplicatedRead::write_newest_to(unsigned rank) {
   Replica& replica = replicas_[rank];
   ++coordinator_.stats().repairs;
-  replica.written = newest_;
+  if (!quorum_.answered() && !patience_.armed()) Reactor::current().arm(patience_, deadline_);
+  keep_newest();
+  replica.written = kept_;
   const Entry& entry = *replica.written;
   const bool live = entry.state == ReadState::live;
   const PutRequest put{.tombstone = !live,
@@ -233,18 +260,11 @@ void ReplicatedRead::write_newest_to(unsigned rank) {
     replica.local_put->start(put);
     return;
   }
-  Remote& remote = replica.remote;
-  remote.verb = static_cast<uint8_t>(cluster::Verb::put);
-  remote.deadline = Reactor::current().now() + replica_patience;
-  put.encode_head(remote.head);
-  remote.pieces[0] = {remote.head, sizeof remote.head};
-  remote.pieces[1] = put.key;
-  remote.pieces[2] = put.value;
-  remote.parts = remote.pieces;
-  remote.idempotent = true;
+  if (!replica.remote) replica.remote = std::make_unique<Remote>(*this, rank);
+  Remote& remote = *replica.remote;
   remote.done = [](peer::Call& self) noexcept {
     auto& call = static_cast<Remote&>(self);
-    ReplicatedRead& read = *call.read;
+    ReplicatedRead& read = call.read;
     read.coordinator_.call_ended(read.replicas_[call.rank].node, call);
     PutReply reply;
     if (call.status != peer::Status::ok || !PutReply::decode(call.reply, reply)) {
@@ -252,7 +272,7 @@ void ReplicatedRead::write_newest_to(unsigned rank) {
     }
     read.written(call.rank, reply);
   };
-  if (!coordinator_.link(replica.node).start(remote)) remote.done(remote);
+  remote.put(coordinator_.link(replica.node), put, Reactor::current().now() + replica_patience);
 }
 
 void ReplicatedRead::written(unsigned rank, const PutReply& reply) {
@@ -268,11 +288,10 @@ void ReplicatedRead::written(unsigned rank, const PutReply& reply) {
 // --- the end ------------------------------------------------------------------------------------
 
 void ReplicatedRead::answer() {
-  const std::shared_ptr<const Entry> entry = newest_;
-  const bool live = entry->state == ReadState::live;
+  const bool live = newest_.state == ReadState::live;
   answered_(owner_, {.status = static_cast<uint16_t>(live ? 200 : 404),
-                     .version = entry->version,
-                     .value = live ? std::string_view(entry->value) : std::string_view()});
+                     .version = newest_.version,
+                     .value = live ? newest_.value : std::string_view()});
 }
 
 void ReplicatedRead::answer_504() {

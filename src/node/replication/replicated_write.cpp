@@ -5,6 +5,7 @@
 
 #include "base/assert.hpp"
 #include "node/core.hpp"
+#include "node/replication/replica_call.hpp"
 #include "node/replication/test_faults.hpp"
 
 namespace gyre {
@@ -13,6 +14,12 @@ using cluster::PutReply;
 using cluster::PutRequest;
 using cluster::ReplicaReply;
 using cluster::WriteOutcome;
+
+struct ReplicatedWrite::Remote final : ReplicaCall {
+  Remote(ReplicatedWrite& of, unsigned at) : write(of), rank(at) {}
+  ReplicatedWrite& write;
+  unsigned rank;
+};
 
 struct ReplicatedWrite::Local final : ReplicaPut {
   Local(Core& core, ReplicatedWrite& of, unsigned at)
@@ -128,20 +135,11 @@ void ReplicatedWrite::ask(unsigned rank) {
     replica.local->start(request());
     return;
   }
-  Remote& remote = replica.remote;
-  remote.write = this;
-  remote.rank = rank;
-  remote.verb = static_cast<uint8_t>(cluster::Verb::put);
-  remote.deadline = deadline_;
-  request().encode_head(remote.head);
-  remote.pieces[0] = {remote.head, sizeof remote.head};
-  remote.pieces[1] = spec_.key;
-  remote.pieces[2] = spec_.value;
-  remote.parts = remote.pieces;
-  remote.idempotent = true;
+  if (!replica.remote) replica.remote = std::make_unique<Remote>(*this, rank);
+  Remote& remote = *replica.remote;
   remote.done = [](peer::Call& self) noexcept {
     auto& call = static_cast<Remote&>(self);
-    ReplicatedWrite& write = *call.write;
+    ReplicatedWrite& write = call.write;
     write.coordinator_.call_ended(write.replicas_[call.rank].node, call);
     PutReply reply;
     if (call.status != peer::Status::ok || !PutReply::decode(call.reply, reply)) {
@@ -149,7 +147,7 @@ void ReplicatedWrite::ask(unsigned rank) {
     }
     write.replied(call.rank, reply);
   };
-  if (!coordinator_.link(replica.node).start(remote)) remote.done(remote);
+  remote.put(coordinator_.link(replica.node), request(), deadline_);
 }
 
 void ReplicatedWrite::replied(unsigned rank, const PutReply& reply) {
@@ -180,14 +178,15 @@ void ReplicatedWrite::replied(unsigned rank, const PutReply& reply) {
       break;  // it may be there
   }
   // Asked twice, it may have been stored by the first.
-  if (said == ReplicaReply::refused && replicas_[rank].remote.retried())
+  const Remote* remote = replicas_[rank].remote.get();
+  if (said == ReplicaReply::refused && remote != nullptr && remote->retried())
     said = ReplicaReply::unknown;
   quorum_.replied(rank, said);
   drive();
 }
 
 void ReplicatedWrite::failed(unsigned rank) {
-  const peer::Call& call = replicas_[rank].remote;
+  const peer::Call& call = *replicas_[rank].remote;
   const bool refused =
       (call.status == peer::Status::busy || call.status == peer::Status::closing ||
        call.status == peer::Status::clock_ahead || call.status == peer::Status::overloaded) &&

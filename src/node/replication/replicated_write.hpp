@@ -46,17 +46,12 @@ class ReplicatedWrite {
   static void start(Coordinator& coordinator, WriteSpec spec, void* owner, Answered answered);
 
  private:
-  struct Remote : peer::Call {
-    ReplicatedWrite* write = nullptr;
-    unsigned rank = 0;
-    char head[cluster::PutRequest::head_bytes];
-    std::string_view pieces[3];
-  };
+  struct Remote;
   struct Local;
   struct Replica {
     cluster::NodeIndex node = cluster::no_node;
-    Remote remote;
-    std::unique_ptr<Local> local;
+    std::unique_ptr<Remote> remote;  // of another node
+    std::unique_ptr<Local> local;    // of this one, while it is asked
   };
   struct PatienceTimer : Timer {
     explicit PatienceTimer(ReplicatedWrite& of);
@@ -65,6 +60,8 @@ class ReplicatedWrite {
 
   ReplicatedWrite(Coordinator& coordinator, WriteSpec spec, void* owner, Answered answered);
   ~ReplicatedWrite();
+  static void* operator new(size_t size_bytes) { return allocate_frame(size_bytes); }
+  static void operator delete(void* write, size_t size_bytes) { free_frame(write, size_bytes); }
 
   cluster::PutRequest request() const;
   void ask(unsigned rank);
