@@ -326,6 +326,7 @@ def peer_hop_steps(rate: Optional[float]) -> list[Step]:
     get = Step("", "hop", "get", ("gyre", "threadpool"), durability="none", keys=10_000)
     return [
         replace(get, name="GET, closed loop", smoke=True),
+        replace(get, name="GET, closed loop, 256 connections", connections=256),
         replace(get, name=f"GET, {rate or 10_000:,.0f}/s", rate=rate or 10_000),
     ]
 
