@@ -9,7 +9,7 @@
 
 namespace gyre::sim {
 
-Disk::Disk(DiskOptions disk_options, Prng prng) : options(disk_options), prng_(prng) {
+Disk::Disk(DiskOptions disk_options, Prng prng) : options(std::move(disk_options)), prng_(prng) {
   Inode& top = inodes_[root];
   top.is_directory = true;
   top.links = top.durable_links = 1;
@@ -107,6 +107,11 @@ int32_t Disk::apply(const DiskRequest& request, InodeId* opened, bool lasting) {
   }
 }
 
+bool Disk::strikes(uint32_t ppm, InodeId inode) {
+  if (!prng_.chance_ppm(ppm)) return false;
+  return options.path_part.empty() || path_of(inode).find(options.path_part) != std::string::npos;
+}
+
 // Planned faults first, then those by chance. A failed fsync loses what it should have kept.
 int Disk::injected_error(const DiskRequest& request) {
   int error = 0;
@@ -126,13 +131,16 @@ int Disk::injected_error(const DiskRequest& request) {
     error = fault.error;
     break;
   }
-  if (error == 0 && request.code == OpCode::read && prng_.chance_ppm(options.read_error_ppm)) {
+  if (error == 0 && request.code == OpCode::read &&
+      strikes(options.read_error_ppm, request.inode)) {
     error = EIO;
   }
-  if (error == 0 && request.code == OpCode::write && prng_.chance_ppm(options.write_error_ppm)) {
+  if (error == 0 && request.code == OpCode::write &&
+      strikes(options.write_error_ppm, request.inode)) {
     error = EIO;
   }
-  if (error == 0 && request.code == OpCode::fsync && prng_.chance_ppm(options.fsync_error_ppm)) {
+  if (error == 0 && request.code == OpCode::fsync &&
+      strikes(options.fsync_error_ppm, request.inode)) {
     error = EIO;
   }
   if (error == 0) return 0;
@@ -171,13 +179,16 @@ int32_t Disk::read(const DiskRequest& request) {
   const Inode& inode = inodes_.at(request.inode);
   if (inode.is_directory) return -EISDIR;
   size_t length = request.length;
-  if (length > 1 && prng_.chance_ppm(options.short_read_ppm)) {
+  if (length > 1 && strikes(options.short_read_ppm, request.inode)) {
     count_fault("short read");
     length = 1 + prng_.below(length - 1);
     if (length > FileContent::sector_bytes) length -= length % FileContent::sector_bytes;
   }
   const size_t n = inode.file.current().read(request.offset, request.out, length);
-  if (n != 0 && prng_.chance_ppm(options.bit_rot_ppm)) {
+  const auto in_reach = [&](uint64_t at) { return at - request.offset < n; };
+  if (std::any_of(inode.corrupted.begin(), inode.corrupted.end(), in_reach))
+    count_fault("corrupted bytes read");
+  if (n != 0 && strikes(options.bit_rot_ppm, request.inode)) {
     count_fault("bit rot");
     char& byte = request.out[prng_.below(n)];
     byte = static_cast<char>(byte ^ (1 << prng_.below(8)));
@@ -198,7 +209,7 @@ int32_t Disk::write(const DiskRequest& request, bool lasting) {
     if (fits == 0 || fits >= data.size()) return -ENOSPC;
     data = data.substr(0, fits);
   }
-  if (data.size() > FileContent::sector_bytes && prng_.chance_ppm(options.short_write_ppm)) {
+  if (data.size() > FileContent::sector_bytes && strikes(options.short_write_ppm, request.inode)) {
     count_fault("short write");
     const size_t n = 1 + prng_.below(data.size() - 1);
     data = data.substr(0, std::max(FileContent::sector_bytes, n - n % FileContent::sector_bytes));
@@ -209,6 +220,7 @@ int32_t Disk::write(const DiskRequest& request, bool lasting) {
     durable = false;
   }
   inode.file.write(request.offset, data, durable);
+  std::erase_if(inode.corrupted, [&](uint64_t at) { return at - request.offset < data.size(); });
   charge(request.inode);
   return static_cast<int32_t>(data.size());
 }
@@ -289,6 +301,18 @@ bool Disk::corrupt(std::string_view path, uint64_t offset, char mask) {
   const Place place = find(path);
   if (place.inode == 0 || offset >= inodes_.at(place.inode).file.current().size()) return false;
   inodes_.at(place.inode).file.corrupt(offset, mask);
+  inodes_.at(place.inode).corrupted.push_back(offset);
+  return true;
+}
+
+bool Disk::replace(std::string_view path, std::string_view content) {
+  const Place place = find(path);
+  if (place.inode == 0) return false;
+  FileContent& file = inodes_.at(place.inode).file;
+  file.resize(content.size());
+  file.write(0, content, false);
+  file.sync();
+  charge(place.inode);
   return true;
 }
 

@@ -46,14 +46,15 @@ struct Latency {
 struct DiskOptions {
   uint64_t capacity_bytes = uint64_t{1} << 40;
   uint8_t skip_durability = skip_nothing;
-  // Chances per operation, in parts per million.
+  // Chances per operation, in parts per million; of files whose path has `path_part` in it.
+  std::string path_part;
   uint32_t read_error_ppm = 0;
   uint32_t write_error_ppm = 0;
   uint32_t fsync_error_ppm = 0;
   uint32_t short_read_ppm = 0;
   uint32_t short_write_ppm = 0;
   uint32_t bit_rot_ppm = 0;  // one bit of what a read returns is wrong
-  uint32_t stall_ppm = 0;    // an operation takes `stall`
+  uint32_t stall_ppm = 0;    // an operation takes `stall`, whatever its file
   Latency read{microseconds(60), microseconds(400)};
   Latency write{microseconds(20), microseconds(300)};
   Latency sync{microseconds(100), milliseconds(4)};
@@ -127,8 +128,11 @@ class Disk {
 
   void plan(PlannedFault fault) { planned_.push_back(std::move(fault)); }
   void clear_plans() { planned_.clear(); }
-  // Flips the bits of `mask` at an offset of a file, for good. False if there is no such byte.
+  // Flips the bits of `mask` at an offset of a file, for good; reads of it count as faults. False if
+  // there is no such byte.
   bool corrupt(std::string_view path, uint64_t offset, char mask);
+  // Another, durable content of a file that is there. False if there is none.
+  bool replace(std::string_view path, std::string_view content);
   // Whole content of a file as the program sees it, or as a power cut would leave it at worst.
   std::string content(std::string_view path) const;
   std::string durable_content(std::string_view path) const;
@@ -147,6 +151,7 @@ class Disk {
     uint32_t opens = 0;
     uint64_t charged_bytes = 0;
     FileContent file;
+    std::vector<uint64_t> corrupted;  // offsets
     std::map<std::string, InodeId> entries;
     std::map<std::string, InodeId> durable_entries;
   };
@@ -176,6 +181,7 @@ class Disk {
 
   bool is_write_point(const DiskRequest& request) const;
   int injected_error(const DiskRequest& request);
+  bool strikes(uint32_t ppm, InodeId inode);
   void count_fault(const char* kind) { ++faults_[kind]; }
   int32_t apply(const DiskRequest& request, InodeId* opened, bool lasting);
   int32_t open(const DiskRequest& request, InodeId* opened);

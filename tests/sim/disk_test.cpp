@@ -223,6 +223,49 @@ TEST_CASE("planned faults strike the nth match and then stop") {
   CHECK(files.disk->faults().at("write error") == 1);
 }
 
+TEST_CASE("faults by chance strike the files that they are meant for") {
+  Files files({.path_part = ".log", .write_error_ppm = 1'000'000, .fsync_error_ppm = 1'000'000});
+  const InodeId log = files.open("1.log");
+  const InodeId table = files.open("1.table");
+  CHECK(files.write(log, 0, "a") == -EIO);
+  CHECK(files.fsync(log) == -EIO);
+  CHECK(files.write(table, 0, "a") == 1);
+  CHECK(files.fsync(table) == 0);
+}
+
+TEST_CASE("reads of corrupted bytes count as faults until the bytes are written again") {
+  Files files;
+  const InodeId file = files.open("a", flag_read | flag_write | flag_create);
+  files.write(file, 0, "0123456789");
+  REQUIRE(files.disk->corrupt("a", 5, 1));
+  const auto read = [&](uint64_t offset, uint64_t length) {
+    char out[16];
+    CHECK(files.disk->execute({.code = OpCode::read,
+                               .inode = file,
+                               .offset = offset,
+                               .length = length,
+                               .out = out}) == static_cast<int32_t>(length));
+    const auto& faults = files.disk->faults();
+    return faults.contains("corrupted bytes read") ? faults.at("corrupted bytes read") : 0;
+  };
+  CHECK(read(0, 5) == 0);
+  CHECK(read(6, 4) == 0);
+  CHECK(read(0, 6) == 1);
+  CHECK(read(5, 5) == 2);
+  files.write(file, 5, "5");
+  CHECK(read(0, 10) == 2);
+}
+
+TEST_CASE("a file that is replaced has the new content after a power cut") {
+  Files files;
+  files.write(files.open("a"), 0, "a long content", flag_dsync);
+  files.sync_dir("/");
+  CHECK(files.disk->replace("a", "short"));
+  CHECK(!files.disk->replace("b", "x"));
+  files.disk->crash(CrashMode::lost);
+  CHECK(files.disk->content("a") == "short");
+}
+
 TEST_CASE("allocated space reads as zeros and is used up") {
   Files files({.capacity_bytes = 64 << 10});
   const InodeId file = files.open("a");
