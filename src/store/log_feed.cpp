@@ -21,6 +21,10 @@ Task<Result<void>> LogFeed::add(LogReader& reader, uint64_t id, uint64_t size_by
       co_await file->read_full(0, window_.span().first(limits::io_alignment_bytes));
   segments_.push_back({Ref<SharedFile>(new SharedFile(std::move(*file))), size_bytes, path});
   if (!head) co_return fail(head.error());
+  if (*head < std::min<uint64_t>(size_bytes, limits::io_alignment_bytes)) {
+    co_return fail(Errc::io,
+                   fmt::format("{}: of {} bytes {} can be read", path, size_bytes, *head));
+  }
   co_return reader.add_segment(id, size_bytes, {window_.data(), *head}, std::move(path));
 }
 

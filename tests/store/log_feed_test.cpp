@@ -93,6 +93,17 @@ Task<void> notices_that_it_shrank(const testing::LogImage& log) {
   CHECK(done.error().message().find("shrank") != std::string::npos);
 }
 
+Task<void> notices_that_its_head_is_gone() {
+  const Result<void> made = co_await replace_file("/", "1.log", std::string(100, 'x'));
+  REQUIRE_OR_RETURN(made.has_value());
+  LogFeed feed(page);
+  LogReader reader({.salt = testing::image_salt, .window_bytes = page});
+  const Result<void> added = co_await feed.add(reader, 1, 10 * page, "/1.log");
+  co_await feed.close();
+  CHECK(!added.has_value());
+  CHECK(added.error().code == Errc::io);
+}
+
 }  // namespace
 
 TEST_CASE("a log is read whole, whatever the window, and nothing of it twice") {
@@ -107,6 +118,11 @@ TEST_CASE("a segment that shrinks while it is read is an error, not an end") {
   const testing::LogImage log = log_of_many_sizes();
   SimRig rig;
   CHECK(rig.run(notices_that_it_shrank(log)));
+}
+
+TEST_CASE("a segment of which not even the first page can be read is an error") {
+  SimRig rig;
+  CHECK(rig.run(notices_that_its_head_is_gone()));
 }
 
 }  // namespace gyre
