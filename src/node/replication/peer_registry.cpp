@@ -92,6 +92,7 @@ Task<Result<std::unique_ptr<PeerRegistry>>> PeerRegistry::open(Node& node, bool 
     self->state_ = fresh ? JoinState::fresh : JoinState::complete;
     if (Result<void> saved = co_await self->save(); !saved) co_return fail(saved.error());
   }
+  self->saved_ = true;
   self->saved_state_ = self->state_;
   co_return self;
 }
@@ -151,7 +152,13 @@ Result<void> PeerRegistry::parse(std::string_view text) {
 }
 
 Task<Result<void>> PeerRegistry::save() {
-  return replace_file(node_.directory().path(), std::string(file_name), print());
+  saved_ = false;
+  const JoinState state = state_;
+  Result<void> done =
+      co_await replace_file(node_.directory().path(), std::string(file_name), print());
+  saved_ = done.has_value();
+  if (saved_) saved_state_ = state;
+  co_return done;
 }
 
 // --- what cores know ----------------------------------------------------------------------------
@@ -176,7 +183,7 @@ unsigned PeerRegistry::awaited() const {
   return state_ == JoinState::rebuilding ? count : 0;
 }
 
-// What can't be saved now is said again by somebody after the next start.
+// What can't be saved now is saved later, or said again by somebody after the next start.
 Task<void> PeerRegistry::set_state(JoinState state) {
   if (state == state_) co_return;
   Reactor::current().log(
@@ -188,10 +195,9 @@ Task<void> PeerRegistry::set_state(JoinState state) {
                                                             : "joined"));
   state_ = state;
   for (Peer& peer : peers_) peer.done = false;
+  changed_.set();
   co_await publish();
-  Result<void> saved = co_await save();
-  saved_state_ = saved ? state : saved_state_;
-  if (!saved) {
+  if (Result<void> saved = co_await save(); !saved) {
     Reactor::current().log("error", "event=peers_not_saved " + saved.error().message());
   }
 }
@@ -212,6 +218,10 @@ Task<Result<JoinReply>> PeerRegistry::join(std::string url, Uuid uuid, JoinReque
     co_await set_state(JoinState::complete);
   }
   Peer& peer = peers_[node];
+  // Who comes again may rely on what was not saved the last time.
+  if (!saved_) {
+    if (Result<void> saved = co_await save(); !saved) co_return fail(saved.error());
+  }
   if (peer.uuid == uuid) {
     // It may not have heard of its loss: an answer can be lost.
     if (peer.lost && request.state != JoinState::rebuilding)
@@ -272,6 +282,10 @@ Task<bool> PeerRegistry::owes(NodeIndex node) {
 // --- going to peers -----------------------------------------------------------------------------
 
 Task<void> PeerRegistry::join_one(NodeIndex node) {
+  if (!saved_) {
+    Turn turn(changing_);
+    if (!co_await turn.take() || !co_await save()) co_return;
+  }
   peer::Link& link = node_.core(0).coordinator().link(node);
   if (link.state() != peer::LinkState::connected) co_return;
   // What would be forgotten by a crash is not told.
@@ -336,8 +350,13 @@ Task<void> PeerRegistry::run() {
       if (!peers_[node].met || state_ == JoinState::rebuilding) co_await join_one(node);
       all_met = all_met && peers_[node].met;
     }
-    if (all_met && state_ == JoinState::complete) co_return;
-    if (!co_await sleep_for(join_interval)) co_return;
+    // A peer may still come that knows this node by another directory.
+    changed_.reset();
+    if (all_met && saved_ && state_ == JoinState::complete) {
+      if (!co_await changed_.wait()) co_return;
+    } else if (!co_await sleep_for(join_interval)) {
+      co_return;
+    }
   }
 }
 

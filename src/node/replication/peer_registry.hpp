@@ -59,7 +59,7 @@ class PeerRegistry {
                                         cluster::JoinRequest request);
   // Once the node has tried to connect to its peers: joins those that are there.
   Task<void> join_peers();
-  // Joins the others as they come, until this node is complete and all have been met.
+  // Joins the others as they come, and all again when this node has lost its data.
   void begin();
   Task<void> stop();
 
@@ -85,8 +85,10 @@ class PeerRegistry {
   Node& node_;
   cluster::JoinState state_ = cluster::JoinState::fresh;
   cluster::JoinState saved_state_ = cluster::JoinState::fresh;
+  bool saved_ = false;       // the file says what this says
   std::vector<Peer> peers_;  // by node
   Semaphore changing_{1};    // joins and saves, one at a time
+  Event changed_;            // the state
   std::unique_ptr<Scope> scope_;
 };
 

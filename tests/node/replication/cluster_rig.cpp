@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "node/replication/peer_registry.hpp"
+
 namespace gyre::test {
 
 // --- the oracle ---------------------------------------------------------------------------------
@@ -170,6 +172,14 @@ void ClusterRig::start_all() {
   for (unsigned i = 0; i < size(); ++i) {
     if (!running(i)) start(i);
   }
+}
+
+bool ClusterRig::rebuilding() const {
+  return std::ranges::any_of(members_, [](const Member& member) {
+    return member.life && !member.life->ended() &&
+           member.node->core(0).state() == NodeState::serving &&
+           member.node->registry().state() == cluster::JoinState::rebuilding;
+  });
 }
 
 bool ClusterRig::ready(unsigned node) const {

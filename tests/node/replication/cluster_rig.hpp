@@ -108,6 +108,8 @@ class ClusterRig {
   void start_all();
   // Until every node that was started says that it is ready.
   bool await_ready(Nanos limit = seconds(60));
+  // Whether a node that serves is still to be given back what it has lost.
+  bool rebuilding() const;
   void kill(unsigned node);                        // kill -9: the kernel's cache survives
   void crash(unsigned node, sim::CrashMode mode);  // the power goes
   void wipe(unsigned node);                        // of a node that is down: its directory is lost

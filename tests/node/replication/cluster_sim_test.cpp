@@ -441,6 +441,58 @@ TEST_CASE("a node is told of its loss until it has heard it") {
   rig.stop_all();
 }
 
+TEST_CASE("a node counts as rebuilt only once its peers will remember that after a restart") {
+  ClusterRig rig({.seed = 6});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  CHECK(ask_now(rig, 0, "PUT", 0, "0-1").status == 201);
+  rig.kill(0);
+  rig.wipe(0);
+  // Not even after it has been asked several times.
+  rig.machine(2).disk().plan({.code = OpCode::rename, .path_part = "PEERS", .times = 20});
+  rig.start(0);
+  CHECK(rig.await_ready());
+  rig.world().run_for(seconds(1));
+  CHECK(rig.rebuilding());
+  CHECK(rig.world().run_until([&] { return !rig.rebuilding(); }, seconds(30)) ==
+        sim::Stop::satisfied);
+  rig.kill(2);
+  rig.start(2);
+  CHECK(rig.await_ready());
+  rig.world().run_for(seconds(5));
+  CHECK(!rig.rebuilding());
+  rig.kill(1);
+  CHECK(ask_now(rig, 0, "GET", 0).body == "0-1");
+  rig.stop_all();
+}
+
+// Node 2 is put back as it was before 0 lost its data: it is the only one that has still to hear of it,
+// and 0, which thinks that all is done, has to be given everything back once more.
+TEST_CASE(
+    "a node that was rebuilt long ago is rebuilt again if a peer knows its former directory") {
+  ClusterRig rig({.seed = 6});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  CHECK(ask_now(rig, 0, "PUT", 0, "0-1").status == 201);
+  const std::string before = rig.machine(2).disk().content("data0/PEERS");
+  rig.kill(0);
+  rig.wipe(0);
+  rig.start(0);
+  CHECK(rig.await_ready());
+  CHECK(rig.world().run_until([&] { return !rig.rebuilding(); }, seconds(30)) ==
+        sim::Stop::satisfied);
+  rig.world().run_for(seconds(5));
+  rig.kill(2);
+  rig.machine(2).disk().replace("data0/PEERS", before);
+  rig.start(2);
+  CHECK(rig.await_ready());
+  rig.world().run_for(milliseconds(100));
+  CHECK(rig.rebuilding());
+  CHECK(rig.world().run_until([&] { return !rig.rebuilding(); }, seconds(30)) ==
+        sim::Stop::satisfied);
+  rig.stop_all();
+}
+
 TEST_CASE("a node whose clock is far ahead takes no writes and says why; the others go on") {
   for (const unsigned cores : {1u, 2u}) {
     ClusterRig rig({.seed = 9, .cores = cores, .clock_offsets_us = {2'000'000}});
