@@ -36,9 +36,9 @@ Taken Handoff::take(const UnconfirmedWrite& write) {
   ++counts_.taken;
   newest_hlc_ = std::max(newest_hlc_, write.version.hlc);
   newest_at_ = now;
-  if (write.version.hlc >= log_->watermark_max() || handoff_test_faults.late_write_unmarked) {
-    return Taken::held;
-  }
+  const bool late =
+      write.version.hlc < log_->watermark_max() && !handoff_test_faults.late_write_unmarked;
+  if (!late) return log_->begun() ? Taken::held : Taken::commit_first;
   ++counts_.late;
   if (write.version.hlc < log_->watermark()) log_->set_watermark(write.version.hlc);
   return Taken::commit_first;

@@ -215,10 +215,11 @@ Task<Result<std::unique_ptr<MissedLog>>> MissedLog::open(std::string directory,
   std::unique_ptr<MissedLog> log(new MissedLog(directory, options));
   Result<void> done = co_await make_directories(directory);
   if (done) done = co_await log->read();
+  if (!done) co_return fail(done.error());
   // Nothing is appended to what a crash may have left torn, and that this life began is durable
   // before it takes a write.
-  if (done) done = co_await log->commit();
-  if (!done) co_return fail(done.error());
+  done = co_await log->commit();
+  if (!done && done.error().code != Errc::no_space) co_return fail(done.error());
   co_return log;
 }
 

@@ -71,7 +71,8 @@ class MissedLog {
   static constexpr std::string_view temporary_name = "missed.tmp";
   static constexpr size_t record_overhead_bytes = 96;
 
-  // The directory is made if it is missing. Errc::unsupported: written by a later program.
+  // The directory is made if it is missing. Errc::unsupported: written by a later program. A full disk
+  // is no error: see begun().
   static Task<Result<std::unique_ptr<MissedLog>>> open(std::string directory,
                                                        MissedLogOptions options);
   MissedLog(const MissedLog&) = delete;
@@ -108,6 +109,9 @@ class MissedLog {
   // After an error the next commit tries again, with a new file.
   Task<Result<void>> commit();
   bool dirty() const { return changed_ != durable_; }
+  // Something of this life is durable. Until then the file is that of the life before, which may say
+  // that it ended clean: no write may be taken before a commit.
+  bool begun() const { return durable_ != 0; }
 
   // The last one counts, after the next commit. Not to be raised while something is in doubt.
   void set_watermark(uint64_t hlc);

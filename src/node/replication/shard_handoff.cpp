@@ -209,6 +209,11 @@ Task<Result<std::unique_ptr<ShardHandoff>>> ShardHandoff::open(Core& core, uint3
                                        "compared with the peers again\"",
                                        directory, cluster::MissedLog::file_name, log.damage()));
   }
+  if (!log.begun()) {
+    Reactor::current().log("warn", fmt::format("event=missed_log_without_space file={}/{} "
+                                               "advice=\"writes are taken once there is room\"",
+                                               directory, cluster::MissedLog::file_name));
+  }
   const Membership& membership = core.node().membership();
   for (NodeIndex node = 0; node < membership.node_count(); ++node) {
     const std::string& url = membership.topology().nodes[node].url;

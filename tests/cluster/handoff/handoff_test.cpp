@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cerrno>
+
 #include "../../store/sim_rig.hpp"
 
 namespace gyre::cluster {
@@ -95,6 +97,45 @@ Task<void> doubt(uint64_t first, uint64_t second) {
   CHECK(*handoff->log().in_doubt_from() <= second);
   CHECK(handoff->settled_before() <= second);
   CHECK((co_await handoff->close()).has_value());
+}
+
+Task<void> nothing_open() {
+  auto handoff = co_await open_handoff({.log = {.fresh = true}});
+  REQUIRE_OR_RETURN(handoff != nullptr);
+  CHECK((co_await handoff->close()).has_value());
+}
+
+// Ends without a close. The life before ended clean, and said so.
+Task<void> written_with_room_again(SimRig& rig, uint64_t& hlc) {
+  rig.disk().plan({.code = OpCode::write, .path_part = "missed", .error = ENOSPC, .times = 3});
+  auto handoff = co_await open_handoff({});
+  REQUIRE_OR_RETURN(handoff != nullptr);
+  CHECK(!handoff->in_doubt());
+  const Version version = now_version(1);
+  hlc = version.hlc;
+  for (unsigned i = 0; i < 3; ++i) {
+    CHECK(handoff->take(write_of(1, version)) == Taken::commit_first);
+    CHECK((co_await handoff->commit()).has_value() == (i == 2));
+  }
+  handoff->written(version);
+  CHECK(handoff->take(write_of(2, now_version(2))) == Taken::held);
+}
+
+Task<void> in_doubt(uint64_t hlc) {
+  auto handoff = co_await open_handoff({});
+  REQUIRE_OR_RETURN(handoff != nullptr);
+  CHECK(handoff->in_doubt());
+  CHECK(handoff->log().in_doubt_from().value_or(~uint64_t{0}) <= hlc);
+  CHECK((co_await handoff->close()).has_value());
+}
+
+TEST_CASE("a start on a full disk takes no write before there is room") {
+  SimRig rig;
+  rig.run(nothing_open());
+  uint64_t hlc = 0;
+  rig.run(written_with_room_again(rig, hlc));
+  rig.cut_power(sim::CrashMode::lost);
+  rig.run(in_doubt(hlc));
 }
 
 TEST_CASE("what nobody confirms is owed after two seconds, or once its coordinator is lost") {
