@@ -103,17 +103,34 @@ class ClusterRig {
   sim::Node& machine(unsigned node) { return *members_[node].machine; }
   Node& node(unsigned node) { return *members_[node].node; }
 
+  unsigned cores() const { return options_.cores; }
+  std::string directory(unsigned node) const {
+    return fmt::format("data{}", members_[node].directory);
+  }
+
+  // Also where its start was refused.
   bool running(unsigned node) const { return members_[node].life != nullptr; }
+  // Of a node that is down, or whose start was refused; nothing happens to others.
   void start(unsigned node);
   void start_all();
-  // Until every node that was started says that it is ready.
-  bool await_ready(Nanos limit = seconds(60));
+  // Why the node did not start. Empty: it did, or nobody has started it.
+  std::string refused_start(unsigned node) const;
+  // It has another directory than at first.
+  bool wiped(unsigned node) const { return members_[node].directory != 0; }
+  // It serves, and no shard has become read-only.
+  bool takes_writes(unsigned node) const;
   // Whether a node that serves is still to be given back what it has lost.
   bool rebuilding() const;
+  // Nodes that do not take writes, and what they said last. Empty: all do.
+  std::string not_taking_writes() const;
+  // Until every node that was started says that it is ready.
+  bool await_ready(Nanos limit = seconds(60));
   void kill(unsigned node);                        // kill -9: the kernel's cache survives
   void crash(unsigned node, sim::CrashMode mode);  // the power goes
   void wipe(unsigned node);                        // of a node that is down: its directory is lost
-  void stop(unsigned node);                        // SIGTERM; checks that nothing is left
+  enum class Disk : uint8_t { works, fails };
+  // SIGTERM; checks that nothing is left, and that all was well if the disk works.
+  void stop(unsigned node, Disk disk = Disk::works);
   void stop_all();
 
  private:
@@ -125,6 +142,8 @@ class ClusterRig {
   };
   ServeConfig config_of(unsigned node) const;
   bool ready(unsigned node) const;
+  std::string last_line(unsigned node) const;
+  bool take_refused_start(unsigned node);
 
   ClusterOptions options_;
   sim::World world_;

@@ -8,6 +8,7 @@
 #include "../../store/shard_rig.hpp"
 #include "cluster/test_faults.hpp"
 #include "cluster_rig.hpp"
+#include "disk_trouble.hpp"
 #include "node/replication/coordinator.hpp"
 #include "node/replication/test_faults.hpp"
 
@@ -227,6 +228,7 @@ uint64_t streams_replaced(ClusterRig& rig) {
 
 struct RunResult {
   uint64_t trace = 0;
+  std::map<std::string, uint64_t> disk_faults;
   size_t whole = 0;
   size_t cut = 0;
   size_t refused = 0;
@@ -258,28 +260,19 @@ RunResult run_seed(uint64_t seed) {
   {
     History history;
     sim::Prng prng(seed, "disturb");
-    ClusterRig rig({.seed = seed, .cores = 1 + static_cast<unsigned>(prng.below(2))});
-    rig.start_all();
-    CHECK(rig.await_ready());
+    ClusterRig rig({.seed = seed,
+                    .cores = 1 + static_cast<unsigned>(prng.below(2)),
+                    .admin = "0.0.0.0:18080"});
     Workload load{rig, history, sim::Prng(seed, "load")};
+    const auto strike = [&] {
+      result.replaced = std::max(result.replaced, streams_replaced(rig));
+      disturb(rig, prng);
+    };
+    const int steps = 12 + static_cast<int>(prng.below(12));
+    result.disk_faults = run_disturbed(
+        rig, seed, prng, {.steps = steps, .pause_max = milliseconds(900), .disturb = strike},
+        run_all(load), load.stop);
     std::vector<std::string> differences;
-    {
-      sim::Life client(rig.world(), rig.client());
-      client.start(0, run_all(load));
-      const int steps = 12 + static_cast<int>(prng.below(12));
-      for (int step = 0; step < steps; ++step) {
-        rig.world().run_for(milliseconds(static_cast<int64_t>(20 + prng.below(900))));
-        result.replaced = std::max(result.replaced, streams_replaced(rig));
-        disturb(rig, prng);
-      }
-      rig.world().network().heal_all();
-      rig.start_all();
-      CHECK(rig.await_ready());
-      rig.world().run_for(seconds(5));
-      load.stop = true;
-      CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(60)) ==
-            sim::Stop::satisfied);
-    }
     {
       sim::Life client(rig.world(), rig.client());
       client.start(0, compare_with_reads(load, differences));
@@ -311,11 +304,13 @@ TEST_CASE("no range shows less than what was acknowledged before it, whatever fa
     sum.cut += result.cut;
     sum.refused += result.refused;
     sum.replaced += result.replaced;
+    for (const auto& [name, struck] : result.disk_faults) sum.disk_faults[name] += struck;
     for (const std::string& violation : result.violations) CHECK_MESSAGE(false, violation);
     failed += !result.violations.empty();
   }
-  MESSAGE(fmt::format("{} seeds: {} whole ranges, {} cut off, {} refused, {} streams replaced",
-                      count, sum.whole, sum.cut, sum.refused, sum.replaced));
+  MESSAGE(fmt::format(
+      "{} seeds: {} whole ranges, {} cut off, {} refused, {} streams replaced; disk faults: {}",
+      count, sum.whole, sum.cut, sum.refused, sum.replaced, to_text(sum.disk_faults)));
   CHECK(sum.whole > count * 5);
   if (only == nullptr) CHECK(sum.replaced > count);
 }
