@@ -126,8 +126,7 @@ Task<Result<void>> Node::join_cluster() {
                     .epoch = membership_.topology().epoch,
                     .table_hash = membership_.table_hash(),
                     .cores = static_cast<uint16_t>(cores())};
-  Result<std::unique_ptr<PeerRegistry>> registry =
-      co_await PeerRegistry::open(*this, directory_.created());
+  Result<std::unique_ptr<PeerRegistry>> registry = co_await PeerRegistry::open(*this);
   if (!registry) co_return fail(registry.error());
   registry_ = std::move(*registry);
   if (config_.secret_file.empty()) co_return Result<void>{};

@@ -78,7 +78,7 @@ PeerRegistry::PeerRegistry(Node& node) : node_(node), peers_(node.membership().n
 
 // --- the file -----------------------------------------------------------------------------------
 
-Task<Result<std::unique_ptr<PeerRegistry>>> PeerRegistry::open(Node& node, bool fresh) {
+Task<Result<std::unique_ptr<PeerRegistry>>> PeerRegistry::open(Node& node) {
   std::unique_ptr<PeerRegistry> self(new PeerRegistry(node));
   const std::string& directory = node.directory().path();
   Result<std::string> text =
@@ -88,8 +88,8 @@ Task<Result<std::unique_ptr<PeerRegistry>>> PeerRegistry::open(Node& node, bool 
   } else if (text.error().code != Errc::not_found) {
     co_return fail(text.error());
   } else {
-    // Without the file the directory is new, or from before there was one.
-    self->state_ = fresh ? JoinState::fresh : JoinState::complete;
+    // The directory is new. It may be so though it has an identity: that is written first, and the
+    // start that did it may have ended there.
     if (Result<void> saved = co_await self->save(); !saved) co_return fail(saved.error());
   }
   self->saved_ = true;

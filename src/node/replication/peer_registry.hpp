@@ -47,8 +47,7 @@ class PeerRegistry {
  public:
   static constexpr std::string_view file_name = "PEERS";
 
-  // `fresh`: the data directory was made by this start.
-  static Task<Result<std::unique_ptr<PeerRegistry>>> open(Node& node, bool fresh);
+  static Task<Result<std::unique_ptr<PeerRegistry>>> open(Node& node);
 
   cluster::JoinState state() const { return state_; }
   // Nodes from which this one waits to get everything back.

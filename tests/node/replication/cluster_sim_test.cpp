@@ -412,6 +412,28 @@ TEST_CASE("a node that has lost its disk takes writes, and counts in reads when 
   node_test_faults.wiped_node_votes = false;
 }
 
+// Its identity was written, and nothing else.
+TEST_CASE("a new directory is new, too, if the start that made it ended half-way") {
+  ClusterRig rig({.seed = 5});
+  lose_the_only_copy(rig);
+  rig.machine(0).disk().plan({.code = OpCode::rename, .path_part = "PEERS"});
+  rig.start(0);
+  CHECK(rig.await_ready());
+  CHECK(rig.refused_start(0) != "");
+  // Nobody can tell it of its loss before it serves, and for a moment after.
+  rig.world().network().partition(rig.machine(0).id(), rig.machine(2).id());
+  rig.start(0);
+  CHECK(rig.await_ready());
+  rig.world().network().heal_all();
+  for (unsigned i = 0; i < 200; ++i) CHECK(ask_now(rig, 0, "GET", 0).status == 504);
+  rig.start(1);
+  CHECK(rig.await_ready());
+  CHECK(rig.world().run_until([&] { return !rig.rebuilding(); }, seconds(30)) ==
+        sim::Stop::satisfied);
+  CHECK(ask_now(rig, 0, "GET", 0).body == "0-1");
+  rig.stop_all();
+}
+
 Task<void> ask_ready(std::string host, ClusterAnswer& answer) {
   answer = co_await ask_node(host, "GET", "/readyz", "");
 }
