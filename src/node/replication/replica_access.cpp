@@ -8,6 +8,7 @@
 #include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/replication/shard_handoff.hpp"
+#include "node/replication/test_faults.hpp"
 #include "store/scan.hpp"
 
 namespace gyre {
@@ -29,7 +30,7 @@ WriteOutcome outcome_of(Errc result) {
     case Errc::read_only:
       return WriteOutcome::read_only;
     case Errc::io:
-      return WriteOutcome::failed;
+      return node_test_faults.failed_write_counts ? WriteOutcome::stored : WriteOutcome::failed;
     default:
       return WriteOutcome::refused;
   }
@@ -206,6 +207,7 @@ Task<void> ReplicaGet::work_slowly(Core& owner) {
   if (!taken) {
     Reactor::current().log("error", "event=read_failed " + taken.error().message());
     reply_ = {};
+    if (node_test_faults.failed_read_finds_nothing) reply_.state = ReadState::never;
     value_.clear();
   }
   go_back();

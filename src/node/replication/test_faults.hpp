@@ -12,7 +12,9 @@ struct NodeTestFaults {
   bool join_answer_lost = false;  // the next one that tells a node of its loss (no bug: bad luck)
   bool purge_at_once = false;     // tombstones go though a replica may lack them
   bool wiped_node_votes = false;  // reads count what a node has that has lost its data
-  bool repair_with_new_stamp = false;  // a repair passes for a new write
+  bool repair_with_new_stamp = false;      // a repair passes for a new write
+  bool failed_write_counts = false;        // a write whose log frame failed counts as stored
+  bool failed_read_finds_nothing = false;  // a key whose block can't be read counts as absent
 };
 inline NodeTestFaults node_test_faults;
 

@@ -186,7 +186,9 @@ struct RunResult {
   std::vector<std::string> violations;
 };
 
-RunResult run_seed(uint64_t seed) {
+enum class Disks : uint8_t { work, fail };
+
+RunResult run_seed(uint64_t seed, Disks disks = Disks::fail, std::string_view only_fault = "") {
   RunResult result;
   const int64_t frames_before = frames_live();
   {
@@ -200,10 +202,13 @@ RunResult run_seed(uint64_t seed) {
                     .admin = "0.0.0.0:18080"});
     Workload load{rig, oracle, sim::Prng(seed, "load")};
     const int steps = 25 + static_cast<int>(prng.below(25));
-    result.disk_faults = run_disturbed(
-        rig, seed, prng,
-        {.steps = steps, .pause_max = milliseconds(600), .disturb = [&] { disturb(rig, prng); }},
-        run_clients(load, 4), load.stop);
+    result.disk_faults = run_disturbed(rig, seed, prng,
+                                       {.disks_fail = disks == Disks::fail,
+                                        .only_disk_fault = only_fault,
+                                        .steps = steps,
+                                        .pause_max = milliseconds(600),
+                                        .disturb = [&] { disturb(rig, prng); }},
+                                       run_clients(load, 4), load.stop);
     // Nobody reads meanwhile: what replicas lack must come to them by itself.
     const std::string differences = await_equal(rig, converge_patience);
     Workload last{rig, oracle, sim::Prng(seed, "last")};
@@ -273,10 +278,16 @@ TEST_CASE("no acknowledged write is lost and no quorum read goes back, whatever 
   }
 }
 
+struct PlantedBug {
+  const char* name;
+  std::vector<bool*> switches;
+  std::string_view disk_fault;  // without one, disks work
+};
+
 TEST_CASE("planted bugs are found") {
   using cluster::cluster_test_faults;
   using cluster::handoff_test_faults;
-  const std::pair<const char*, std::vector<bool*>> bugs[] = {
+  const PlantedBug bugs[] = {
       {"a write answered one replica early", {&cluster_test_faults.write_quorum_off_by_one}},
       {"a read answered one replica early", {&cluster_test_faults.read_quorum_off_by_one}},
       // The one without the other makes only a short moment of it.
@@ -290,13 +301,17 @@ TEST_CASE("planted bugs are found") {
       {"a dropped missed-write record", {&handoff_test_faults.drop_missed_record}},
       {"a crashed replica trusted", {&handoff_test_faults.trust_crashed}},
       {"replicas without a write are not reported", {&cluster_test_faults.forget_missed}},
+      {"a failed log write acknowledged",
+       {&node_test_faults.failed_write_counts},
+       "failed write of a log"},
   };
-  for (const auto& [name, switches] : bugs) {
+  for (const auto& [name, switches, disk_fault] : bugs) {
+    const Disks disks = disk_fault.empty() ? Disks::work : Disks::fail;
     for (bool* fault : switches) *fault = true;
     uint64_t seed = 0;
     std::string found;
     while (found.empty() && seed < 150) {
-      const RunResult result = run_seed(++seed);
+      const RunResult result = run_seed(++seed, disks, disk_fault);
       if (!result.violations.empty()) found = result.violations.front();
     }
     for (bool* fault : switches) *fault = false;
@@ -656,6 +671,54 @@ TEST_CASE("tombstones stay until every replica has them, and then go") {
   ClusterRig rig({.seed = 11, .admin = "0.0.0.0:18080"});
   CHECK(removed_while_away(rig) == 200);
   node_test_faults.purge_at_once = false;
+}
+
+// 0 and 1 have a write that 2 has missed; 0's copy is damaged while 1 is down. Answers what a majority
+// of the two that are left says of it.
+uint16_t read_with_a_damaged_block(unsigned asked) {
+  ClusterRig rig({.seed = 5, .admin = "0.0.0.0:18080"});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  rig.kill(2);
+  CHECK(ask_now(rig, 0, "PUT", 0, "0-1").status == 201);
+  compact(rig, 0);
+  rig.kill(0);  // and with it what is cached
+  rig.kill(1);
+  std::vector<DirEntry> entries;
+  sim::Disk& disk = rig.machine(0).disk();
+  disk.list_dir("data0/shard-000", entries);
+  for (const DirEntry& entry : entries) {
+    if (entry.name.ends_with(".table")) CHECK(disk.corrupt("data0/shard-000/" + entry.name, 5, 1));
+  }
+  rig.start(0);
+  rig.start(2);
+  CHECK(rig.await_ready());
+  const uint16_t status = ask_now(rig, asked, "GET", 0).status;
+  CHECK(disk.faults().contains("corrupted bytes read"));
+  if (node_test_faults.failed_read_finds_nothing) return status;
+  // With the third node, and a new directory for the first, all is well.
+  rig.start(1);
+  CHECK(rig.await_ready());
+  CHECK(ask_now(rig, asked, "GET", 0).body == "0-1");
+  rig.kill(0);
+  rig.wipe(0);
+  rig.start(0);
+  CHECK(rig.await_ready());
+  CHECK(rig.world().run_until([&] { return !rig.rebuilding(); }, seconds(30)) ==
+        sim::Stop::satisfied);
+  rig.kill(1);
+  CHECK(ask_now(rig, asked, "GET", 0).body == "0-1");
+  rig.stop_all();
+  return status;
+}
+
+TEST_CASE("a damaged block is no answer to a read, and least of all that there is nothing") {
+  for (const unsigned asked : {0u, 2u}) {
+    CHECK(read_with_a_damaged_block(asked) == 504);
+    node_test_faults.failed_read_finds_nothing = true;
+    CHECK(read_with_a_damaged_block(asked) == 404);
+    node_test_faults.failed_read_finds_nothing = false;
+  }
 }
 
 TEST_CASE("two runs of a seed are the same") {

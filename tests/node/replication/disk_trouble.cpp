@@ -89,7 +89,8 @@ constexpr DiskKind kinds[] = {
 
 }  // namespace
 
-DiskTrouble::DiskTrouble(ClusterRig& rig, uint64_t seed) : rig_(rig), prng_(seed, "disk trouble") {}
+DiskTrouble::DiskTrouble(ClusterRig& rig, uint64_t seed, std::string_view only)
+    : rig_(rig), prng_(seed, "disk trouble"), only_(only) {}
 
 uint64_t DiskTrouble::count() const {
   const auto faults = rig_.world().faults();
@@ -108,7 +109,8 @@ void DiskTrouble::step() {
 void DiskTrouble::begin() {
   do {
     kind_ = &kinds[prng_.below(std::size(kinds))];
-  } while (lost_one_ && (kind_ == &kinds[0] || kind_ == &kinds[1]));
+  } while ((lost_one_ && (kind_ == &kinds[0] || kind_ == &kinds[1])) ||
+           (!only_.empty() && only_ != kind_->name));
   node_ = static_cast<unsigned>(prng_.below(rig_.size()));
   steps_left_ = 1 + static_cast<unsigned>(prng_.below(8));
   count_before_ = count();
@@ -228,12 +230,12 @@ std::map<std::string, uint64_t> run_disturbed(ClusterRig& rig, uint64_t seed, si
                                               bool& stop) {
   rig.start_all();
   CHECK(rig.await_ready());
-  DiskTrouble trouble(rig, seed);
+  DiskTrouble trouble(rig, seed, run.only_disk_fault);
   sim::Life client(rig.world(), rig.client());
   client.start(0, run_all(std::move(clients), trouble, stop));
   for (int step = 0; step < run.steps; ++step) {
     rig.world().run_for(milliseconds(20) + prng.between(0, run.pause_max));
-    trouble.step();
+    if (run.disks_fail) trouble.step();
     run.disturb();
   }
   trouble.end();

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 
 #include <gyre/task.hpp>
 
@@ -20,7 +21,8 @@ struct DiskKind;
 
 class DiskTrouble {
  public:
-  DiskTrouble(ClusterRig& rig, uint64_t seed);
+  // `only`: the name of the one fault that there is.
+  DiskTrouble(ClusterRig& rig, uint64_t seed, std::string_view only = "");
 
   // Between two disturbances of a run: begins something, lets it go on, or ends it.
   void step();
@@ -43,6 +45,7 @@ class DiskTrouble {
 
   ClusterRig& rig_;
   sim::Prng prng_;
+  std::string_view only_;
   const DiskKind* kind_ = nullptr;  // under way
   unsigned node_ = 0;               // whose disk it is
   unsigned steps_left_ = 0;
@@ -57,12 +60,14 @@ std::string to_text(const std::map<std::string, uint64_t>& struck);
 // --- runs ---------------------------------------------------------------------------------------
 
 struct DisturbedRun {
+  bool disks_fail = true;
+  std::string_view only_disk_fault;  // if not empty
   int steps = 0;
   Nanos pause_max = 0;            // before each, on top of 20 ms
   std::function<void()> disturb;  // one thing goes wrong, or is put right
 };
 
-// Starts all nodes and has `clients` work while things go wrong, disks too; puts everything right, lets
+// Starts all nodes and has `clients` work while things go wrong; puts everything right, lets
 // them go on for a moment, and tells them to end by `stop`. Returns how often each disk fault struck.
 std::map<std::string, uint64_t> run_disturbed(ClusterRig& rig, uint64_t seed, sim::Prng& prng,
                                               const DisturbedRun& run, Task<void> clients,
