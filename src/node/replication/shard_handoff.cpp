@@ -62,6 +62,8 @@ class PeerReplay final : public cluster::ReplayTarget {
 
  private:
   peer::Link& link() const { return core_.coordinator().link(node_); }
+  unsigned copies_of(const Version& version) const;
+  bool is_for_both(std::string_view key, const Version& version) const;
   // The reply.
   Task<Result<std::string>> ask(cluster::Verb verb, std::span<const std::string_view> parts,
                                 Nanos patience);
@@ -71,6 +73,21 @@ class PeerReplay final : public cluster::ReplayTarget {
   NodeIndex node_;
   cluster::Replay replay_;
 };
+
+// A lone node's writes don't say.
+unsigned PeerReplay::copies_of(const Version& version) const {
+  return version.copies() != 0 ? version.copies() : core_.coordinator().default_replicas();
+}
+
+// Whether this node and the peer are among the replicas that it was written for. Others must not be
+// given a copy: no tombstone would reach it, and once that is purged they would bring the value back.
+bool PeerReplay::is_for_both(std::string_view key, const Version& version) const {
+  if (node_test_faults.walk_gives_to_all) return true;
+  const Coordinator& coordinator = core_.coordinator();
+  const std::span<const NodeIndex> replicas = coordinator.replicas(key, copies_of(version));
+  return std::ranges::find(replicas, node_) != replicas.end() &&
+         std::ranges::find(replicas, coordinator.self()) != replicas.end();
+}
 
 Task<bool> PeerReplay::reachable() {
   while (link().state() != peer::LinkState::connected && !co_await link().try_once()) {
@@ -105,6 +122,7 @@ Task<Result<WalkPage>> PeerReplay::scan(const OwedSlots& slots, std::string afte
     ++looked_at;
     page.next.assign(entry.key);
     if (!slots.covers(cluster::slot_of(entry.key), entry.version.hlc)) continue;
+    if (!is_for_both(entry.key, entry.version)) continue;
     page.entries.push_back({std::string(entry.key), entry.version});
     key_bytes += entry.key.size();
     if (page.entries.size() >= page_entries_max || key_bytes >= page_key_bytes_max) break;
@@ -156,16 +174,17 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
   const cluster::GetReply& found = get.reply();
   if (found.state == cluster::ReadState::failed) co_return fail(Errc::io, "a read failed");
   if (found.state == cluster::ReadState::never) co_return fail(Errc::not_found);
+  // What the peer has missed was replaced by what is for fewer.
+  if (!is_for_both(key, found.version)) co_return fail(Errc::not_found);
   const bool live = found.state == cluster::ReadState::live;
-  const cluster::PutRequest put{
-      .tombstone = !live,
-      .repair = true,
-      .from = static_cast<uint8_t>(core_.coordinator().default_replicas()),
-      .coordinator = core_.coordinator().self(),
-      .version = found.version,
-      .expire_at_ms = live ? found.expire_at_ms : 0,
-      .key = key,
-      .value = found.value};
+  const cluster::PutRequest put{.tombstone = !live,
+                                .repair = true,
+                                .from = static_cast<uint8_t>(copies_of(found.version)),
+                                .coordinator = core_.coordinator().self(),
+                                .version = found.version,
+                                .expire_at_ms = live ? found.expire_at_ms : 0,
+                                .key = key,
+                                .value = found.value};
   char head[cluster::PutRequest::head_bytes];
   put.encode_head(head);
   const std::string_view parts[] = {{head, sizeof head}, put.key, put.value};
@@ -275,7 +294,7 @@ PeerSet ShardHandoff::others_of(uint32_t slot, unsigned from) const {
 }
 
 PeerSet ShardHandoff::others(uint32_t slot) {
-  return others_of(slot, core_.coordinator().default_replicas());
+  return others_of(slot, limits::cluster_replicas_max);
 }
 
 bool ShardHandoff::take(std::string_view key, Version version, unsigned from, NodeIndex coordinator,
@@ -307,9 +326,8 @@ void ShardHandoff::coordinator_lost(NodeIndex node) {
 }
 
 Task<Result<void>> ShardHandoff::owe_all(NodeIndex node) {
-  const unsigned from = core_.coordinator().default_replicas();
   for (uint32_t slot = 0; slot < cluster::slot_count; ++slot) {
-    const PeerSet others = others_of(slot, from);
+    const PeerSet others = others_of(slot, limits::cluster_replicas_max);
     if (std::ranges::find(others, numbers_[node]) == others.end()) continue;
     // Nobody else may know what others missed: it was the one to record it.
     for (const PeerNumber number : others) handoff_->log().owe(number, slot, 0);

@@ -41,8 +41,8 @@ class ShardHandoff final : public cluster::DoubtSource {
   Task<Result<void>> commit() { return handoff_->commit(); }
   void missed(const cluster::MissedBy& write);
   void coordinator_lost(cluster::NodeIndex node);
-  // The peer has lost what it had, and what it knew others to lack: every slot that it is a replica of
-  // is compared with all of its replicas.
+  // The peer has lost what it had, and what it knew others to lack: every slot of which it may have
+  // copies is compared with all nodes in the slot's list, each entry with those it was written for.
   Task<Result<void>> owe_all(cluster::NodeIndex node);
   bool owes(cluster::NodeIndex node) const;
   struct Owed {

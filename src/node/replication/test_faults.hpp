@@ -13,6 +13,8 @@ struct NodeTestFaults {
   bool purge_at_once = false;     // tombstones go though a replica may lack them
   bool wiped_node_votes = false;  // reads count what a node has that has lost its data
   bool repair_with_new_stamp = false;  // a repair passes for a new write
+  bool copies_forgotten = false;       // versions don't say for how many replicas they are
+  bool walk_gives_to_all = false;      // … or nobody asks when replicas are compared
 };
 inline NodeTestFaults node_test_faults;
 

@@ -28,8 +28,18 @@ struct Workload {
   unsigned running = 0;
 };
 
-std::string target_of(int key, const char* replicas) {
+// A key is written for as many at all times: where there are five nodes, some for all of them.
+unsigned from_of(const ClusterRig& rig, int key) {
+  return rig.size() == 5 && key % 3 == 2 ? 5 : 3;
+}
+
+std::string target_of(int key, std::string_view replicas) {
   return fmt::format("/v0/entity?id=key{}&replicas={}", key, replicas);
+}
+
+std::string target_of(const ClusterRig& rig, int key, bool all) {
+  const unsigned from = from_of(rig, key);
+  return target_of(key, fmt::format("{}/{}", all ? from : from / 2 + 1, from));
 }
 
 Outcome outcome_of(const ClusterAnswer& answer) {
@@ -41,11 +51,12 @@ Task<void> one_request(Workload& load, unsigned client, unsigned number) {
   int key = static_cast<int>(load.prng.below(keys));
   const std::string host = load.rig.host(static_cast<unsigned>(load.prng.below(load.rig.size())));
   const uint64_t kind = load.prng.below(10);
-  const char* write_replicas = load.prng.one_in(5) ? "3/3" : "2/3";
-  const char* read_replicas = load.prng.one_in(8) ? "3/3" : "2/3";
+  const bool writes_all = load.prng.one_in(5);
+  const bool reads_all = load.prng.one_in(8);
   if (kind < 5) {
     ReadEvent event{.key = key, .begun = load.oracle.tick()};
-    const ClusterAnswer answer = co_await ask_node(host, "GET", target_of(key, read_replicas), "");
+    const ClusterAnswer answer =
+        co_await ask_node(host, "GET", target_of(load.rig, key, reads_all), "");
     if (answer.status != 200 && answer.status != 404) co_return;
     event.found = answer.status == 200;
     event.value = answer.body;
@@ -58,8 +69,8 @@ Task<void> one_request(Workload& load, unsigned client, unsigned number) {
   const bool removes = kind == 9;
   const std::string value = removes ? "" : fmt::format("{}-{}", client, number);
   const size_t write = load.oracle.begin(key, value, removes);
-  const ClusterAnswer answer =
-      co_await ask_node(host, removes ? "DELETE" : "PUT", target_of(key, write_replicas), value);
+  const ClusterAnswer answer = co_await ask_node(host, removes ? "DELETE" : "PUT",
+                                                 target_of(load.rig, key, writes_all), value);
   load.oracle.end(write, outcome_of(answer), answer.version);
 }
 
@@ -145,19 +156,21 @@ Task<void> read_own(ClusterRig& rig, std::vector<Records>& own) {
   }
 }
 
-// The keys of which the replicas hold different things.
+// The keys of which the replicas hold different things, or others hold anything.
 std::string unlike(ClusterRig& rig, const std::vector<Records>& own) {
   std::string out;
   const cluster::SlotTable& table = rig.node(0).membership().topology().table;
   for (int i = 0; i < keys + unread_keys; ++i) {
     const std::string key = fmt::format("key{}", i);
+    const unsigned from = from_of(rig, i);
     std::vector<std::string> held;
-    for (const cluster::NodeIndex node : table.replicas(cluster::slot_of(key), 3)) {
+    bool alike = true;
+    for (const cluster::NodeIndex node : table.replicas(cluster::slot_of(key), rig.size())) {
       const auto at = own[node].find(key);
       held.push_back(at == own[node].end() ? "nothing" : at->second);
+      alike = alike && held.back() == (held.size() > from ? "nothing" : held.front());
     }
-    if (held[0] != held[1] || held[0] != held[2])
-      out += fmt::format(" {}: {}, {}, {}", key, held[0], held[1], held[2]);
+    if (!alike) out += fmt::format(" {}: {}", key, fmt::join(held, ", "));
   }
   return out;
 }
@@ -238,7 +251,7 @@ RunResult run_seed(uint64_t seed) {
             if (key >= keys && node != static_cast<unsigned>(key) % of.rig.size()) continue;
             ReadEvent event{.key = key, .begun = of.oracle.tick()};
             const ClusterAnswer answer =
-                co_await ask_node(of.rig.host(node), "GET", target_of(key, "3/3"), "");
+                co_await ask_node(of.rig.host(node), "GET", target_of(of.rig, key, true), "");
             if (answer.status != 200 && answer.status != 404) continue;
             ++count;
             event.found = answer.status == 200;
@@ -299,6 +312,8 @@ TEST_CASE("planted bugs are found") {
       {"a stamp not merged", {&node_test_faults.stamp_not_merged}},
       {"a restamp after the answer", {&cluster_test_faults.restamp_after_answer}},
       {"a repair with a new stamp", {&node_test_faults.repair_with_new_stamp}},
+      {"versions that don't say for how many", {&node_test_faults.copies_forgotten}},
+      {"walks that give copies to all", {&node_test_faults.walk_gives_to_all}},
       {"a dropped missed-write record", {&handoff_test_faults.drop_missed_record}},
       {"a crashed replica trusted", {&handoff_test_faults.trust_crashed}},
       {"replicas without a write are not reported", {&cluster_test_faults.forget_missed}},
@@ -350,7 +365,8 @@ std::string coordinator_dies_early() {
 TEST_CASE("a coordinator that dies between the ack and its notice leaves no replica behind") {
   CHECK(coordinator_dies_early() == "");
   cluster::handoff_test_faults.forget_unconfirmed = true;
-  CHECK(coordinator_dies_early() == "the replicas still differ: key0: 0-1, 0-1, nothing");
+  CHECK(coordinator_dies_early() ==
+        "the replicas still differ: key0: 0-1, 0-1, nothing, nothing, nothing");
   cluster::handoff_test_faults.forget_unconfirmed = false;
 }
 
@@ -418,6 +434,43 @@ TEST_CASE("a node that has lost its disk takes writes, and counts in reads when 
     CHECK(read_without_the_only_copy(rig, asked) == 404);
   }
   node_test_faults.wiped_node_votes = false;
+}
+
+// The fourth or fifth replica of key 2 loses its disk. What each node then holds of it, and of keys
+// that only three are to have.
+std::string rebuilt(unsigned rank) {
+  ClusterRig rig({.seed = 15, .nodes = 5});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  for (int key = 0; key < 10; ++key) {
+    const unsigned from = from_of(rig, key);
+    const std::string all = fmt::format("{}/{}", from, from);
+    CHECK(ask_now(rig, 0, "PUT", key, fmt::format("{}-1", key), all.c_str()).status == 201);
+  }
+  const cluster::SlotTable& table = rig.node(0).membership().topology().table;
+  const unsigned wiped = table.at(cluster::slot_of("key2"), rank);
+  rig.kill(wiped);
+  rig.wipe(wiped);
+  rig.start(wiped);
+  CHECK(rig.await_ready());
+  std::string differences = await_equal(rig, seconds(20));
+  // Its copies count again, and there is one of what it had.
+  if (differences.empty()) CHECK(ask_now(rig, wiped, "GET", 2, "", "5/5").body == "2-1");
+  rig.stop_all();
+  return differences;
+}
+
+TEST_CASE("a disk that is lost is given back what was written for more nodes than usual") {
+  for (const unsigned rank : {0u, 3u, 4u}) {
+    CAPTURE(rank);
+    CHECK(rebuilt(rank) == "");
+  }
+  node_test_faults.copies_forgotten = true;
+  CHECK(rebuilt(3).find("key2: 2-1, 2-1, 2-1, nothing, 2-1") != std::string::npos);
+  node_test_faults.copies_forgotten = false;
+  node_test_faults.walk_gives_to_all = true;
+  CHECK(rebuilt(0) != "");
+  node_test_faults.walk_gives_to_all = false;
 }
 
 Task<void> ask_ready(std::string host, ClusterAnswer& answer) {
