@@ -513,7 +513,8 @@ bool Link::take(std::string_view bytes) {
         if (reader_.header().type != FrameType::reply && reader_.header().type != FrameType::page) {
           return false;
         }
-        static_cast<void>(node_.observe(reader_.header().hlc));
+        peer_hlc_ = reader_.header().hlc;
+        static_cast<void>(node_.observe(peer_hlc_));
         if (find(reader_.header().request_id) == nullptr) reader_.skip_payload();
         break;
       case FrameReader::Event::frame:

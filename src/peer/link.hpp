@@ -163,6 +163,8 @@ class Link {
   size_t queue_bytes() const;
   // When something was last received; 0: never.
   Nanos heard_at() const { return heard_at_; }
+  // The peer's clock (of its core that this link asks) when it sent the last frame that came; 0: none.
+  uint64_t peer_hlc() const { return peer_hlc_; }
   // The shortest time from a ping or request to its answer since this was last asked; nanos_never:
   // there was none.
   Nanos take_round_trip() { return std::exchange(round_trip_, nanos_never); }
@@ -248,6 +250,7 @@ class Link {
   Nanos backoff_ = 0;
   Nanos attempted_at_ = INT64_MIN / 2;
   Nanos heard_at_ = 0;
+  uint64_t peer_hlc_ = 0;
   Nanos unheard_since_ = 0;
   Nanos round_trip_ = nanos_never;
   Nanos ping_sent_at_ = 0;  // of the oldest one without an answer; 0: there is none

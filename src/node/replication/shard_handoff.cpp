@@ -37,8 +37,10 @@ constexpr Nanos reach_interval = milliseconds(250);
 constexpr Nanos replay_patience = seconds(5);                // of one request
 constexpr Nanos replay_patience_per_byte = microseconds(1);  // 1 MB/s
 constexpr Nanos doubt_retry_interval = seconds(1);
+// Twice what a write or repair may take on its way: the rest is for what the receiver does with it.
 constexpr uint64_t purge_age_min_us = 60'000'000;
-static_assert(purge_age_min_us >= 2 * write_age_max_us);
+constexpr Nanos settled_for_min = seconds(60);
+static_assert(purge_age_min_us >= 2 * write_age_max_us && settled_for_min >= 2 * repair_age_max);
 constexpr size_t page_entries_max = 256;
 constexpr size_t page_key_bytes_max = 64u << 10;
 constexpr size_t page_looked_at_max = 8192;
@@ -168,6 +170,7 @@ struct OwnGet final : ReplicaGet {
 }  // namespace
 
 Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
+  const Nanos read_at = Reactor::current().now();  // or later
   OwnGet get(core_);
   get.start(key, UINT32_MAX);
   co_await gyre::detail::Uninterrupted{get.ended};
@@ -183,6 +186,7 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
                                 .coordinator = core_.coordinator().self(),
                                 .version = found.version,
                                 .expire_at_ms = live ? found.expire_at_ms : 0,
+                                .as_of = core_.coordinator().repair_as_of(node_, read_at),
                                 .key = key,
                                 .value = found.value};
   char head[cluster::PutRequest::head_bytes];
@@ -190,7 +194,8 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
   const std::string_view parts[] = {{head, sizeof head}, put.key, put.value};
   const Result<std::string> text = co_await ask(
       cluster::Verb::put, parts,
-      replay_patience + static_cast<Nanos>(put.value.size()) * replay_patience_per_byte);
+      std::min(replay_patience + static_cast<Nanos>(put.value.size()) * replay_patience_per_byte,
+               repair_age_max));
   if (!text) co_return fail(text.error());
   cluster::PutReply reply;
   if (!cluster::PutReply::decode(*text, reply)) {
@@ -205,7 +210,8 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
 
 // --- life ---------------------------------------------------------------------------------------
 
-ShardHandoff::ShardHandoff(Core& core, uint32_t shard) : core_(core), shard_(shard) {}
+ShardHandoff::ShardHandoff(Core& core, uint32_t shard)
+    : core_(core), shard_(shard), settled_(settled_for_min) {}
 
 ShardHandoff::~ShardHandoff() = default;
 
@@ -309,6 +315,7 @@ bool ShardHandoff::take(std::string_view key, Version version, unsigned from, No
        .others = others});
   if (taken != Taken::refused && !node_test_faults.purge_at_once) {
     purge_hlc_max_ = std::min(purge_hlc_max_, version.hlc - std::min<uint64_t>(version.hlc, 1));
+    settled_.lower(version.hlc);
   }
   return true;
 }
@@ -349,7 +356,11 @@ bool ShardHandoff::owes(NodeIndex node) const {
 void ShardHandoff::update_purge_limit() {
   uint64_t settled = handoff_->settled_before();
   if (const auto from = handoff_->log().in_doubt_from()) settled = std::min(settled, *from);
-  // A copy of something older may still be on its way to a replica, from before it had the tombstone.
+  // A copy of something older may still be on its way to a replica, read from another one before that
+  // had the tombstone, or from a client.
+  const Nanos now = Reactor::current().now();
+  settled_.add(now, settled);
+  if (!node_test_faults.purge_when_settled) settled = settled_.least(now);
   const uint64_t now_us = Reactor::current().wall_us();
   settled = std::min(settled, hlc_from_us(now_us - std::min(now_us, purge_age_min_us)));
   purge_hlc_max_ =

@@ -16,6 +16,7 @@
 #include <gyre/version.hpp>
 
 #include "cluster/handoff/handoff.hpp"
+#include "cluster/handoff/settled_window.hpp"
 #include "cluster/handoff_messages.hpp"
 #include "cluster/slot_table.hpp"
 
@@ -79,6 +80,7 @@ class ShardHandoff final : public cluster::DoubtSource {
   std::vector<cluster::PeerNumber> numbers_;          // by node; no_peer for this one
   std::vector<std::unique_ptr<PeerReplay>> replays_;  // by node; none for this one
   std::unique_ptr<Scope> scope_;
+  cluster::SettledWindow settled_;
   uint64_t purge_hlc_max_ = 0;
 };
 

@@ -11,6 +11,7 @@
 #include "cluster/slot_table.hpp"
 #include "cluster/test_faults.hpp"
 #include "cluster_rig.hpp"
+#include "node/replication/coordinator.hpp"
 #include "node/replication/test_faults.hpp"
 
 namespace gyre::test {
@@ -643,6 +644,93 @@ TEST_CASE("tombstones stay until every replica has them, and then go") {
   ClusterRig rig({.seed = 11, .admin = "0.0.0.0:18080"});
   CHECK(removed_while_away(rig) == 200);
   node_test_faults.purge_at_once = false;
+}
+
+// Of key 0's three replicas the second has missed the value, and nobody knows. A coordinator that is
+// none of them reads it and repairs that one, but the repair is held up on its way.
+struct LateRepair {
+  explicit LateRepair(uint64_t seed) : rig({.seed = seed, .nodes = 5, .admin = "0.0.0.0:18080"}) {
+    rig.start_all();
+    REQUIRE(rig.await_ready());
+    const cluster::SlotTable& table = rig.node(0).membership().topology().table;
+    const auto list = table.replicas(cluster::slot_of("key0"), 5);
+    for (unsigned rank = 0; rank < 3; ++rank) replicas[rank] = list[rank];
+    coordinator = list[3];
+    isolate(replicas[1]);
+    cluster::handoff_test_faults.drop_missed_record = true;
+    CHECK(ask_now(rig, replicas[0], "PUT", 0, "0-1").status == 201);
+    rig.world().run_for(seconds(3));
+    cluster::handoff_test_faults.drop_missed_record = false;
+    rig.kill(replicas[1]);  // or what is still on its way would reach it after all
+    rig.world().network().heal_all();
+    rig.start(replicas[1]);
+    REQUIRE(rig.await_ready());
+    rig.world().run_for(seconds(2));
+  }
+  void isolate(unsigned node) {
+    for (unsigned other = 0; other < rig.size(); ++other) {
+      if (other == node) continue;
+      rig.world().network().partition(rig.machine(node).id(), rig.machine(other).id());
+    }
+  }
+  void repair(const char* read_of, Nanos late) {
+    CoordinatorStats& stats = rig.node(coordinator).core(0).coordinator().stats();
+    ClusterAnswer answer;
+    sim::Life client(rig.world(), rig.client());
+    client.start(0, ask(rig.host(coordinator), "GET", target_of(0, read_of), "", answer));
+    CHECK(rig.world().run_until([&] { return stats.repairs == 1; }, seconds(2)) ==
+          sim::Stop::satisfied);
+    rig.world().network().clog(rig.machine(coordinator).id(), rig.machine(replicas[1]).id(), late);
+    CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(20)) ==
+          sim::Stop::satisfied);
+    CHECK(answer.status == 504);
+  }
+  // What the second replica says of the key by itself.
+  uint16_t status() { return ask_now(rig, replicas[1], "GET", 0, "", "1/3").status; }
+
+  ClusterRig rig;
+  unsigned replicas[3];
+  unsigned coordinator = 0;
+};
+
+// The key is removed at once, and the tombstone purged before the repair arrives.
+uint16_t repaired_after_the_purge() {
+  LateRepair late(17);
+  late.repair("3/3", seconds(75));
+  CHECK(ask_now(late.rig, late.replicas[0], "DELETE", 0, "", "3/3").status == 202);
+  late.rig.world().run_for(seconds(66));
+  compact(late.rig, late.replicas[1]);
+  CHECK(tombstones(late.rig, late.replicas[1]) == 0);
+  CHECK(late.status() == 404);
+  late.rig.world().run_for(seconds(10));
+  return late.status();
+}
+
+// The key was removed long ago, but only the third replica knows, and tells the others while the repair
+// is on its way.
+uint16_t repaired_after_an_old_removal() {
+  LateRepair late(18);
+  late.isolate(late.replicas[2]);
+  CHECK(ask_now(late.rig, late.replicas[2], "DELETE", 0, "", "1/3").status == 202);
+  late.rig.world().run_for(seconds(70));
+  late.repair("2/3", seconds(25));
+  late.rig.world().network().heal_all();
+  late.rig.world().run_for(seconds(18));
+  CHECK(late.status() == 404);
+  compact(late.rig, late.replicas[1]);
+  late.rig.world().run_for(seconds(10));
+  return late.status();
+}
+
+TEST_CASE("a repair that was long on its way doesn't bring back what was removed and purged") {
+  CHECK(repaired_after_the_purge() == 404);
+  node_test_faults.late_repairs_taken = true;
+  CHECK(repaired_after_the_purge() == 200);
+  node_test_faults.late_repairs_taken = false;
+  CHECK(repaired_after_an_old_removal() == 404);
+  node_test_faults.purge_when_settled = true;
+  CHECK(repaired_after_an_old_removal() == 200);
+  node_test_faults.purge_when_settled = false;
 }
 
 TEST_CASE("two runs of a seed are the same") {
