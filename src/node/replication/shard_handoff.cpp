@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -12,6 +13,7 @@
 
 #include "base/hash.hpp"
 #include "node/core.hpp"
+#include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/replication/coordinator.hpp"
 #include "node/replication/replica_access.hpp"
@@ -36,6 +38,7 @@ namespace {
 constexpr Nanos reach_interval = milliseconds(250);
 constexpr Nanos replay_patience = seconds(5);                // of one request
 constexpr Nanos replay_patience_per_byte = microseconds(1);  // 1 MB/s
+constexpr Nanos memory_patience = milliseconds(250);
 constexpr Nanos doubt_retry_interval = seconds(1);
 // Twice what a write or repair may take on its way: the rest is for what the receiver does with it.
 constexpr uint64_t purge_age_min_us = 60'000'000;
@@ -48,6 +51,67 @@ constexpr size_t page_looked_at_max = 8192;
 }  // namespace
 
 // --- replay to one peer -------------------------------------------------------------------------
+
+namespace {
+
+// A read of this core's own shard, for a coroutine.
+struct OwnGet final : ReplicaGet {
+  explicit OwnGet(Core& core)
+      : ReplicaGet(core,
+                   [](ReplicaAccess& self) noexcept { static_cast<OwnGet&>(self).ended.set(); }) {}
+  Event ended;
+};
+
+// A value on its way to a peer, with the transit memory it takes, for as long as the replay or the
+// link's socket needs it.
+struct SentValue {
+  SentValue(Core& of, std::string_view of_key) : core(of), key(of_key) {}
+  ~SentValue() {
+    if (transit_bytes != 0) core.transit_memory().release(transit_bytes);
+  }
+  static void retain(void* self) noexcept { ++static_cast<SentValue*>(self)->users; }
+  static void release(void* self) noexcept {
+    auto* value = static_cast<SentValue*>(self);
+    if (--value->users == 0) delete value;
+  }
+
+  Task<Result<void>> read();
+  Task<Result<void>> reserve(uint64_t bytes);
+
+  Core& core;
+  const std::string key;
+  std::optional<OwnGet> get;
+  uint64_t transit_bytes = 0;
+  unsigned users = 1;
+};
+
+Task<Result<void>> SentValue::reserve(uint64_t bytes) {
+  const uint64_t wanted = std::min(bytes, core.transit_memory().capacity());
+  core.transit_awaited();
+  if (!co_await with_timeout<void>(memory_patience, acquire(core.transit_memory(), wanted))) {
+    co_return fail(Errc::overloaded, "no memory for a value to be replayed");
+  }
+  transit_bytes = wanted;
+  co_return Result<void>{};
+}
+
+// Short values first come without memory being reserved, as in other answers.
+Task<Result<void>> SentValue::read() {
+  for (uint64_t bytes_max = Memtable::large_value_bytes_min;;) {
+    get.emplace(core);
+    get->start(key, static_cast<uint32_t>(bytes_max));
+    co_await gyre::detail::Uninterrupted{get->ended};
+    const cluster::GetReply& found = get->reply();
+    if (found.state == cluster::ReadState::failed) co_return fail(Errc::io, "a read failed");
+    if (found.has_value()) co_return Result<void>{};
+    // It may have been replaced by a longer one meanwhile.
+    if (transit_bytes != 0) co_return fail(Errc::busy, "the value changes");
+    bytes_max = found.value_bytes;
+    if (Result<void> reserved = co_await reserve(bytes_max); !reserved) co_return reserved;
+  }
+}
+
+}  // namespace
 
 class PeerReplay final : public cluster::ReplayTarget {
  public:
@@ -68,7 +132,7 @@ class PeerReplay final : public cluster::ReplayTarget {
   bool is_for_both(std::string_view key, const Version& version) const;
   // The reply.
   Task<Result<std::string>> ask(cluster::Verb verb, std::span<const std::string_view> parts,
-                                Nanos patience);
+                                SentValue* value, Nanos patience);
 
   Core& core_;
   uint32_t shard_;
@@ -133,12 +197,18 @@ Task<Result<WalkPage>> PeerReplay::scan(const OwedSlots& slots, std::string afte
 }
 
 Task<Result<std::string>> PeerReplay::ask(cluster::Verb verb,
-                                          std::span<const std::string_view> parts, Nanos patience) {
+                                          std::span<const std::string_view> parts, SentValue* value,
+                                          Nanos patience) {
   peer::AskedCall asked(link());
   asked.verb = static_cast<uint8_t>(verb);
   asked.idempotent = true;
   asked.deadline = Reactor::current().now() + patience;
   asked.parts = parts;
+  if (value != nullptr) {
+    asked.owner = value;
+    asked.retain = SentValue::retain;
+    asked.release = SentValue::release;
+  }
   const peer::Status status = co_await asked.ask();
   if (status == peer::Status::ok) co_return std::move(asked.text);
   co_return fail(status == peer::Status::cancelled ? Errc::cancelled : Errc::closed,
@@ -148,7 +218,8 @@ Task<Result<std::string>> PeerReplay::ask(cluster::Verb verb,
 Task<Result<std::vector<bool>>> PeerReplay::offer(const std::vector<KeyVersion>& entries) {
   const std::string payload = cluster::encode_offer(entries);
   const std::string_view parts[] = {payload};
-  const Result<std::string> reply = co_await ask(cluster::Verb::offer, parts, replay_patience);
+  const Result<std::string> reply =
+      co_await ask(cluster::Verb::offer, parts, nullptr, replay_patience);
   if (!reply) co_return fail(reply.error());
   std::vector<bool> lacks;
   if (!cluster::decode_offer_reply(*reply, lacks)) {
@@ -157,25 +228,12 @@ Task<Result<std::vector<bool>>> PeerReplay::offer(const std::vector<KeyVersion>&
   co_return lacks;
 }
 
-namespace {
-
-// A read of this core's own shard, for a coroutine.
-struct OwnGet final : ReplicaGet {
-  explicit OwnGet(Core& core)
-      : ReplicaGet(core,
-                   [](ReplicaAccess& self) noexcept { static_cast<OwnGet&>(self).ended.set(); }) {}
-  Event ended;
-};
-
-}  // namespace
-
 Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
   const Nanos read_at = Reactor::current().now();  // or later
-  OwnGet get(core_);
-  get.start(key, UINT32_MAX);
-  co_await gyre::detail::Uninterrupted{get.ended};
-  const cluster::GetReply& found = get.reply();
-  if (found.state == cluster::ReadState::failed) co_return fail(Errc::io, "a read failed");
+  const std::unique_ptr<SentValue, void (*)(SentValue*)> value(
+      new SentValue(core_, key), [](SentValue* of) { SentValue::release(of); });
+  if (Result<void> read = co_await value->read(); !read) co_return fail(read.error());
+  const cluster::GetReply& found = value->get->reply();
   if (found.state == cluster::ReadState::never) co_return fail(Errc::not_found);
   // What the peer has missed was replaced by what is for fewer.
   if (!is_for_both(key, found.version)) co_return fail(Errc::not_found);
@@ -187,13 +245,13 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
                                 .version = found.version,
                                 .expire_at_ms = live ? found.expire_at_ms : 0,
                                 .as_of = core_.coordinator().repair_as_of(node_, read_at),
-                                .key = key,
+                                .key = value->key,
                                 .value = found.value};
   char head[cluster::PutRequest::head_bytes];
   put.encode_head(head);
   const std::string_view parts[] = {{head, sizeof head}, put.key, put.value};
   const Result<std::string> text = co_await ask(
-      cluster::Verb::put, parts,
+      cluster::Verb::put, parts, value.get(),
       std::min(replay_patience + static_cast<Nanos>(put.value.size()) * replay_patience_per_byte,
                repair_age_max));
   if (!text) co_return fail(text.error());

@@ -733,6 +733,30 @@ TEST_CASE("a repair that was long on its way doesn't bring back what was removed
   node_test_faults.purge_when_settled = false;
 }
 
+TEST_CASE("a value that is replayed takes transit memory until it is sent") {
+  ClusterRig rig({.seed = 19});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  rig.kill(2);
+  constexpr size_t value_bytes = 600'000;
+  CHECK(ask_now(rig, 0, "PUT", 0, std::string(value_bytes, 'v')).status == 201);
+  const auto used = [&] {
+    uint64_t sum = 0;
+    for (const unsigned node : {0, 1}) {
+      Semaphore& memory = rig.node(node).core(0).transit_memory();
+      sum += memory.capacity() - memory.available();
+    }
+    return sum;
+  };
+  CHECK(rig.world().run_until([&] { return used() == 0; }, seconds(5)) == sim::Stop::satisfied);
+  rig.start(2);
+  CHECK(rig.world().run_until([&] { return used() >= value_bytes; }, seconds(20)) ==
+        sim::Stop::satisfied);
+  CHECK(rig.world().run_until([&] { return used() == 0; }, seconds(20)) == sim::Stop::satisfied);
+  CHECK(await_equal(rig, converge_patience) == "");
+  rig.stop_all();
+}
+
 TEST_CASE("two runs of a seed are the same") {
   for (const uint64_t seed : {3, 17}) CHECK(run_seed(seed).trace == run_seed(seed).trace);
 }
