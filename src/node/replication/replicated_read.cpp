@@ -146,6 +146,10 @@ void ReplicatedRead::drive() {
       case Do::write:
         write_newest_to(step.rank);
         break;
+      case Do::forget:
+        newest_ = {.state = ReadState::never};
+        kept_.reset();
+        break;
       case Do::answer:
         answer();
         break;

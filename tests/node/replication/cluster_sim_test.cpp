@@ -757,6 +757,46 @@ TEST_CASE("a value that is replayed takes transit memory until it is sent") {
   rig.stop_all();
 }
 
+TEST_CASE("a long value that only a dead replica has, and nobody acknowledged, is no obstacle") {
+  ClusterRig rig({.seed = 21});
+  rig.start_all();
+  CHECK(rig.await_ready());
+  sim::Network& network = rig.world().network();
+  CHECK(ask_now(rig, 0, "PUT", 0, "0-1", "3/3").status == 201);
+  for (const unsigned other : {0, 1}) {
+    network.partition(rig.machine(2).id(), rig.machine(other).id());
+  }
+  // Nothing else brings it to the others.
+  cluster::handoff_test_faults = {.drop_missed_record = true, .forget_unconfirmed = true};
+  CHECK(ask_now(rig, 2, "PUT", 0, std::string(100'000, 'v')).status == 504);
+  rig.world().run_for(seconds(3));
+  cluster::handoff_test_faults = {};
+  for (const unsigned other : {0, 1}) {
+    for (const sim::EndpointId end : network.connections(rig.machine(other).id()))
+      network.reset(end);
+  }
+  network.heal_all();
+  rig.world().run_for(seconds(3));
+  // The read hears of the value, and then there is nobody to give it.
+  network.partition(rig.machine(0).id(), rig.machine(1).id());
+  const peer::LinkStats& link = rig.node(0).core(0).coordinator().link(2).stats();
+  const uint64_t replies = link.replies;
+  ClusterAnswer answer;
+  {
+    sim::Life client(rig.world(), rig.client());
+    client.start(0, ask(rig.host(0), "GET", target_of(0, "2/3"), "", answer));
+    CHECK(rig.world().run_until([&] { return link.replies != replies; }, seconds(2)) ==
+          sim::Stop::satisfied);
+    rig.kill(2);
+    network.heal_all();
+    CHECK(rig.world().run_until([&] { return client.ended(); }, seconds(20)) ==
+          sim::Stop::satisfied);
+  }
+  CHECK(answer.status == 200);
+  CHECK(answer.body.substr(0, 10) == "0-1");
+  rig.stop_all();
+}
+
 TEST_CASE("two runs of a seed are the same") {
   for (const uint64_t seed : {3, 17}) CHECK(run_seed(seed).trace == run_seed(seed).trace);
 }
