@@ -3,8 +3,9 @@
 // It connects when first asked, and from then on keeps itself connected: after a connection is lost
 // or can't be made it tries again after 50 ms, then longer, up to 2 s, each time with some jitter.
 // A call that finds it disconnected makes it try at once, and so does peer_seen(); calls wait for
-// that attempt and end with Status::closed if it fails. Where the last attempt failed too, calls that
-// find one under way for longer than hopeful_max end so at once: nobody waits in vain for long.
+// that attempt and end with Status::closed if it fails. Where the last attempt failed too, they wait for
+// hopeful_max only, and those that come later end so at once: nobody waits in vain for long. The
+// attempt goes on, and who asks when it has succeeded is served.
 //
 // Requests of a tick leave in one send (Socket), replies come in any order. What waits to be sent
 // is bounded in bytes; a call over the bound is not taken. Deadlines are watched by one timer of
@@ -212,6 +213,7 @@ class Link {
   void check() noexcept;
   void check_silence(Nanos now) noexcept;
   void ping() noexcept;
+  bool is_hopeless(Nanos now) const;
   void check_deadlines() noexcept;
   void watch(Nanos deadline) noexcept;
   void want() noexcept;
