@@ -134,6 +134,17 @@ ReadQuorum::Step ReadQuorum::fail() {
   return {Do::fail, 0};
 }
 
+// Of the others only versions were kept: the next newest is fetched.
+ReadQuorum::Step ReadQuorum::forget() {
+  newest_ = {};
+  for (unsigned rank = 0; rank < from_; ++rank) {
+    if (replicas_[rank].state == State::known)
+      newest_.version = std::max(newest_.version, replicas_[rank].version);
+  }
+  newest_.live = static_cast<bool>(newest_.version);
+  return {Do::forget, 0};
+}
+
 ReadQuorum::Step ReadQuorum::next() {
   if (!answered_) return decide();
   if (const int rank = stale(); rank >= 0 && is_complete() && !cluster_test_faults.skip_repair)
@@ -144,7 +155,8 @@ ReadQuorum::Step ReadQuorum::next() {
 ReadQuorum::Step ReadQuorum::decide() {
   if (expired_) return fail();
   const unsigned needed = ack_ - (cluster_test_faults.read_quorum_off_by_one ? 1u : 0u);
-  const unsigned known = count(State::known) + count(State::fetching) + count(State::writing);
+  const unsigned known = count(State::known) + count(State::fetching) + count(State::writing) +
+                         (cluster_test_faults.forget_early ? count(State::failed) : 0);
   const int unasked = first(State::unasked);
   const auto ask = [&] { return start(static_cast<unsigned>(unasked), Do::ask, State::asked); };
   if (extra_ != 0 && unasked >= 0) {
@@ -158,9 +170,8 @@ ReadQuorum::Step ReadQuorum::decide() {
     if (count(State::fetching) > extra_fetches_) return {Do::wait, 0};
     if (const int rank = source(); rank >= 0)
       return start(static_cast<unsigned>(rank), Do::fetch, State::fetching);
-    // Whoever had the newest failed before it was fetched; perhaps another has it.
-    if (count(State::asked) + count(State::fetching) != 0) return {Do::wait, 0};
-    return unasked >= 0 ? ask() : fail();
+    if (count(State::fetching) != 0) return {Do::wait, 0};
+    return forget();
   }
 
   const unsigned holding = static_cast<unsigned>(std::popcount(holders()));

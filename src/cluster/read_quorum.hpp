@@ -10,8 +10,11 @@
 //     them, and time would run backwards (the write-back of Attiya, Bar-Noy and Dolev, "Sharing Memory
 //     Robustly in Message-Passing Systems", 1995). Other reads are answered at once.
 //   - A value too long to come with every reply is fetched from a replica that holds the newest.
-//   - It fails when `ack` replicas can't reply any more, when nobody is left who has the newest value,
-//     or when time is over.
+//   - A version of which nobody who has it can give the value is forgotten, as if they had never
+//     replied, once `ack` others have. These don't have it, so that at most from - ack replicas do:
+//     too few for a write that this read must see (which has more, whatever its own ack), and for a
+//     majority read to have returned it.
+//   - It fails when `ack` replicas can't reply any more, or when time is over.
 //   - After the answer, replicas seen to be older than the newest are written to in the background.
 #pragma once
 
@@ -31,6 +34,7 @@ class ReadQuorum {
     ask,       // ask `rank` for its version, with the value if that is short
     fetch,     // ask `rank` for its version and the whole value
     write,     // write the newest, with its stamp and expiry as they are, to `rank`
+    forget,    // what was kept is not the newest any more: keep nothing until found() says so
     answer,    // with the newest
     fail,      // 504
     wait,      // for replies
@@ -91,6 +95,7 @@ class ReadQuorum {
   bool is_complete() const { return !newest_.live || newest_.has_value; }
   Step start(unsigned rank, Do what, State state);
   Step decide();
+  Step forget();
   Step fail();
 
   uint8_t ack_;

@@ -45,6 +45,7 @@ void PutRequest::encode_head(char (&out)[head_bytes]) const {
   put_fixed(out + 4, static_cast<uint32_t>(key.size()));
   put_version(out + 8, version);
   put_fixed(out + 24, expire_at_ms);
+  put_fixed(out + 32, as_of);
 }
 
 bool PutRequest::decode(std::string_view payload, PutRequest& out) {
@@ -60,6 +61,8 @@ bool PutRequest::decode(std::string_view payload, PutRequest& out) {
   const auto key_bytes = in.fixed<uint32_t>();
   out.version = take_version(in);
   out.expire_at_ms = in.fixed<uint64_t>();
+  out.as_of = in.fixed<uint64_t>();
+  if (!out.repair && out.as_of != 0) return false;
   out.key = in.bytes(key_bytes);
   if (!in.ok() || !is_key(out.key) || !out.version) return false;
   out.value = in.bytes(in.remaining());

@@ -3,8 +3,8 @@
 // message. Views of a decoded message point into its payload.
 //
 //   put      kind u8 (value, tombstone; + 128: a repair) · from u8 · coordinator u16 (its place in the
-//            table) · key_bytes u32 · hlc u64 · origin u64 · expire_at_ms u64 · key · value (to the
-//            end)
+//            table) · key_bytes u32 · hlc u64 · origin u64 · expire_at_ms u64 · as_of u64 (0 unless
+//            it is a repair) · key · value (to the end)
 //   put's reply   status u8 (WriteOutcome) · 7 zeros · hlc u64 · origin u64 (of what superseded it)
 //   get      4 zeros · value_bytes_max u32 · key (to the end)
 //   get's reply   state u8 (ReadState) · 7 zeros · hlc u64 · origin u64 · expire_at_ms u64 ·
@@ -25,13 +25,16 @@ inline constexpr uint64_t hlc_max = UINT64_MAX - (uint64_t{1} << 32);
 enum class Verb : uint8_t { put = 1, get = 2, scan = 3, notices = 4, offer = 5, join = 6 };
 
 struct PutRequest {
-  static constexpr size_t head_bytes = 32;
+  static constexpr size_t head_bytes = 40;
   bool tombstone = false;
   bool repair = false;  // a copy of what other replicas hold: who sent it sees to the others
   uint8_t from = 1;     // its replicas are the first `from` of the slot's list
   uint16_t coordinator = 0;
   Version version;
   uint64_t expire_at_ms = 0;
+  // Of a repair: what the receiver's clock had passed, when what it brings was read from another
+  // replica. In time on its way the receiver may have purged a tombstone above it.
+  uint64_t as_of = 0;
   std::string_view key;
   std::string_view value;
 

@@ -18,8 +18,9 @@ struct ClusterTestFaults {
   bool skip_write_back = false;           // a majority read shows what only one replica holds
   bool failed_write_back_counts = false;  // … or what a replica failed to take
   bool keep_first_version = false;        // the first reply wins instead of the newest
-  bool skip_repair = false;               // replicas seen to be old stay old
-  bool hedge_without_budget = false;      // slowness everywhere doubles the load
+  bool forget_early = false;          // who could not give the newest counts as a reply without it
+  bool skip_repair = false;           // replicas seen to be old stay old
+  bool hedge_without_budget = false;  // slowness everywhere doubles the load
 
   bool scan_keeps_first_version = false;  // the first stream wins instead of the newest version
   bool scan_shows_dead = false;           // tombstones pass for values

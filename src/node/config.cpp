@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include <gyre/version.hpp>
+
 #include "base/limits.hpp"
 
 namespace gyre {
@@ -191,8 +193,8 @@ constexpr std::array<Setting, 23> table = {{
      print_listen},
     {"data", "DIR", "data directory, created if missing", assign_text<&C::data>,
      print_text<&C::data>},
-    {"cores", "N", "cores to use (default: all)", assign_count<&C::cores, 1, 1024>,
-     print_count<&C::cores>},
+    {"cores", "N", "cores to use (default: all)",
+     assign_count<&C::cores, 1, HybridClock::cores_max>, print_count<&C::cores>},
     {"shards", "N", "storage shards; fixed when the directory is made (default: as cores)",
      assign_shards, print_shards},
     {"pin", "", "pin each core's thread to a CPU (default: when all CPUs are used)", assign_pin,
@@ -373,7 +375,7 @@ Layers collect(const ConfigInput& input) {
 
 ServeConfig defaults(const Machine& machine) {
   ServeConfig config;
-  config.cores = machine.cpus;
+  config.cores = std::min(machine.cpus, HybridClock::cores_max);
   config.memory_bytes = std::max(machine.memory_bytes / 4 / mebibyte, uint64_t{16}) * mebibyte;
   config.value_bytes_max = limits::value_bytes_max_default;
   config.head_timeout_ms = 10'000;

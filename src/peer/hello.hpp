@@ -31,10 +31,11 @@
 
 namespace gyre::peer {
 
-// Versions of the protocol that this program speaks. A frame's layout is part of it.
+// Versions of the protocol that this program speaks. The layout of frames and of what services ask
+// each other is part of it. 2: repairs say how old they are.
 struct VersionRange {
-  uint16_t min = 1;
-  uint16_t max = 1;
+  uint16_t min = 2;
+  uint16_t max = 2;
 };
 
 using Nonce = std::array<char, 32>;

@@ -124,8 +124,7 @@ bool Link::start(Call& call) {
   } else if (queued != 0 && queued + frame_header_bytes + bytes > options_.queue_bytes_max) {
     ++stats_.refused_here;
     call.status = Status::overloaded;
-  } else if (down_ && state_ == LinkState::connecting &&
-             now - attempted_at_ > options_.hopeful_max) {
+  } else if (is_hopeless(now)) {
     call.status = Status::closed;
   }
   if (call.status != Status::ok) return false;
@@ -286,9 +285,26 @@ void Link::check() noexcept {
       ++stats_.timed_out;
     }
   }
+  List hopeless;
+  if (is_hopeless(now)) {
+    while (waiting_.head != nullptr) {
+      Call& call = *waiting_.head;
+      waiting_.remove(call);
+      hopeless.push(call);
+    }
+    waiting_bytes_ = 0;
+  } else if (down_ && state_ == LinkState::connecting) {
+    watch(attempted_at_ + options_.hopeful_max);
+  }
   if (next != nanos_never) watch(std::max(next, now + deadline_grain));
   if (state_ == LinkState::connected) check_silence(now);
   end_list(late, Status::timed_out);
+  end_list(hopeless, Status::closed);
+}
+
+// An attempt is under way, and the last one came to nothing too.
+bool Link::is_hopeless(Nanos now) const {
+  return down_ && state_ == LinkState::connecting && now - attempted_at_ >= options_.hopeful_max;
 }
 
 void Link::check_silence(Nanos now) noexcept {
@@ -397,6 +413,7 @@ Task<void> Link::run() {
     reactor.disarm(pause_timer_);
     state_ = LinkState::connecting;
     attempted_at_ = reactor.now();
+    if (down_) watch(attempted_at_ + options_.hopeful_max);
     ++stats_.attempts;
     Result<Met> met = co_await with_timeout<Met>(options_.connect_timeout, attempt());
     tried_ = true;
@@ -513,7 +530,8 @@ bool Link::take(std::string_view bytes) {
         if (reader_.header().type != FrameType::reply && reader_.header().type != FrameType::page) {
           return false;
         }
-        static_cast<void>(node_.observe(reader_.header().hlc));
+        peer_hlc_ = reader_.header().hlc;
+        static_cast<void>(node_.observe(peer_hlc_));
         if (find(reader_.header().request_id) == nullptr) reader_.skip_payload();
         break;
       case FrameReader::Event::frame:

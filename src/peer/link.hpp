@@ -3,8 +3,9 @@
 // It connects when first asked, and from then on keeps itself connected: after a connection is lost
 // or can't be made it tries again after 50 ms, then longer, up to 2 s, each time with some jitter.
 // A call that finds it disconnected makes it try at once, and so does peer_seen(); calls wait for
-// that attempt and end with Status::closed if it fails. Where the last attempt failed too, calls that
-// find one under way for longer than hopeful_max end so at once: nobody waits in vain for long.
+// that attempt and end with Status::closed if it fails. Where the last attempt failed too, they wait for
+// hopeful_max only, and those that come later end so at once: nobody waits in vain for long. The
+// attempt goes on, and who asks when it has succeeded is served.
 //
 // Requests of a tick leave in one send (Socket), replies come in any order. What waits to be sent
 // is bounded in bytes; a call over the bound is not taken. Deadlines are watched by one timer of
@@ -163,6 +164,8 @@ class Link {
   size_t queue_bytes() const;
   // When something was last received; 0: never.
   Nanos heard_at() const { return heard_at_; }
+  // The peer's clock (of its core that this link asks) when it sent the last frame that came; 0: none.
+  uint64_t peer_hlc() const { return peer_hlc_; }
   // The shortest time from a ping or request to its answer since this was last asked; nanos_never:
   // there was none.
   Nanos take_round_trip() { return std::exchange(round_trip_, nanos_never); }
@@ -210,6 +213,7 @@ class Link {
   void check() noexcept;
   void check_silence(Nanos now) noexcept;
   void ping() noexcept;
+  bool is_hopeless(Nanos now) const;
   void check_deadlines() noexcept;
   void watch(Nanos deadline) noexcept;
   void want() noexcept;
@@ -248,6 +252,7 @@ class Link {
   Nanos backoff_ = 0;
   Nanos attempted_at_ = INT64_MIN / 2;
   Nanos heard_at_ = 0;
+  uint64_t peer_hlc_ = 0;
   Nanos unheard_since_ = 0;
   Nanos round_trip_ = nanos_never;
   Nanos ping_sent_at_ = 0;  // of the oldest one without an answer; 0: there is none

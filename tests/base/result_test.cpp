@@ -40,6 +40,13 @@ TEST_CASE("a clock that has seen a later stamp makes later ones") {
   CHECK(clock.next(1'000'000).hlc > hlc_from_us(5'000'000) + 9);
 }
 
+TEST_CASE("a version says for how many replicas it was made, and is not told by that alone") {
+  HybridClock clock(UINT32_MAX, HybridClock::cores_max - 1);
+  CHECK(clock.next(5).copies() == 0);
+  for (unsigned copies = 1; copies <= 5; ++copies) CHECK(clock.next(5, copies).copies() == copies);
+  CHECK(HybridClock(1, 511).next(5, 3) != HybridClock(1, 510).next(5, 3));
+}
+
 TEST_CASE("two nodes and two cores never make the same version at the same moment") {
   CHECK(HybridClock(1, 0).next(5) != HybridClock(2, 0).next(5));
   CHECK(HybridClock(1, 0).next(5) != HybridClock(1, 1).next(5));

@@ -40,6 +40,7 @@ TEST_CASE("a write carries its replicas, its coordinator and whether it is a rep
                            .coordinator = 0xabcd,
                            .version = {7, 9},
                            .expire_at_ms = tombstone ? 0u : 77u,
+                           .as_of = repair ? 0x0102030405060708u : 0u,
                            .key = "key",
                            .value = tombstone ? "" : "value"};
       const std::string payload = encode(put);
@@ -51,6 +52,7 @@ TEST_CASE("a write carries its replicas, its coordinator and whether it is a rep
       CHECK(again.coordinator == 0xabcd);
       CHECK(again.version == put.version);
       CHECK(again.expire_at_ms == put.expire_at_ms);
+      CHECK(again.as_of == put.as_of);
       CHECK(again.key == put.key);
       CHECK(again.value == put.value);
     }
@@ -73,6 +75,10 @@ TEST_CASE("a write with replicas out of range, an unknown kind or a tombstone's 
   CHECK_FALSE(PutRequest::decode(payload, again));
   put.version = {};
   CHECK_FALSE(PutRequest::decode(encode(put), again));
+  put = {.version = {1, 1}, .as_of = 1, .key = "k", .value = "v"};  // only a repair was read before
+  CHECK_FALSE(PutRequest::decode(encode(put), again));
+  put.repair = true;
+  CHECK(PutRequest::decode(encode(put), again));
 }
 
 TEST_CASE("notices come back as they were, and nothing like them does") {

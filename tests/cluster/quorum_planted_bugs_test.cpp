@@ -22,6 +22,9 @@ struct PlantedBug {
 std::string write_two_of_three() {
   return explore_writes(2, 3).violation;
 }
+std::string read_long_values() {
+  return explore_reads(2, 3, {.long_values = true}).violation;
+}
 std::string read_two_of_three() {
   return explore_reads(2, 3, {}).violation;
 }
@@ -39,6 +42,7 @@ const PlantedBug planted_bugs[] = {
     {"no write-back", &ClusterTestFaults::skip_write_back, read_two_of_three},
     {"failed write-back counts", &ClusterTestFaults::failed_write_back_counts, read_two_of_three},
     {"first version kept", &ClusterTestFaults::keep_first_version, read_two_of_three},
+    {"forgotten early", &ClusterTestFaults::forget_early, read_long_values},
     {"no repair", &ClusterTestFaults::skip_repair,
      [] { return explore_reads(1, 3, {}).violation; }},
 };

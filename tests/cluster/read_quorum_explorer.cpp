@@ -26,11 +26,13 @@ struct Truth {
   std::array<bool, replicas_max> asked{};         // ever
   std::array<bool, replicas_max> replied{};
   std::array<bool, replicas_max> failed{};
+  std::array<uint8_t, replicas_max> held_first{};  // before the read began
   uint8_t newest_seen = 0;
   bool value_seen = true;
   uint8_t kept = 0;  // what the owner keeps to answer with
   uint8_t hedges = 0;
   bool fetch_failed = false;
+  bool forgot = false;
   bool expired = false;
   uint8_t answers = 0;
 };
@@ -49,6 +51,7 @@ class Explorer {
       unsigned rest = number;
       for (unsigned rank = 0; rank < from_; ++rank, rest /= possible_.versions)
         truth.holds[rank] = static_cast<uint8_t>(rest % possible_.versions);
+      truth.held_first = truth.holds;
       seen_.clear();
       ReadQuorum quorum(ack_, from_);
       if (drain(quorum, truth)) walk(quorum, truth);
@@ -74,7 +77,7 @@ class Explorer {
     }
     key += {static_cast<char>(truth.newest_seen),
             static_cast<char>(truth.value_seen + 2 * truth.expired + 4 * quorum.answered() +
-                              8 * truth.fetch_failed),
+                              8 * truth.fetch_failed + 16 * truth.forgot),
             static_cast<char>(truth.kept),
             static_cast<char>(truth.hedges),
             static_cast<char>(truth.answers),
@@ -138,7 +141,7 @@ class Explorer {
       truth.newest_seen = holds;
       truth.value_seen = !live;
     }
-    if (holds == truth.newest_seen && has_value) truth.value_seen = true;
+    if (holds == truth.newest_seen && (has_value || !live)) truth.value_seen = true;
     const bool keep =
         quorum.found(rank, {holds == 0 ? Version{} : Version{holds, 1}, live, has_value});
     if (keep) truth.kept = holds;
@@ -170,6 +173,9 @@ class Explorer {
           truth.question[step.rank] = Question::write;
           truth.writing[step.rank] = truth.newest_seen;
           break;
+        case Do::forget:
+          if (!judge_forgetting(truth)) return false;
+          break;
         case Do::answer:
           if (!judge_answer(quorum, truth)) return false;
           break;
@@ -183,12 +189,40 @@ class Explorer {
     }
   }
 
+  bool judge_forgetting(Truth& truth) {
+    if (truth.answers != 0) return fail("forgot something after the answer");
+    if (truth.value_seen) return fail("forgot a value that is there");
+    unsigned replied = 0;
+    uint8_t next = 0;
+    for (unsigned rank = 0; rank < from_; ++rank) {
+      if (!truth.replied[rank] || truth.failed[rank]) continue;
+      ++replied;
+      if (truth.holds[rank] >= truth.newest_seen) return fail("forgot what a replica has");
+      if (truth.question[rank] == Question::none) next = std::max(next, truth.holds[rank]);
+    }
+    if (replied < ack_) return fail("forgot something though too few replied without it");
+    truth.newest_seen = next;
+    truth.value_seen = next == 0;
+    truth.kept = 0;
+    truth.forgot = true;
+    return true;
+  }
+
+  // An acknowledged write is at more than from - ack replicas, if it is one that the read must see.
+  bool may_be_acknowledged(const Truth& truth, uint8_t version) const {
+    unsigned hold = 0;
+    for (unsigned rank = 0; rank < from_; ++rank) hold += truth.held_first[rank] >= version;
+    return hold > from_ - ack_;
+  }
+
   bool judge_answer(const ReadQuorum& quorum, Truth& truth) {
     if (++truth.answers > 1) return fail("answered twice");
     if (truth.expired) return fail("answered after the deadline");
     if (quorum.newest().hlc != truth.newest_seen || truth.kept != truth.newest_seen)
       return fail("not the newest that was seen");
     if (!truth.value_seen) return fail("answered without the value");
+    if (may_be_acknowledged(truth, static_cast<uint8_t>(truth.kept + 1)))
+      return fail("answered with less than what may have been acknowledged");
     unsigned replied = 0;
     unsigned hold = 0;
     for (unsigned rank = 0; rank < from_; ++rank) {
@@ -204,7 +238,7 @@ class Explorer {
     if (++truth.answers > 1) return fail("answered twice");
     unsigned failed = 0;
     for (unsigned rank = 0; rank < from_; ++rank) failed += truth.failed[rank];
-    const bool hopeless = failed > from_ - ack_ || (failed != 0 && !truth.value_seen);
+    const bool hopeless = failed > from_ - ack_;
     if (!hopeless && !truth.expired) return fail("failed though it could succeed");
     return true;
   }

@@ -88,6 +88,47 @@ TEST_CASE("a read of one of three answers at once and repairs what it sees after
   expect(quorum, Do::finished);
 }
 
+TEST_CASE(
+    "a version that nobody can give is forgotten when enough others have replied without it") {
+  ReadQuorum quorum(2, 3);
+  expect(quorum, Do::ask, 0);
+  expect(quorum, Do::ask, 1);
+  CHECK(quorum.found(0, {newer, true, false}));
+  SUBCASE("but not before") {
+    quorum.failed(1);
+    expect(quorum, Do::ask, 2);
+    CHECK_FALSE(quorum.found(2, {older, true, false}));
+    expect(quorum, Do::fetch, 0);
+    quorum.failed(0);
+    expect(quorum, Do::fail);
+  }
+  SUBCASE("and the next newest is fetched") {
+    CHECK_FALSE(quorum.found(1, live(older)));
+    expect(quorum, Do::fetch, 0);
+    quorum.failed(0);
+    expect(quorum, Do::ask, 2);
+    CHECK_FALSE(quorum.found(2, {}));
+    expect(quorum, Do::forget);
+    expect(quorum, Do::fetch, 1);
+    CHECK(quorum.found(1, live(older)));
+    expect(quorum, Do::write, 2);
+    quorum.written(2);
+    expect(quorum, Do::answer);
+    expect(quorum, Do::finished);
+  }
+  SUBCASE("which may be that there was nothing") {
+    CHECK_FALSE(quorum.found(1, {}));
+    expect(quorum, Do::fetch, 0);
+    quorum.failed(0);
+    expect(quorum, Do::ask, 2);
+    CHECK_FALSE(quorum.found(2, {}));
+    expect(quorum, Do::forget);
+    expect(quorum, Do::answer);
+    CHECK(!quorum.newest());
+    expect(quorum, Do::finished);
+  }
+}
+
 TEST_CASE("a long value is fetched at once, whoever else has not replied") {
   ReadQuorum quorum(2, 3);
   expect(quorum, Do::ask, 0);

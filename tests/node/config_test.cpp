@@ -146,9 +146,9 @@ TEST_CASE("a value that makes no sense names its place, itself and what is accep
   CHECK(contains(refusal(input_of({flag("memory", "lots")})),
                  "--memory lots is not a size: write a whole number of bytes"));
   CHECK(contains(refusal(input_of({}, {{"GYRE_CORES", "0"}})),
-                 "GYRE_CORES=0 is out of range: 1 to 1024 are accepted"));
+                 "GYRE_CORES=0 is out of range: 1 to 512 are accepted"));
   CHECK(contains(refusal(input_of({flag("cores", "two")})),
-                 "--cores two is not a whole number from 1 to 1024"));
+                 "--cores two is not a whole number from 1 to 512"));
   CHECK(contains(refusal(input_of({flag("durability", "fsync")})),
                  "--durability fsync is not one of group, interval or none"));
   CHECK(contains(refusal(input_of({flag("idle-timeout", "10")})),

@@ -93,7 +93,7 @@ TEST_CASE("nodes without a common version of the protocol say so") {
   CHECK(attempt.status == Status::closed);
   CHECK(attempt.trouble.find("no common version") != std::string::npos);
   REQUIRE(!stage.server->errors.empty());
-  CHECK(stage.server->errors[0].find("3 to 4 here, 1 to 1 there") != std::string::npos);
+  CHECK(stage.server->errors[0].find("3 to 4 here, 2 to 2 there") != std::string::npos);
 }
 
 TEST_CASE("of several common versions the newest is taken") {

@@ -60,7 +60,7 @@ class DoubtSource {
   // The slots of which the shard holds a value or tombstone with a stamp of at least `hlc`: any that
   // are not sure, too. Sets them in `slots` (with the stamp `hlc`).
   virtual Task<Result<void>> slots_since(uint64_t hlc, OwedSlots& slots) = 0;
-  // The other replicas of the slot.
+  // Who else may be to have keys of the slot.
   virtual PeerSet others(uint32_t slot) = 0;
 };
 

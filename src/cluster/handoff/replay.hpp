@@ -2,9 +2,15 @@
 // owed, by one walk over the shard for all of them. Both go the same way: a batch of (key, version)
 // is offered, the peer says which it lacks, and of those the present values are sent. Everything is
 // idempotent by version, so it may be cut off and repeated at any point.
+//
+// A value that can't be read or sent holds up nobody else's: it is set aside, and tried again behind all
+// others, after a while that doubles. A walk leaves it behind as a missed write. Several failures in a
+// row are taken to be the peer's: then everything waits a little.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,6 +58,10 @@ struct ReplayOptions {
   uint64_t bytes_per_second = 32u << 20;
   Nanos backoff_min = milliseconds(50);
   Nanos backoff_max = seconds(2);
+  unsigned failures_in_row_max = 3;  // of single values, before the whole pass counts as failed
+  Nanos set_aside_min = seconds(1);
+  Nanos set_aside_max = seconds(30);
+  size_t set_aside_count_max = 1024;
 };
 
 struct ReplayCounts {
@@ -60,7 +70,8 @@ struct ReplayCounts {
   uint64_t sent = 0;
   uint64_t gone = 0;  // not in the shard any more
   uint64_t sent_bytes = 0;
-  uint64_t passes = 0;  // after which nothing was owed
+  uint64_t set_aside = 0;  // values that failed, each time
+  uint64_t passes = 0;     // after which nothing was owed but what is set aside
   uint64_t failures = 0;
 };
 
@@ -70,24 +81,34 @@ class Replay {
 
   // Until stopped: whenever the peer is owed something and can be reached.
   Task<void> run();
-  // Once: everything that is owed now. What is done stays done after an error, and a walk goes on
-  // where it was.
+  // Once: everything that is owed now, but what is set aside and not due. What is done stays done after
+  // an error, and a walk goes on where it was.
   Task<Result<void>> pass();
 
   const ReplayCounts& counts() const { return counts_; }
 
  private:
+  struct SetAside {
+    Nanos due = 0;
+    Nanos wait = 0;
+    Version version;
+  };
+
   Task<Result<void>> replay_records();
   Task<Result<void>> walk_slots();
-  // Counts the entries at the front that the peer has now.
-  Task<Result<void>> deliver(const std::vector<KeyVersion>& entries, size_t& delivered);
+  Task<Result<void>> try_again();
+  // Says of each entry whether the peer has it now; the others are set aside, unless the pass failed.
+  Task<Result<void>> deliver(const std::vector<KeyVersion>& entries, std::vector<bool>& delivered);
+  bool set_aside(const KeyVersion& entry);
+  Nanos pause() const;
 
   MissedLog& log_;
   PeerNumber peer_;
   ReplayTarget& target_;
   ReplayOptions options_;
   TokenBucket bucket_;
-  std::string cursor_;  // of the walk
+  std::string cursor_;                                      // of the walk
+  std::map<std::string, SetAside, std::less<>> set_aside_;  // by key
   ReplayCounts counts_;
 };
 

@@ -96,9 +96,12 @@ std::string format_time_ms(uint64_t wall_ms) {
 
 std::string format_version(Version version) {
   const uint64_t logical = version.hlc & ((uint64_t{1} << hlc_logical_bits) - 1);
-  return fmt::format("{} +{} by {:08x}/{}/{}", format_time_ms(hlc_to_us(version.hlc) / 1000),
-                     logical, version.origin >> 32, version.origin >> 20 & 0xfff,
-                     version.origin & 0xfffff);
+  std::string text =
+      fmt::format("{} +{} by {:08x}/{}/{}", format_time_ms(hlc_to_us(version.hlc) / 1000), logical,
+                  version.origin >> 32, version.origin >> 20 & (HybridClock::cores_max - 1),
+                  version.origin & 0xfffff);
+  if (version.copies() != 0) text += fmt::format(" for {} nodes", version.copies());
+  return text;
 }
 
 Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& report,

@@ -37,6 +37,7 @@ static_assert(quiet_max + silence_max < replica_patience);
 constexpr Nanos ping_interval = cluster::FailureDetector::Options{}.ping_interval;
 constexpr Nanos watch_interval = milliseconds(100);
 constexpr Nanos clock_window = seconds(2);
+constexpr uint64_t repair_hlc_max = hlc_from_us(repair_age_max / microseconds(1));
 constexpr Nanos lag_min = milliseconds(5);  // of the loop: less is nothing to make up for
 
 }  // namespace
@@ -270,6 +271,12 @@ bool Coordinator::is_credible(uint64_t hlc) const {
   return hlc_to_us(hlc) <= Reactor::current().wall_us() + clock_ahead_max_us;
 }
 
+uint64_t Coordinator::repair_as_of(NodeIndex node, Nanos read_at) const {
+  const Nanos age_us = (Reactor::current().now() - read_at) / microseconds(1) + 1;
+  const uint64_t heard = links_[node]->peer_hlc();
+  return heard - std::min(heard, hlc_from_us(static_cast<uint64_t>(age_us)));
+}
+
 uint64_t Coordinator::clock_ahead_us() const {
   const int64_t lead_us = std::max(clock_lead_us_[0], clock_lead_us_[1]);
   if (lead_us == nobody_heard || round_trip_ == nanos_never) return 0;
@@ -418,10 +425,11 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
   if (call.verb() == static_cast<uint8_t>(cluster::Verb::put)) {
     cluster::PutRequest put;
     if (!cluster::PutRequest::decode(call.payload(), put)) return refuse(peer::Status::corrupt);
-    if (!put.repair &&
-        hlc_to_us(put.version.hlc) + write_age_max_us < Reactor::current().wall_us()) {
-      return refuse(peer::Status::failed);
-    }
+    // A stamp that this clock never gave tells nothing either.
+    const bool late =
+        put.repair ? put.as_of > hlc() || hlc() - put.as_of > repair_hlc_max
+                   : hlc_to_us(put.version.hlc) + write_age_max_us < Reactor::current().wall_us();
+    if (late && !node_test_faults.late_repairs_taken) return refuse(peer::Status::failed);
     if (is_credible(put.version.hlc)) {
       clock_->observe(put.version.hlc);
     } else if (!put.repair && !node_test_faults.clock_unbounded) {

@@ -40,6 +40,8 @@ inline constexpr uint64_t clock_ahead_max_us = 500'000;
 // A client's write that comes to a replica so long after it was stamped is refused: its coordinator has
 // given it up, and a tombstone above it may be purged soon.
 inline constexpr uint64_t write_age_max_us = 30'000'000;
+// So is a repair or replay that was read from another replica so long ago.
+inline constexpr Nanos repair_age_max = seconds(30);
 
 struct CoordinatorStats {
   uint64_t writes = 0;
@@ -106,6 +108,10 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   HybridClock& clock() { return *clock_; }
   // Whether the stamp is one that this node's clock may be moved to.
   bool is_credible(uint64_t hlc) const;
+  // For a repair of what was read at `read_at` of this core's clock, to be sent to `node` now: what the
+  // receiver's clock had passed then. That was told by the last frame from there, so that no two
+  // clocks are compared, and what this core took since then is subtracted.
+  uint64_t repair_as_of(cluster::NodeIndex node, Nanos read_at) const;
   // By how much this node's clock is ahead of that of every peer heard in the last seconds; 0: it is
   // not, or none was heard.
   uint64_t clock_ahead_us() const;

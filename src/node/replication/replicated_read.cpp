@@ -146,6 +146,10 @@ void ReplicatedRead::drive() {
       case Do::write:
         write_newest_to(step.rank);
         break;
+      case Do::forget:
+        newest_ = {.state = ReadState::never};
+        kept_.reset();
+        break;
       case Do::answer:
         answer();
         break;
@@ -239,6 +243,9 @@ void ReplicatedRead::failed(unsigned rank) {
 
 void ReplicatedRead::write_newest_to(unsigned rank) {
   Replica& replica = replicas_[rank];
+  const Nanos read_at = deadline_ - replica_patience;  // or later
+  // It may have had and purged what hides this.
+  if (Reactor::current().now() - read_at > repair_age_max) return failed(rank);
   ++coordinator_.stats().repairs;
   if (!quorum_.answered() && !patience_.armed()) Reactor::current().arm(patience_, deadline_);
   keep_newest();
@@ -253,6 +260,9 @@ void ReplicatedRead::write_newest_to(unsigned rank) {
                                       ? coordinator_.clock().next(Reactor::current().wall_us())
                                       : entry.version,
                        .expire_at_ms = live ? entry.expire_at_ms : 0,
+                       .as_of = replica.node == coordinator_.self()
+                                    ? 0
+                                    : coordinator_.repair_as_of(replica.node, read_at),
                        .key = key_,
                        .value = live ? std::string_view(entry.value) : std::string_view()};
   if (replica.node == coordinator_.self()) {

@@ -67,7 +67,7 @@ void ReplicatedWrite::start(Coordinator& coordinator, WriteSpec spec, void* owne
   auto* write = new ReplicatedWrite(coordinator, std::move(spec), owner, answered);
   Reactor& reactor = Reactor::current();
   ++coordinator.stats().writes;
-  write->version_ = coordinator.clock().next(reactor.wall_us());
+  write->version_ = write->new_version();
   write->deadline_ = reactor.now() + replica_patience;
   reactor.arm(write->timer_, write->deadline_);
   const auto nodes = coordinator.replicas(write->spec_.key, write->spec_.from);
@@ -116,6 +116,12 @@ void ReplicatedWrite::drive() {
         return;
     }
   }
+}
+
+// It says for how many replicas the write is: that is how stores remember it.
+Version ReplicatedWrite::new_version() const {
+  return coordinator_.clock().next(Reactor::current().wall_us(),
+                                   node_test_faults.copies_forgotten ? 0 : spec_.from);
 }
 
 PutRequest ReplicatedWrite::request() const {
@@ -203,7 +209,7 @@ void ReplicatedWrite::restamp() {
   ++coordinator_.stats().writes_restamped;
   if (!node_test_faults.stamp_not_merged) coordinator_.clock().observe(superseded_by_.hlc);
   first_version_ = version_;
-  version_ = coordinator_.clock().next(Reactor::current().wall_us());
+  version_ = new_version();
 }
 
 void ReplicatedWrite::end() {

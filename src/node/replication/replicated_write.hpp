@@ -63,6 +63,7 @@ class ReplicatedWrite {
   static void* operator new(size_t size_bytes) { return allocate_frame(size_bytes); }
   static void operator delete(void* write, size_t size_bytes) { free_frame(write, size_bytes); }
 
+  Version new_version() const;
   cluster::PutRequest request() const;
   void ask(unsigned rank);
   void replied(unsigned rank, const cluster::PutReply& reply);

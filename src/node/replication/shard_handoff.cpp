@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -12,6 +13,7 @@
 
 #include "base/hash.hpp"
 #include "node/core.hpp"
+#include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/replication/coordinator.hpp"
 #include "node/replication/replica_access.hpp"
@@ -36,9 +38,12 @@ namespace {
 constexpr Nanos reach_interval = milliseconds(250);
 constexpr Nanos replay_patience = seconds(5);                // of one request
 constexpr Nanos replay_patience_per_byte = microseconds(1);  // 1 MB/s
+constexpr Nanos memory_patience = milliseconds(250);
 constexpr Nanos doubt_retry_interval = seconds(1);
+// Twice what a write or repair may take on its way: the rest is for what the receiver does with it.
 constexpr uint64_t purge_age_min_us = 60'000'000;
-static_assert(purge_age_min_us >= 2 * write_age_max_us);
+constexpr Nanos settled_for_min = seconds(60);
+static_assert(purge_age_min_us >= 2 * write_age_max_us && settled_for_min >= 2 * repair_age_max);
 constexpr size_t page_entries_max = 256;
 constexpr size_t page_key_bytes_max = 64u << 10;
 constexpr size_t page_looked_at_max = 8192;
@@ -46,6 +51,67 @@ constexpr size_t page_looked_at_max = 8192;
 }  // namespace
 
 // --- replay to one peer -------------------------------------------------------------------------
+
+namespace {
+
+// A read of this core's own shard, for a coroutine.
+struct OwnGet final : ReplicaGet {
+  explicit OwnGet(Core& core)
+      : ReplicaGet(core,
+                   [](ReplicaAccess& self) noexcept { static_cast<OwnGet&>(self).ended.set(); }) {}
+  Event ended;
+};
+
+// A value on its way to a peer, with the transit memory it takes, for as long as the replay or the
+// link's socket needs it.
+struct SentValue {
+  SentValue(Core& of, std::string_view of_key) : core(of), key(of_key) {}
+  ~SentValue() {
+    if (transit_bytes != 0) core.transit_memory().release(transit_bytes);
+  }
+  static void retain(void* self) noexcept { ++static_cast<SentValue*>(self)->users; }
+  static void release(void* self) noexcept {
+    auto* value = static_cast<SentValue*>(self);
+    if (--value->users == 0) delete value;
+  }
+
+  Task<Result<void>> read();
+  Task<Result<void>> reserve(uint64_t bytes);
+
+  Core& core;
+  const std::string key;
+  std::optional<OwnGet> get;
+  uint64_t transit_bytes = 0;
+  unsigned users = 1;
+};
+
+Task<Result<void>> SentValue::reserve(uint64_t bytes) {
+  const uint64_t wanted = std::min(bytes, core.transit_memory().capacity());
+  core.transit_awaited();
+  if (!co_await with_timeout<void>(memory_patience, acquire(core.transit_memory(), wanted))) {
+    co_return fail(Errc::overloaded, "no memory for a value to be replayed");
+  }
+  transit_bytes = wanted;
+  co_return Result<void>{};
+}
+
+// Short values first come without memory being reserved, as in other answers.
+Task<Result<void>> SentValue::read() {
+  for (uint64_t bytes_max = Memtable::large_value_bytes_min;;) {
+    get.emplace(core);
+    get->start(key, static_cast<uint32_t>(bytes_max));
+    co_await gyre::detail::Uninterrupted{get->ended};
+    const cluster::GetReply& found = get->reply();
+    if (found.state == cluster::ReadState::failed) co_return fail(Errc::io, "a read failed");
+    if (found.has_value()) co_return Result<void>{};
+    // It may have been replaced by a longer one meanwhile.
+    if (transit_bytes != 0) co_return fail(Errc::busy, "the value changes");
+    bytes_max = found.value_bytes;
+    if (Result<void> reserved = co_await reserve(bytes_max); !reserved) co_return reserved;
+  }
+}
+
+}  // namespace
 
 class PeerReplay final : public cluster::ReplayTarget {
  public:
@@ -62,15 +128,32 @@ class PeerReplay final : public cluster::ReplayTarget {
 
  private:
   peer::Link& link() const { return core_.coordinator().link(node_); }
+  unsigned copies_of(const Version& version) const;
+  bool is_for_both(std::string_view key, const Version& version) const;
   // The reply.
   Task<Result<std::string>> ask(cluster::Verb verb, std::span<const std::string_view> parts,
-                                Nanos patience);
+                                SentValue* value, Nanos patience);
 
   Core& core_;
   uint32_t shard_;
   NodeIndex node_;
   cluster::Replay replay_;
 };
+
+// A lone node's writes don't say.
+unsigned PeerReplay::copies_of(const Version& version) const {
+  return version.copies() != 0 ? version.copies() : core_.coordinator().default_replicas();
+}
+
+// Whether this node and the peer are among the replicas that it was written for. Others must not be
+// given a copy: no tombstone would reach it, and once that is purged they would bring the value back.
+bool PeerReplay::is_for_both(std::string_view key, const Version& version) const {
+  if (node_test_faults.walk_gives_to_all) return true;
+  const Coordinator& coordinator = core_.coordinator();
+  const std::span<const NodeIndex> replicas = coordinator.replicas(key, copies_of(version));
+  return std::ranges::find(replicas, node_) != replicas.end() &&
+         std::ranges::find(replicas, coordinator.self()) != replicas.end();
+}
 
 Task<bool> PeerReplay::reachable() {
   while (link().state() != peer::LinkState::connected && !co_await link().try_once()) {
@@ -105,6 +188,7 @@ Task<Result<WalkPage>> PeerReplay::scan(const OwedSlots& slots, std::string afte
     ++looked_at;
     page.next.assign(entry.key);
     if (!slots.covers(cluster::slot_of(entry.key), entry.version.hlc)) continue;
+    if (!is_for_both(entry.key, entry.version)) continue;
     page.entries.push_back({std::string(entry.key), entry.version});
     key_bytes += entry.key.size();
     if (page.entries.size() >= page_entries_max || key_bytes >= page_key_bytes_max) break;
@@ -113,12 +197,18 @@ Task<Result<WalkPage>> PeerReplay::scan(const OwedSlots& slots, std::string afte
 }
 
 Task<Result<std::string>> PeerReplay::ask(cluster::Verb verb,
-                                          std::span<const std::string_view> parts, Nanos patience) {
+                                          std::span<const std::string_view> parts, SentValue* value,
+                                          Nanos patience) {
   peer::AskedCall asked(link());
   asked.verb = static_cast<uint8_t>(verb);
   asked.idempotent = true;
   asked.deadline = Reactor::current().now() + patience;
   asked.parts = parts;
+  if (value != nullptr) {
+    asked.owner = value;
+    asked.retain = SentValue::retain;
+    asked.release = SentValue::release;
+  }
   const peer::Status status = co_await asked.ask();
   if (status == peer::Status::ok) co_return std::move(asked.text);
   co_return fail(status == peer::Status::cancelled ? Errc::cancelled : Errc::closed,
@@ -128,7 +218,8 @@ Task<Result<std::string>> PeerReplay::ask(cluster::Verb verb,
 Task<Result<std::vector<bool>>> PeerReplay::offer(const std::vector<KeyVersion>& entries) {
   const std::string payload = cluster::encode_offer(entries);
   const std::string_view parts[] = {payload};
-  const Result<std::string> reply = co_await ask(cluster::Verb::offer, parts, replay_patience);
+  const Result<std::string> reply =
+      co_await ask(cluster::Verb::offer, parts, nullptr, replay_patience);
   if (!reply) co_return fail(reply.error());
   std::vector<bool> lacks;
   if (!cluster::decode_offer_reply(*reply, lacks)) {
@@ -137,41 +228,32 @@ Task<Result<std::vector<bool>>> PeerReplay::offer(const std::vector<KeyVersion>&
   co_return lacks;
 }
 
-namespace {
-
-// A read of this core's own shard, for a coroutine.
-struct OwnGet final : ReplicaGet {
-  explicit OwnGet(Core& core)
-      : ReplicaGet(core,
-                   [](ReplicaAccess& self) noexcept { static_cast<OwnGet&>(self).ended.set(); }) {}
-  Event ended;
-};
-
-}  // namespace
-
 Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
-  OwnGet get(core_);
-  get.start(key, UINT32_MAX);
-  co_await gyre::detail::Uninterrupted{get.ended};
-  const cluster::GetReply& found = get.reply();
-  if (found.state == cluster::ReadState::failed) co_return fail(Errc::io, "a read failed");
+  const Nanos read_at = Reactor::current().now();  // or later
+  const std::unique_ptr<SentValue, void (*)(SentValue*)> value(
+      new SentValue(core_, key), [](SentValue* of) { SentValue::release(of); });
+  if (Result<void> read = co_await value->read(); !read) co_return fail(read.error());
+  const cluster::GetReply& found = value->get->reply();
   if (found.state == cluster::ReadState::never) co_return fail(Errc::not_found);
+  // What the peer has missed was replaced by what is for fewer.
+  if (!is_for_both(key, found.version)) co_return fail(Errc::not_found);
   const bool live = found.state == cluster::ReadState::live;
-  const cluster::PutRequest put{
-      .tombstone = !live,
-      .repair = true,
-      .from = static_cast<uint8_t>(core_.coordinator().default_replicas()),
-      .coordinator = core_.coordinator().self(),
-      .version = found.version,
-      .expire_at_ms = live ? found.expire_at_ms : 0,
-      .key = key,
-      .value = found.value};
+  const cluster::PutRequest put{.tombstone = !live,
+                                .repair = true,
+                                .from = static_cast<uint8_t>(copies_of(found.version)),
+                                .coordinator = core_.coordinator().self(),
+                                .version = found.version,
+                                .expire_at_ms = live ? found.expire_at_ms : 0,
+                                .as_of = core_.coordinator().repair_as_of(node_, read_at),
+                                .key = value->key,
+                                .value = found.value};
   char head[cluster::PutRequest::head_bytes];
   put.encode_head(head);
   const std::string_view parts[] = {{head, sizeof head}, put.key, put.value};
   const Result<std::string> text = co_await ask(
-      cluster::Verb::put, parts,
-      replay_patience + static_cast<Nanos>(put.value.size()) * replay_patience_per_byte);
+      cluster::Verb::put, parts, value.get(),
+      std::min(replay_patience + static_cast<Nanos>(put.value.size()) * replay_patience_per_byte,
+               repair_age_max));
   if (!text) co_return fail(text.error());
   cluster::PutReply reply;
   if (!cluster::PutReply::decode(*text, reply)) {
@@ -186,7 +268,8 @@ Task<Result<uint64_t>> PeerReplay::send(const std::string& key) {
 
 // --- life ---------------------------------------------------------------------------------------
 
-ShardHandoff::ShardHandoff(Core& core, uint32_t shard) : core_(core), shard_(shard) {}
+ShardHandoff::ShardHandoff(Core& core, uint32_t shard)
+    : core_(core), shard_(shard), settled_(settled_for_min) {}
 
 ShardHandoff::~ShardHandoff() = default;
 
@@ -280,7 +363,7 @@ PeerSet ShardHandoff::others_of(uint32_t slot, unsigned from) const {
 }
 
 PeerSet ShardHandoff::others(uint32_t slot) {
-  return others_of(slot, core_.coordinator().default_replicas());
+  return others_of(slot, limits::cluster_replicas_max);
 }
 
 bool ShardHandoff::take(std::string_view key, Version version, unsigned from, NodeIndex coordinator,
@@ -295,6 +378,7 @@ bool ShardHandoff::take(std::string_view key, Version version, unsigned from, No
        .others = others});
   if (taken != Taken::refused && !node_test_faults.purge_at_once) {
     purge_hlc_max_ = std::min(purge_hlc_max_, version.hlc - std::min<uint64_t>(version.hlc, 1));
+    settled_.lower(version.hlc);
   }
   return true;
 }
@@ -312,9 +396,8 @@ void ShardHandoff::coordinator_lost(NodeIndex node) {
 }
 
 Task<Result<void>> ShardHandoff::owe_all(NodeIndex node) {
-  const unsigned from = core_.coordinator().default_replicas();
   for (uint32_t slot = 0; slot < cluster::slot_count; ++slot) {
-    const PeerSet others = others_of(slot, from);
+    const PeerSet others = others_of(slot, limits::cluster_replicas_max);
     if (std::ranges::find(others, numbers_[node]) == others.end()) continue;
     // Nobody else may know what others missed: it was the one to record it.
     for (const PeerNumber number : others) handoff_->log().owe(number, slot, 0);
@@ -336,7 +419,11 @@ bool ShardHandoff::owes(NodeIndex node) const {
 void ShardHandoff::update_purge_limit() {
   uint64_t settled = handoff_->settled_before();
   if (const auto from = handoff_->log().in_doubt_from()) settled = std::min(settled, *from);
-  // A copy of something older may still be on its way to a replica, from before it had the tombstone.
+  // A copy of something older may still be on its way to a replica, read from another one before that
+  // had the tombstone, or from a client.
+  const Nanos now = Reactor::current().now();
+  settled_.add(now, settled);
+  if (!node_test_faults.purge_when_settled) settled = settled_.least(now);
   const uint64_t now_us = Reactor::current().wall_us();
   settled = std::min(settled, hlc_from_us(now_us - std::min(now_us, purge_age_min_us)));
   purge_hlc_max_ =

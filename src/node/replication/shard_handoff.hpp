@@ -16,6 +16,7 @@
 #include <gyre/version.hpp>
 
 #include "cluster/handoff/handoff.hpp"
+#include "cluster/handoff/settled_window.hpp"
 #include "cluster/handoff_messages.hpp"
 #include "cluster/slot_table.hpp"
 
@@ -41,8 +42,8 @@ class ShardHandoff final : public cluster::DoubtSource {
   Task<Result<void>> commit() { return handoff_->commit(); }
   void missed(const cluster::MissedBy& write);
   void coordinator_lost(cluster::NodeIndex node);
-  // The peer has lost what it had, and what it knew others to lack: every slot that it is a replica of
-  // is compared with all of its replicas.
+  // The peer has lost what it had, and what it knew others to lack: every slot of which it may have
+  // copies is compared with all nodes in the slot's list, each entry with those it was written for.
   Task<Result<void>> owe_all(cluster::NodeIndex node);
   bool owes(cluster::NodeIndex node) const;
   struct Owed {
@@ -79,6 +80,7 @@ class ShardHandoff final : public cluster::DoubtSource {
   std::vector<cluster::PeerNumber> numbers_;          // by node; no_peer for this one
   std::vector<std::unique_ptr<PeerReplay>> replays_;  // by node; none for this one
   std::unique_ptr<Scope> scope_;
+  cluster::SettledWindow settled_;
   uint64_t purge_hlc_max_ = 0;
 };
 

@@ -9,10 +9,14 @@ struct NodeTestFaults {
   bool stamp_not_merged = false;      // a new stamp ignores what superseded the one before
   bool clock_unbounded = false;       // stamps of any future are taken
   bool other_table_accepted = false;  // a peer with another topology is talked to
-  bool join_answer_lost = false;  // the next one that tells a node of its loss (no bug: bad luck)
-  bool purge_at_once = false;     // tombstones go though a replica may lack them
-  bool wiped_node_votes = false;  // reads count what a node has that has lost its data
+  bool join_answer_lost = false;    // the next one that tells a node of its loss (no bug: bad luck)
+  bool purge_at_once = false;       // tombstones go though a replica may lack them
+  bool purge_when_settled = false;  // … or had it only a moment ago
+  bool wiped_node_votes = false;    // reads count what a node has that has lost its data
   bool repair_with_new_stamp = false;      // a repair passes for a new write
+  bool late_repairs_taken = false;         // however long they, or writes, were on their way
+  bool copies_forgotten = false;           // versions don't say for how many replicas they are
+  bool walk_gives_to_all = false;          // … or nobody asks when replicas are compared
   bool failed_write_counts = false;        // a write whose log frame failed counts as stored
   bool failed_read_finds_nothing = false;  // a key whose block can't be read counts as absent
 };

@@ -461,4 +461,6 @@ TEST_CASE("versions and times are readable") {
   CHECK(format_version({hlc_from_us(1'700'000'000'123'456) + 5,
                         uint64_t{0xabcd} << 32 | uint64_t{3} << 20 | 17}) ==
         "2023-11-14 22:13:20.123 UTC +5 by 0000abcd/3/17");
+  CHECK(format_version(HybridClock(0xabcd, 511).next(1'700'000'000'123'456, 5)) ==
+        "2023-11-14 22:13:20.123 UTC +0 by 0000abcd/511/1 for 5 nodes");
 }

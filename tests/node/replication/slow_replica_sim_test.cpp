@@ -89,5 +89,45 @@ TEST_CASE("a replica behind a long way is not read from while there are nearer o
   CHECK(reads.slow < 40);
 }
 
+// Some at a time, so that they find an attempt to connect in every state.
+Task<void> fail_some(std::string host, unsigned& count, Nanos& sum, Nanos& longest) {
+  for (int i = 0; i < 30; ++i) {
+    const Nanos begun = Reactor::current().now();
+    const bool reads = i % 2 == 0;
+    const ClusterAnswer answer =
+        co_await ask_node(host, reads ? "GET" : "PUT", target_of(i % keys), "x");
+    CHECK(answer.status == 504);
+    const Nanos took = Reactor::current().now() - begun;
+    ++count;
+    sum += took;
+    longest = std::max(longest, took);
+    static_cast<void>(co_await sleep_for(milliseconds(i)));
+  }
+}
+
+Task<void> fail_beside_each_other(std::string host, unsigned& count, Nanos& sum, Nanos& longest) {
+  Scope scope(nullptr, "clients");
+  for (int i = 0; i < 4; ++i) scope.spawn(fail_some(host, count, sum, longest));
+  co_await scope.join();
+}
+
+TEST_CASE("a node whose words are swallowed answers 504 soon, and goes on when it is heard again") {
+  SlowReplica cluster;
+  sim::Network& network = cluster.rig.world().network();
+  for (const unsigned other : {1, 2}) {
+    network.block(cluster.rig.machine(0).id(), cluster.rig.machine(other).id());
+  }
+  cluster.rig.world().run_for(seconds(4));  // then it is known
+  unsigned count = 0;
+  Nanos sum = 0;
+  Nanos longest = 0;
+  cluster.client(fail_beside_each_other(cluster.rig.host(0), count, sum, longest));
+  MESSAGE("mean " << sum / count / microseconds(1) << " us, longest " << longest / microseconds(1));
+  CHECK(longest < milliseconds(150));
+  network.heal_all();
+  cluster.rig.world().run_for(seconds(2));
+  CHECK(cluster.reads(60).others == 0);
+}
+
 }  // namespace
 }  // namespace gyre::test
