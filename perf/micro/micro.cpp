@@ -336,6 +336,54 @@ void scan(benchmark::State& state) {
 }
 BENCHMARK(scan)->ArgsProduct({{0, 1}, {0, 1}})->Unit(benchmark::kMillisecond);
 
+// Starts of a shard whose log holds so many records, under as many keys in random order, with values
+// of so many bytes.
+Task<void> recovery_loop(benchmark::State* state) {
+  const auto records = static_cast<uint64_t>(state->range(0));
+  char name[] = "/tmp/gyre-micro-XXXXXX";
+  if (mkdtemp(name) == nullptr) fail_with("cannot make a directory in /tmp");
+  const std::string directory = name;
+  const auto open = [&](Semaphore& memory, HybridClock& clock, const char* shard) {
+    ShardOptions options;
+    options.directory = directory + shard;
+    options.durability = Durability::none;
+    options.memtable_bytes_max = 512u << 20;
+    options.cache_bytes = 16u << 20;
+    return Shard::open(std::move(options), {.write_memory = memory, .clock = clock});
+  };
+  {
+    Semaphore memory(1u << 30);
+    HybridClock clock(1, 0);
+    auto shard = must(co_await open(memory, clock, "/written"), "opening a shard");
+    const std::string value(static_cast<size_t>(state->range(1)), 'v');
+    for (const std::string& key : make_keys(records)) {
+      must(co_await shard->put(key, ValueBuffer(value)), "writing");
+    }
+    must(co_await shard->close(false), "closing");
+  }
+  for (auto _ : *state) {
+    state->PauseTiming();
+    std::filesystem::remove_all(directory + "/started");
+    std::filesystem::copy(directory + "/written", directory + "/started",
+                          std::filesystem::copy_options::recursive);
+    Semaphore memory(1u << 30);
+    HybridClock clock(1, 0);
+    state->ResumeTiming();
+    auto shard = must(co_await open(memory, clock, "/started"), "opening a shard");
+    state->PauseTiming();
+    if (shard->stats().records_recovered != records) fail_with("a recovery is not complete");
+    must(co_await shard->close(false), "closing");
+    shard.reset();
+    state->ResumeTiming();
+  }
+  state->SetItemsProcessed(state->iterations() * state->range(0));
+  std::filesystem::remove_all(directory);
+}
+void recovery(benchmark::State& state) {
+  on_a_core(recovery_loop, state);
+}
+BENCHMARK(recovery)->Args({300'000, 100})->Args({50'000, 1000})->Unit(benchmark::kMillisecond);
+
 }  // namespace
 }  // namespace gyre
 

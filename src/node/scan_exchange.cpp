@@ -13,8 +13,8 @@ namespace gyre {
 namespace {
 
 constexpr unsigned records_between_yields = 64;
-// What a scan of one shard holds: windows of its cursors, a page here and one on the way.
-constexpr uint64_t memory_bytes_per_shard = 768u << 10;
+// Of a shard, beside what its scan holds: a page here and one on the way, each with a record too much.
+constexpr uint64_t pages_bytes = 192u << 10;
 
 }  // namespace
 
@@ -47,8 +47,9 @@ void ScanExchange::begin() {
 Task<void> ScanExchange::open() {
   Node& node = core_.node();
   now_ms_ = Reactor::current().wall_ms();
-  const uint64_t wanted = std::min<uint64_t>(memory_bytes_per_shard * node.shard_count(),
-                                             core_.transit_memory().capacity());
+  const uint64_t wanted =
+      std::min<uint64_t>((Scan::memory_bytes_expected() + pages_bytes) * node.shard_count(),
+                         core_.transit_memory().capacity());
   if (!reserve(wanted)) {
     refuse(503, "too many ranges are being read; try again");
     connection().finished(*this);

@@ -76,6 +76,18 @@ ValueFileRef TableHost::open_value_file(uint64_t file_number) const {
   return ValueFileRef(found == value_files_.end() ? nullptr : found->second);
 }
 
+Ref<BlockFile> TableHost::next_file(uint64_t file_number) const {
+  const auto next_of = [file_number](const auto& files) -> BlockFile* {
+    const auto found = std::find_if(files.lower_bound(file_number), files.end(),
+                                    [](const auto& file) { return !file.second->is_obsolete(); });
+    return found == files.end() ? nullptr : found->second;
+  };
+  BlockFile* const table = next_of(tables_);
+  BlockFile* const values = next_of(value_files_);
+  if (table == nullptr || values == nullptr) return Ref(table == nullptr ? values : table);
+  return Ref(table->file_number() < values->file_number() ? table : values);
+}
+
 // --- the file ------------------------------------------------------------------------------------
 
 BlockFile::BlockFile(TableHost& host, File file, FileKind kind, uint64_t file_number,
@@ -109,14 +121,14 @@ constexpr const char* restore_advice =
 }  // namespace
 
 Error BlockFile::in_file(Error error, uint64_t offset) const {
-  const char* const advice =
-      error.code == Errc::corrupt
-          ? "; restore the file from a checkpoint, or wipe this directory and let the replicas "
-            "rebuild it"
-      : error.code == Errc::unsupported ? "; start a newer program on this directory"
-                                        : "";
-  error.detail = fmt::format("{}: at offset {}: {}{}", path(), offset,
-                             error.detail.empty() ? "read failed" : error.detail, advice);
+  return error_at(fmt::format("{}: at offset {}", path(), offset), std::move(error));
+}
+
+Error error_at(std::string_view place, Error error) {
+  if (error.detail.empty()) error.detail = "read failed";
+  error.detail = fmt::format("{}: {}", place, error.detail);
+  if (error.code == Errc::corrupt) error.detail += fmt::format("; {}", restore_advice);
+  if (error.code == Errc::unsupported) error.detail += "; start a newer program on this directory";
   return error;
 }
 

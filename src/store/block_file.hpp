@@ -12,9 +12,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 #include <gyre/file.hpp>
 #include <gyre/result.hpp>
@@ -93,6 +93,8 @@ class TableHost {
   // An open table or value file by its number, or an empty Ref.
   Ref<TableFile> open_table(uint64_t file_number) const;
   Ref<ValueFile> open_value_file(uint64_t file_number) const;
+  // The open table or value file in use with the smallest number from this one on.
+  Ref<BlockFile> next_file(uint64_t file_number) const;
   // Of blocks that the cache had no room for, as long as somebody holds them.
   size_t uncached_bytes() const { return uncached_bytes_; }
   // Of open tables: top indexes, keys, which value files they name.
@@ -123,8 +125,8 @@ class TableHost {
   std::array<BlockRead*, read_buckets> reads_{};  // in flight
   Event no_files_;
   size_t files_open_ = 0;
-  std::unordered_map<uint64_t, TableFile*> tables_;  // that are open, by number
-  std::unordered_map<uint64_t, ValueFile*> value_files_;
+  std::map<uint64_t, TableFile*> tables_;  // that are open, by number
+  std::map<uint64_t, ValueFile*> value_files_;
   ValueFileTotals value_totals_;
   size_t uncached_bytes_ = 0;
   size_t table_memory_bytes_ = 0;
@@ -203,6 +205,8 @@ class BlockFile : public SharedFile {
   bool obsolete_ = false;
 };
 
+// What a format function said of what lies at a place, with that and what to do.
+Error error_at(std::string_view place, Error error);
 // What a start says of a file that is not there, or not as long as it has to be.
 Error missing_file(std::string_view path, std::string_view named_by);
 Error short_file(std::string_view path, uint64_t size_bytes, std::string_view expected);

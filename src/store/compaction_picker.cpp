@@ -195,7 +195,8 @@ bool conflict(const CompactionJob& a, const CompactionJob& b) {
 
 CompactionNeed compaction_need(const TableLevels& levels, const CompactionOptions& options) {
   const LevelTargets targets = level_targets(levels, options);
-  CompactionNeed need{.level0_score = level0_score(levels, options)};
+  CompactionNeed need{.base_level = targets.base_level,
+                      .level0_score = level0_score(levels, options)};
   uint64_t arriving = 0;
   if (need.level0_score >= 1) {
     arriving = levels.level_bytes(0);
@@ -351,6 +352,19 @@ std::optional<CompactionJob> visit_deeper(const TableLevels& levels, uint64_t ro
   return std::nullopt;
 }
 
+// All of level 0, to be written anew if something in it is due.
+template <class IsDue>
+std::optional<CompactionJob> rewrite_level0(const TableLevels& levels,
+                                            const CompactionOptions& options,
+                                            const CompactionJob* running, IsDue is_due) {
+  const TableLevels::Level& level0 = levels.level(0);
+  if (std::none_of(level0.begin(), level0.end(), is_due)) return std::nullopt;
+  const unsigned base_level = level_targets(levels, options).base_level;
+  CompactionJob job = job_for(levels, 0, base_level, level0_inputs(levels));
+  job.trivial_move = false;
+  return if_it_may_run(std::move(job), running);
+}
+
 bool names_sparse_values(const TableRef& table) {
   return std::any_of(table->value_files().begin(), table->value_files().end(),
                      [](const ValueFileRef& file) { return file->is_sparse(); });
@@ -365,13 +379,7 @@ std::optional<CompactionJob> pick_sparse_values(const TableLevels& levels,
   const auto is_due = [](const TableRef& table) {
     return !is_damaged(table) && names_sparse_values(table);
   };
-  const TableLevels::Level& level0 = levels.level(0);
-  if (std::any_of(level0.begin(), level0.end(), is_due)) {
-    const unsigned base_level = level_targets(levels, options).base_level;
-    CompactionJob job = job_for(levels, 0, base_level, level0_inputs(levels));
-    job.trivial_move = false;
-    if (may_run(job, running)) return job;
-  }
+  if (auto job = rewrite_level0(levels, options, running, is_due)) return job;
   return visit_deeper(levels, round, tables_max,
                       [&](unsigned level, const TableRef& table) -> std::optional<CompactionJob> {
                         if (!is_due(table)) return std::nullopt;
@@ -391,13 +399,7 @@ std::optional<CompactionJob> pick_reclaim(const TableLevels& levels,
            age_ms >= std::max(options.reclaim_age_ms, dead_for_ms(*table, now_ms) / 4) &&
            (dead_share(*table, now_ms) >= dead_share_min || is_tombstone_dense(*table));
   };
-  const TableLevels::Level& level0 = levels.level(0);
-  if (std::any_of(level0.begin(), level0.end(), is_due)) {
-    const unsigned base_level = level_targets(levels, options).base_level;
-    CompactionJob job = job_for(levels, 0, base_level, level0_inputs(levels));
-    job.trivial_move = false;
-    if (may_run(job, running)) return job;
-  }
+  if (auto job = rewrite_level0(levels, options, running, is_due)) return job;
   const auto rewrite = [&](unsigned level, const TableRef& table) -> std::optional<CompactionJob> {
     if (!is_due(table)) return std::nullopt;
     // Into the next level that holds anything, else into itself.

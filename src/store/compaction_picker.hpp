@@ -70,6 +70,7 @@ LevelTargets level_targets(const TableLevels& levels, const CompactionOptions& o
 
 // How much is to be done. A score of 1 is the target.
 struct CompactionNeed {
+  unsigned base_level = 1;  // as in LevelTargets
   double level0_score = 0;
   double deeper_score = 0;  // the highest below level 0
   // Estimate of the bytes that have to be read until every level is within its target: each level's

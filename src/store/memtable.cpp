@@ -6,9 +6,11 @@
 #include <memory>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "base/assert.hpp"
 #include "base/limits.hpp"
+#include "store/key_sort.hpp"
 
 namespace gyre {
 
@@ -55,6 +57,12 @@ Entry Memtable::Node::entry() const {
 Memtable::LargeValue*& Memtable::large_slot(Node* node) {
   return *reinterpret_cast<LargeValue**>(node->bytes() + align_up(node->key_bytes_));
 }
+
+struct Memtable::Deferred {
+  std::vector<KeySort<Node>::Item> waiting;
+  KeySort<Node> sort;  // of those who waited, while they are linked
+  Node* path[height_max];
+};
 
 Memtable::Memtable(std::string_view expected_prefix) : expected_prefix_(expected_prefix) {
   head_ = allocate_node(1 + height_max, 0);
@@ -165,9 +173,15 @@ Memtable::Node* Memtable::add_key(std::string_view key, size_t payload_bytes) {
   const unsigned height = random_height();
   Node* node = allocate_node(1 + height, payload_bytes);
   node->flags_ = Node::flag_first;
+  node->height_ = static_cast<uint8_t>(height);
   node->rank_ = rank_of(key);
   node->newest() = node;
-  unlinked_[unlinked_count_++] = {node, height};
+  if (deferred_) {
+    deferred_->waiting.push_back({node->rank_, node});
+  } else {
+    unlinked_[unlinked_count_] = node;
+  }
+  ++unlinked_count_;
   ++keys_;
   key_bytes_max_ = std::max(key_bytes_max_, key.size());
   return node;
@@ -211,13 +225,17 @@ struct Memtable::Search {
 };
 
 void Memtable::link() const {
+  if (deferred_) {
+    while (unlinked_count_ != 0) link_deferred();
+    return;
+  }
   Search searches[unlinked_max];
   Search* under_way[unlinked_max];
   size_t left = 0;
   const size_t count = std::exchange(unlinked_count_, 0);
   for (size_t i = 0; i < count; ++i) {
     Search& search = searches[i];
-    search.wanted = unlinked_[i].node;
+    search.wanted = unlinked_[i];
     search.node = head_;
     search.next = search.known_after = nullptr;
     search.level = height_ - 1;
@@ -233,13 +251,12 @@ void Memtable::link() const {
       }
     }
   }
-  for (size_t i = 0; i < count; ++i)
-    link(*unlinked_[i].node, unlinked_[i].height, searches[i].path);
+  for (size_t i = 0; i < count; ++i) link(*unlinked_[i], searches[i].path);
 }
 
 // `path` may be from before others were linked: from its nodes on, the place is not far.
-void Memtable::link(Node& node, unsigned height, Node** path) const {
-  for (unsigned level = 0; level < height; ++level) {
+void Memtable::link(Node& node, Node** path) const {
+  for (unsigned level = 0; level < node.height_; ++level) {
     Node* before = path[level];
     while (before->next(level) != nullptr && Search::is_before(*before->next(level), node)) {
       before = before->next(level);
@@ -247,7 +264,59 @@ void Memtable::link(Node& node, unsigned height, Node** path) const {
     node.next(level) = before->next(level);
     before->next(level) = &node;
   }
-  height_ = std::max(height_, height);
+  height_ = std::max<unsigned>(height_, node.height_);
+}
+
+// `path` leads to a place before that of `node`, and then to the node itself. What the two places
+// are apart is what it costs: first up as far as needed, then down (finger search, Pugh 1990).
+void Memtable::link_behind(Node& node, Node** path) const {
+  unsigned level = 0;
+  const auto goes_on = [&node](const Node& from, unsigned at) {
+    return from.next(at) != nullptr && Search::is_before(*from.next(at), node);
+  };
+  while (level < height_ && goes_on(*path[level], level)) ++level;
+  if (level > 0) {
+    Node* before = path[level - 1];
+    while (level-- > 0) {
+      while (goes_on(*before, level)) before = before->next(level);
+      path[level] = before;
+    }
+  }
+  link(node, path);
+  std::fill(path, path + node.height_, &node);
+}
+
+void Memtable::defer_links() {
+  static_cast<void>(list());
+  deferred_ = std::make_unique<Deferred>();
+}
+
+bool Memtable::link_some() {
+  if (deferred_ && unlinked_count_ != 0 && link_deferred()) return true;
+  deferred_.reset();
+  return false;
+}
+
+// False: none waits any more.
+bool Memtable::link_deferred() const {
+  constexpr size_t links_ahead = 8;
+  Deferred& deferred = *deferred_;
+  if (deferred.sort.done()) {
+    deferred.sort = KeySort<Node>(std::exchange(deferred.waiting, {}));
+    std::fill(deferred.path, deferred.path + height_max, head_);
+  }
+  const auto part = deferred.sort.next();
+  for (size_t i = 0; i < part.size(); ++i) {
+    if (i + links_ahead < part.size()) {
+      Node* ahead = part[i + links_ahead].node;
+      __builtin_prefetch(&ahead->rank_, 1);
+      __builtin_prefetch(&ahead->next(0), 1);
+    }
+    link_behind(*part[i].node, deferred.path);
+  }
+  unlinked_count_ -= part.size();
+  if (unlinked_count_ == 0) deferred.sort = {};
+  return unlinked_count_ != 0;
 }
 
 // The newest entry of a key is marked if any before it has a greater version; that one is itself
@@ -292,7 +361,7 @@ Memtable::Node* Memtable::insert(uint64_t seq, Kind kind, Version version, uint6
   node->kind_ = kind;
   std::memcpy(node->bytes(), key.data(), key.size());
   account(*node);
-  if (unlinked_count_ == unlinked_max) link();
+  if (unlinked_count_ == unlinked_max && !deferred_) link();
   if (newest == nullptr && (keys_ == 64 || keys_ == 1024 || keys_ == 8192)) learn_prefix();
   return node;
 }

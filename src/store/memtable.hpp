@@ -11,7 +11,8 @@
 // first. So a write of a key that is here already searches nothing: the index knows the newest
 // entry, and that one its first. A new key is in the index at once, but waits for its place in the
 // list until 32 do, or somebody looks at the list: the searches then go side by side, so that each
-// one's cache misses pass while the others work.
+// one's cache misses pass while the others work. While a log is replayed nobody looks, and all new
+// keys wait until they can be sorted and take their places one behind the other (key_sort.hpp).
 //
 //   list      first("a") ──────────> first("b") ──────────> first("c")
 //   chains    newest ─> ... ─> first("a")      (newest first; the first entry ends its chain)
@@ -35,6 +36,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <string>
 #include <string_view>
 
 #include <gyre/version.hpp>
@@ -107,6 +110,7 @@ class Memtable {
     uint32_t value_bytes_;
     Kind kind_;
     uint8_t flags_;
+    uint8_t height_;  // of the first entry of a key
   };
 
   // Walks all entries in order, superseded and invisible ones too. Stays valid while entries are
@@ -197,6 +201,14 @@ class Memtable {
   const Node* add(uint64_t seq, Kind kind, Version version, uint64_t expire_at_ms,
                   std::string_view key, ValueBuffer&& value, uint64_t key_hash = 0);
 
+  // From now on new keys wait for their places in the list until somebody looks at it, or asks for
+  // them with link_some(): for many adds at once, of which a list is needed only in the end.
+  void defer_links();
+  // Sorts the waiting keys a little further, or gives some of them their places. False: none is left,
+  // and those to come no longer wait so. Waiting takes 48 bytes per key at most, which is less than
+  // what entry_bytes_max() reserves for the links that most of them don't have.
+  bool link_some();
+
   // An add of a key of this hash is about to come, or to come at once: lets its cache misses begin.
   void prefetch_slot(uint64_t hash) const { index_.prefetch_slot(hash); }
   void prefetch_entry(uint64_t hash) const {
@@ -241,6 +253,7 @@ class Memtable {
  private:
   static constexpr size_t unlinked_max = 32;
   struct Search;
+  struct Deferred;
   struct LargeValue {
     ValueBuffer buffer;
     size_t charged_bytes;
@@ -260,7 +273,9 @@ class Memtable {
     return *this;
   }
   void link() const;
-  void link(Node& node, unsigned height, Node** path) const;
+  void link(Node& node, Node** path) const;
+  void link_behind(Node& node, Node** path) const;
+  bool link_deferred() const;
   Node* add_version(Node& newest, Version version, size_t payload_bytes);
   void learn_prefix();
   Node* allocate_node(unsigned slots, size_t payload_bytes);
@@ -276,12 +291,9 @@ class Memtable {
   Node* head_;
   LargeValue* large_values_ = nullptr;
   // Keys without a place in the list are no difference that a reader could see: it gets them one.
-  struct Unlinked {
-    Node* node;
-    unsigned height;
-  };
-  mutable Unlinked unlinked_[unlinked_max];
+  mutable Node* unlinked_[unlinked_max];  // unless deferred_ has them
   mutable size_t unlinked_count_ = 0;
+  std::unique_ptr<Deferred> deferred_;
   mutable unsigned height_ = 1;
   uint64_t random_state_ = 0x9e3779b97f4a7c15;
 

@@ -59,6 +59,12 @@ class Scan {
   Scan(const Scan&) = delete;
   Scan& operator=(const Scan&) = delete;
 
+  // To be reserved before: the windows of a cursor, and values read ahead.
+  static size_t memory_bytes_expected() {
+    return TableCursor::memory_bytes_expected(TableCursorOptions::for_scan()) +
+           ValuePrefetch::bytes_ahead_max;
+  }
+
   // Once, before anything else; Shard::scan has done it.
   Task<Result<void>> seek();
   Step try_next();

@@ -527,16 +527,16 @@ std::optional<CompactionJob> Shard::next_job(const MergeLane& lane) {
   const bool level0_waits = need_.level0_score >= 1 && running == nullptr && !level0_lane_.error;
   if (level0_waits && !deeper_first) return std::nullopt;
   ++merge_round_;
+  const auto sparse_values = [&]() -> std::optional<CompactionJob> {
+    if (host_->value_totals().sparse_files == 0) return std::nullopt;
+    return pick_sparse_values(*levels_, options_.compaction, running, merge_round_);
+  };
   if (values_go_first()) {
-    if (auto job = pick_sparse_values(*levels_, options_.compaction, running, merge_round_)) {
-      return job;
-    }
+    if (auto job = sparse_values()) return job;
   }
   if (auto job = pick_deeper(*levels_, options_.compaction, running, merge_round_)) return job;
   if (auto job = pick_full_compaction(*levels_, full_compaction_end_, running)) return job;
-  if (auto job = pick_sparse_values(*levels_, options_.compaction, running, merge_round_)) {
-    return job;
-  }
+  if (auto job = sparse_values()) return job;
   std::optional<CompactionJob> job = pick_reclaim(
       *levels_, options_.compaction, Reactor::current().wall_ms(), running, merge_round_);
   stats_.reclaims += job ? 1 : 0;

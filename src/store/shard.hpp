@@ -368,7 +368,7 @@ class Shard final : private LogClient {
   Task<void> merge_loop(MergeLane& lane);
   Task<Result<void>> wait_for_compaction();
   Task<Result<void>> run_compaction(CompactionJob job, MergeLane& lane);
-  ValueWriter value_writer(uint64_t size_bytes_estimate);
+  ValueWriter value_writer();
   Task<Result<void>> merge_tables(const CompactionJob& job, MergeLane& lane, ValueWriter& values,
                                   std::vector<TableRecord>& outputs);
   void keep_in_full_compaction(const CompactionJob& job, const std::vector<TableRecord>& outputs);

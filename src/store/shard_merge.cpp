@@ -36,12 +36,11 @@ Task<Result<void>> finish_output(std::unique_ptr<TableWriter> writer, uint64_t n
 
 }  // namespace
 
-ValueWriter Shard::value_writer(uint64_t size_bytes_estimate) {
+ValueWriter Shard::value_writer() {
   return ValueWriter({.directory = options_.directory,
                       .codec = options_.table.codec,
                       .chunk_bytes = options_.table.chunk_bytes,
-                      .file_bytes_max = options_.value_file_bytes_max,
-                      .size_bytes_estimate = size_bytes_estimate},
+                      .file_bytes_max = options_.value_file_bytes_max},
                      [this] { return manifest_->take_file_number(); });
 }
 
@@ -73,7 +72,7 @@ Task<Result<void>> Shard::flush_oldest() {
       options_.directory, number,
       {.table = options_.table, .level = 0, .size_bytes_estimate = mem->table.used_bytes()});
   if (!writer) co_return fail(writer.error());
-  ValueWriter values = value_writer(0);
+  ValueWriter values = value_writer();
   EntryWriter entries(values, options_.separate_value_bytes_min, options_.table);
   SourceCursor cursor(mem->table, Memtable::seq_newest);
   Result<void> done = co_await cursor.seek("");
@@ -195,8 +194,7 @@ void Shard::set_levels(std::shared_ptr<const TableLevels> levels) {
   need_.debt_bytes += host_->value_totals().sparse_live_bytes;
   // What merging as many runs as slow writes down would cost all the way down, if every level was
   // within its target.
-  const LevelTargets targets = level_targets(*levels_, options_.compaction);
-  const unsigned levels_below = limits::table_level_count - 1 - targets.base_level;
+  const unsigned levels_below = limits::table_level_count - 1 - need_.base_level;
   debt_soft_bytes_ = controller_.options().level0_soft *
                      static_cast<double>(options_.memtable_bytes_max) *
                      (2 + levels_below * (1 + options_.compaction.fanout));
@@ -428,7 +426,7 @@ Task<Result<void>> Shard::run_compaction(CompactionJob job, MergeLane& lane) {
     edit.removed.push_back({static_cast<uint8_t>(job.output_level), table->file_number()});
   }
   std::vector<TableRecord> outputs;
-  ValueWriter values = value_writer(0);
+  ValueWriter values = value_writer();
   Result<void> done = co_await merge_tables(job, lane, values, outputs);
   if (const TableRef suspect = std::exchange(lane.suspect, {})) {
     // If it is damaged indeed, the next merges go around it.

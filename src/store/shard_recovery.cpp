@@ -165,6 +165,7 @@ Task<Result<void>> Shard::replay_log(std::vector<LogSegment>& chain,
 
 Task<Result<void>> Shard::replay_records(LogReader& reader, LogFeed& feed) {
   ReplayQueue queue;
+  active_->table.defer_links();
   for (;;) {
     Result<LogReader::Event> event = reader.next();
     if (!event) co_return fail(event.error());
@@ -186,6 +187,7 @@ Task<Result<void>> Shard::replay_records(LogReader& reader, LogFeed& feed) {
       if (Result<void> fed = co_await feed.supply(reader); !fed) co_return fed;
       co_await maybe_yield();
     } else {
+      while (active_->table.link_some()) co_await maybe_yield();
       co_return Result<void>{};
     }
   }
@@ -202,9 +204,11 @@ Task<Result<void>> Shard::settle_recovered(bool charged) {
   }
   if (active_->table.used_bytes() < options_.memtable_bytes_max) co_return Result<void>{};
   // A log may hold more than memtables may: flush on the way.
+  while (active_->table.link_some()) co_await maybe_yield();
   visible_seq_ = active_->table.seq_last();
   immutable_.push_back(std::move(active_));
   active_ = std::make_shared<Mem>(context_, immutable_.back()->table.rank_prefix());
+  active_->table.defer_links();
   active_->log_start = immutable_.front()->log_start;
   co_return co_await flush_recovered();
 }

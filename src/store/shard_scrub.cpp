@@ -49,12 +49,12 @@ class FileCheck final : public TableVerifier::Observer {
 
   std::optional<ValueSource> value_source(uint64_t file_number) override {
     if (table_ == nullptr) return std::nullopt;
-    for (const ValueFileRef& file : table_->value_files()) {
-      if (file->file_number() != file_number) continue;
-      return ValueSource{&file->file(), file->content_bytes(),
-                         read_->all || read_->files.contains(file_number)};
-    }
-    return std::nullopt;
+    const auto& files = table_->value_files();
+    const auto at = std::ranges::lower_bound(
+        files, file_number, {}, [](const ValueFileRef& file) { return file->file_number(); });
+    if (at == files.end() || (*at)->file_number() != file_number) return std::nullopt;
+    return ValueSource{&(*at)->file(), (*at)->content_bytes(),
+                       read_->all || read_->files.contains(file_number)};
   }
 
   Task<Result<void>> after_block(uint64_t bytes_read) override {
@@ -85,59 +85,55 @@ class FileCheck final : public TableVerifier::Observer {
   uint64_t since_pause_ = 0;
 };
 
+// What seems damaged is read a second time before it is called so. `attempt` checks the file, tells
+// the FileCheck what it finds, and fails if it could not get to the end.
+// Errc::cancelled: stopped. Errc::closed: the file went out of service, and nothing is said of it.
+template <class Attempt>
+Task<Result<VerifyReport>> check_file(const BlockFile& file, uint64_t bytes_per_second,
+                                      uint64_t& progress_bytes, Attempt attempt) {
+  StopSource* const stop = co_await current_stop();
+  for (bool again = false;; again = true) {
+    const uint64_t progress_before = progress_bytes;
+    FileCheck check(file, stop, bytes_per_second, progress_bytes);
+    const Result<void> done = co_await attempt(check);
+    if (!done && (done.error().code == Errc::cancelled || done.error().code == Errc::closed))
+      co_return fail(done.error());
+    if (!done) check.report.add_damage(fmt::format("{}: {}", file.path(), done.error().message()));
+    check.report.bytes = file.size_bytes();
+    progress_bytes = progress_before + file.size_bytes();
+    if (again || check.report.damage_count == 0) co_return std::move(check.report);
+  }
+}
+
 }  // namespace
 
-// Errc::cancelled: stopped. Errc::closed: the table went out of service, and nothing is said of it.
 Task<Result<VerifyReport>> Shard::verify_table(TableRef table, uint64_t bytes_per_second,
                                                uint64_t* progress_bytes, ReadValues read) {
-  StopSource* const stop = co_await current_stop();
-  VerifyReport report;
-  for (unsigned attempt = 0; attempt < 2; ++attempt) {
-    const uint64_t progress_before = *progress_bytes;
-    FileCheck check(*table, stop, bytes_per_second, *progress_bytes);
+  const auto attempt = [&](FileCheck& check) -> Task<Result<void>> {
     check.look_at_values(*table, read);
     TableVerifier verifier(table->file(), check);
-    Result<bool> opened = co_await verifier.open(table->size_bytes(), table->file_number());
+    const Result<bool> opened = co_await verifier.open(table->size_bytes(), table->file_number());
     Result<void> done = opened ? Result<void>{} : fail(opened.error());
     if (opened && *opened) done = co_await verifier.check(&table->record());
-    if (!done && (done.error().code == Errc::cancelled || done.error().code == Errc::closed)) {
-      co_return fail(done.error());
-    }
-    if (!done)
-      check.report.add_damage(fmt::format("{}: {}", table->path(), done.error().message()));
-    report = std::move(check.report);
-    report.tables = 1;
-    report.bytes = table->size_bytes();
-    report.entries = verifier.found().entry_count;
-    report.large_values = verifier.found().large_count + verifier.separate_count();
-    *progress_bytes = progress_before + table->size_bytes();
-    if (report.damage_count == 0) break;
-  }
-  note_damage(*table, report);
+    check.report.tables = 1;
+    check.report.entries = verifier.found().entry_count;
+    check.report.large_values = verifier.found().large_count + verifier.separate_count();
+    co_return done;
+  };
+  Result<VerifyReport> report =
+      co_await check_file(*table, bytes_per_second, *progress_bytes, attempt);
+  if (report) note_damage(*table, *report);
   co_return report;
 }
 
-// As verify_table.
 Task<Result<VerifyReport>> Shard::verify_values(ValueFileRef values, uint64_t bytes_per_second,
                                                 uint64_t* progress_bytes) {
-  StopSource* const stop = co_await current_stop();
-  VerifyReport report;
-  for (unsigned attempt = 0; attempt < 2; ++attempt) {
-    const uint64_t progress_before = *progress_bytes;
-    FileCheck check(*values, stop, bytes_per_second, *progress_bytes);
+  const auto attempt = [&](FileCheck& check) -> Task<Result<void>> {
     const Result<std::optional<ValueFooter>> done = co_await verify_value_file(
         values->file(), values->size_bytes(), values->file_number(), check);
-    if (!done && (done.error().code == Errc::cancelled || done.error().code == Errc::closed)) {
-      co_return fail(done.error());
-    }
-    if (!done)
-      check.report.add_damage(fmt::format("{}: {}", values->path(), done.error().message()));
-    report = std::move(check.report);
-    report.bytes = values->size_bytes();
-    *progress_bytes = progress_before + values->size_bytes();
-    if (report.damage_count == 0) break;
-  }
-  co_return report;
+    co_return done ? Result<void>{} : fail(done.error());
+  };
+  co_return co_await check_file(*values, bytes_per_second, *progress_bytes, attempt);
 }
 
 void Shard::note_damage(TableFile& table, const VerifyReport& report) {
@@ -290,22 +286,10 @@ Task<Result<VerifyReport>> Shard::verify() {
 
 // --- scrub ---------------------------------------------------------------------------------------
 
-// The file with the smallest number that is not below `position`, or with the smallest of all.
+// The first file from `position` on, or the first of all.
 Ref<BlockFile> Shard::next_to_scrub(uint64_t position) const {
-  Ref<BlockFile> behind;
-  Ref<BlockFile> first;
-  const auto consider = [&](const Ref<BlockFile>& file) {
-    const uint64_t number = file->file_number();
-    if (!first || number < first->file_number()) first = file;
-    if (number >= position && (!behind || number < behind->file_number())) behind = file;
-  };
-  for (unsigned level = 0; level < limits::table_level_count; ++level) {
-    for (const TableRef& table : levels_->level(level)) {
-      consider(table);
-      for (const ValueFileRef& values : table->value_files()) consider(values);
-    }
-  }
-  return behind ? behind : first;
+  Ref<BlockFile> next = host_->next_file(position);
+  return next ? next : host_->next_file(0);
 }
 
 Task<Result<void>> Shard::scrub(Ref<BlockFile> file, uint64_t bytes_per_second) {
@@ -351,7 +335,8 @@ Task<void> Shard::scrub_loop() {
     Nanos pause = std::min(empty_shard_pause, options_.scrub_period);
     uint64_t rate = scrub_bytes_per_second;
     if (const Ref<BlockFile> next = next_to_scrub(position)) {  // not kept during the wait
-      const auto total = static_cast<double>(stored_bytes());
+      // A table that is being installed is not counted yet.
+      const auto total = static_cast<double>(std::max(stored_bytes(), next->size_bytes()));
       const auto period = static_cast<double>(options_.scrub_period);
       pause = static_cast<Nanos>(share * period * static_cast<double>(next->size_bytes()) / total);
       rate = std::max(rate, static_cast<uint64_t>(2 * total * 1e9 / period));

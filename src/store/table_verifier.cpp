@@ -20,24 +20,21 @@ namespace {
 
 constexpr uint64_t alignment = limits::io_alignment_bytes;
 
-// The bytes of a whole block or extent against the handle that an entry has.
-Result<void> check_block_value(std::string_view encoded, std::string_view stored) {
-  const Result<BlockHandle> handle = decode_block_value(encoded, ~uint64_t{0});
-  if (!handle) return fail(handle.error());
-  std::string raw(handle->raw_bytes, '\0');
-  return decode_block(stored, *handle, raw.data());
+Task<Result<size_t>> read_aligned(const File& file, uint64_t offset, std::span<char> into) {
+  Result<size_t> got = co_await file.read_full(offset, into);
+  if (got) co_return got;
+  co_return fail(got.error().code,
+                 fmt::format("offset {}: can't be read: {}", offset, got.error().message()));
 }
 
-Result<void> check_large_value(std::string_view encoded, std::string_view stored) {
-  const Result<LargeHandle> handle = LargeHandle::decode(encoded, ~uint64_t{0});
-  if (!handle) return fail(handle.error());
-  const std::string_view list = stored.substr(handle->size_bytes);
-  Result<void> checked = check_large_list(*handle, list);
-  for (uint64_t i = 0; checked && i < handle->chunk_count(); ++i) {
-    checked = check_large_chunk(
-        *handle, list, i, stored.substr(i * handle->chunk_bytes, handle->chunk_size_bytes(i)));
-  }
-  return checked;
+// Fewer bytes only where the file ends.
+Task<Result<std::string>> read_piece(const File& file, uint64_t offset, uint64_t size) {
+  const uint64_t begin = io_align_down(offset);
+  const AlignedBuffer buffer(std::max(io_align_up(offset + size - begin), alignment));
+  const Result<size_t> got = co_await read_aligned(file, begin, {buffer.data(), buffer.size()});
+  if (!got) co_return fail(got.error());
+  const uint64_t skip = std::min<uint64_t>(offset - begin, *got);
+  co_return std::string(buffer.data() + skip, std::min<uint64_t>(size, *got - skip));
 }
 
 }  // namespace
@@ -49,20 +46,13 @@ Task<Result<void>> TableVerifier::Observer::after_block(uint64_t) {
 
 // --- reading -------------------------------------------------------------------------------------
 
-Task<Result<size_t>> TableVerifier::read_aligned(uint64_t offset, std::span<char> into) const {
-  Result<size_t> got = co_await file_.read_full(offset, into);
-  if (got) co_return got;
-  co_return fail(got.error().code,
-                 fmt::format("offset {}: can't be read: {}", offset, got.error().message()));
-}
-
 // Up to `size` bytes: fewer only where the file ends. Valid until the next call.
 Task<Result<std::string_view>> TableVerifier::window(uint64_t offset, uint64_t size) {
   if (offset < window_begin_ || offset + size > window_end_) {
     const uint64_t begin = io_align_down(offset);
     const uint64_t wanted = std::max<uint64_t>(io_align_up(offset + size - begin), window_bytes);
     if (buffer_.size() < wanted) buffer_ = AlignedBuffer(wanted);
-    const Result<size_t> got = co_await read_aligned(begin, {buffer_.data(), wanted});
+    const Result<size_t> got = co_await read_aligned(file_, begin, {buffer_.data(), wanted});
     window_begin_ = window_end_ = 0;
     if (!got) co_return fail(got.error());
     window_begin_ = begin;
@@ -75,13 +65,7 @@ Task<Result<std::string_view>> TableVerifier::window(uint64_t offset, uint64_t s
 
 // As window, but leaves it where it is: for what lies elsewhere.
 Task<Result<std::string>> TableVerifier::read(uint64_t offset, uint64_t size) {
-  const uint64_t begin = io_align_down(offset);
-  const uint64_t wanted = io_align_up(offset + size - begin);
-  const AlignedBuffer buffer(std::max(wanted, alignment));
-  const Result<size_t> got = co_await read_aligned(begin, {buffer.data(), wanted});
-  if (!got) co_return fail(got.error());
-  const uint64_t skip = std::min<uint64_t>(offset - begin, *got);
-  co_return std::string(buffer.data() + skip, std::min<uint64_t>(size, *got - skip));
+  return read_piece(file_, offset, size);
 }
 
 // A block's bytes after its check, or nothing if it is damaged.
@@ -290,24 +274,50 @@ Task<Result<void>> TableVerifier::check_separate_value(Entry entry, uint64_t blo
     co_return Result<void>{};
   }
   if (!source->read) co_return Result<void>{};
-  const uint64_t offset = value->end_offset - value->stored_bytes;
-  const uint64_t begin = io_align_down(offset);
-  const AlignedBuffer buffer(io_align_up(value->end_offset) - begin);
-  const Result<size_t> got =
-      co_await source->file->read_full(begin, {buffer.data(), buffer.size()});
-  if (!got) co_return fail(got.error());
-  if (begin + *got < value->end_offset) {
-    observer_.damaged(block_offset, what + ": the file ends before it");
-    co_return Result<void>{};
+  std::string_view encoded = entry.value;
+  static_cast<void>(take_value_file_number(encoded));
+  const Result<std::string> wrong = entry.kind == Kind::separate
+                                        ? co_await check_block_value(*source->file, encoded)
+                                        : co_await check_extent(*source->file, encoded);
+  if (!wrong) co_return fail(wrong.error());
+  if (!wrong->empty()) observer_.damaged(block_offset, what + ": " + *wrong);
+  co_return Result<void>{};
+}
+
+// What is wrong with a value that lies in a value file, or "".
+Task<Result<std::string>> TableVerifier::check_block_value(const File& file,
+                                                           std::string_view encoded) {
+  const Result<BlockHandle> handle = decode_block_value(encoded, ~uint64_t{0});
+  if (!handle) co_return handle.error().detail;
+  const Result<std::string> stored =
+      co_await read_piece(file, handle->offset, handle->stored_bytes);
+  if (!stored) co_return fail(stored.error());
+  if (Result<void> done = co_await observer_.after_block(stored->size()); !done)
+    co_return fail(done.error());
+  if (stored->size() < handle->stored_bytes) co_return "the file ends before it";
+  std::string raw(handle->raw_bytes, '\0');
+  const Result<void> decoded = decode_block(*stored, *handle, raw.data());
+  co_return decoded ? "" : decoded.error().detail;
+}
+
+// The same of a large one, chunk by chunk: it may be larger than what a check may hold.
+Task<Result<std::string>> TableVerifier::check_extent(const File& file, std::string_view encoded) {
+  const Result<LargeHandle> handle = LargeHandle::decode(encoded, ~uint64_t{0});
+  if (!handle) co_return handle.error().detail;
+  const Result<std::string> list =
+      co_await read_piece(file, handle->list_offset(), handle->list_bytes());
+  if (!list) co_return fail(list.error());
+  if (list->size() < handle->list_bytes()) co_return "the file ends before it";
+  Result<void> checked = check_large_list(*handle, *list);
+  for (uint64_t i = 0; checked && i < handle->chunk_count(); ++i) {
+    const Result<std::string> chunk =
+        co_await read_piece(file, handle->chunk_offset(i), handle->chunk_size_bytes(i));
+    if (!chunk) co_return fail(chunk.error());
+    checked = check_large_chunk(*handle, *list, i, *chunk);
+    if (Result<void> done = co_await observer_.after_block(chunk->size()); !done)
+      co_return fail(done.error());
   }
-  std::string_view rest = entry.value;
-  static_cast<void>(take_value_file_number(rest));
-  const Result<void> checked =
-      entry.kind == Kind::separate
-          ? gyre::check_block_value(rest, {buffer.data() + (offset - begin), value->stored_bytes})
-          : gyre::check_large_value(rest, {buffer.data() + (offset - begin), value->stored_bytes});
-  if (!checked) observer_.damaged(block_offset, what + ": " + checked.error().detail);
-  co_return co_await observer_.after_block(value->stored_bytes);
+  co_return checked ? "" : checked.error().detail;
 }
 
 Task<Result<void>> TableVerifier::check_large_value(Entry entry, uint64_t block_offset) {

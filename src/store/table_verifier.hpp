@@ -73,10 +73,11 @@ class TableVerifier {
   uint64_t separate_count() const { return separate_count_; }
 
  private:
-  Task<Result<size_t>> read_aligned(uint64_t offset, std::span<char> into) const;
   Task<Result<std::string_view>> window(uint64_t offset, uint64_t size);
   Task<Result<std::string>> read(uint64_t offset, uint64_t size);
   Task<Result<void>> check_separate_value(Entry entry, uint64_t block_offset);
+  Task<Result<std::string>> check_block_value(const File& file, std::string_view encoded);
+  Task<Result<std::string>> check_extent(const File& file, std::string_view encoded);
   Task<Result<std::optional<std::string>>> block(BlockHandle handle, const char* what,
                                                  bool through_window = false);
   Task<Result<void>> check_partition(IndexEntry entry);

@@ -199,14 +199,7 @@ Task<Result<OpenedValues>> open_values(std::string path, ValueReference referenc
   }
   if (!footer) {
     static_cast<void>(co_await file->close());
-    Error error = footer.error();
-    error.detail = fmt::format("{}: {}", path, error.detail.empty() ? "read failed" : error.detail);
-    if (error.code == Errc::corrupt) {
-      error.detail +=
-          "; restore the file from a checkpoint, or wipe this directory and let the replicas "
-          "rebuild it";
-    }
-    co_return fail(std::move(error));
+    co_return fail(error_at(path, footer.error()));
   }
   co_return OpenedValues{std::move(*file), *footer, file_bytes};
 }

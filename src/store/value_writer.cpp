@@ -38,8 +38,7 @@ Task<Result<void>> ValueWriter::prepare() {
   footer_ = {.file_number = take_file_number_()};
   hash_.emplace();
   Result<std::unique_ptr<DirectFileWriter>> file = co_await DirectFileWriter::create(
-      join_path(options_.directory, value_file_name(footer_.file_number)),
-      std::exchange(options_.size_bytes_estimate, 0));
+      join_path(options_.directory, value_file_name(footer_.file_number)), 0);
   if (!file) co_return co_await fail_with(file.error());
   file_ = std::move(*file);
   co_return Result<void>{};

@@ -40,7 +40,6 @@ struct ValueWriterOptions {
   Codec codec = Codec::lz4;
   uint32_t chunk_bytes = 64u << 10;
   uint64_t file_bytes_max = 256u << 20;
-  uint64_t size_bytes_estimate = 0;  // of the first file
 };
 
 class ValueWriter {

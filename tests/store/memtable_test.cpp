@@ -382,6 +382,55 @@ TEST_CASE("keys that wait for their place in the list are found, and seen by who
   }
 }
 
+TEST_CASE("keys that take their places together make the list that they make one by one") {
+  // 0: only in the end; else: how many adds lie between two looks, or between two parts of linking.
+  for (const uint64_t look_every : {0u, 1u, 100u, 7'000u}) {
+    for (const uint64_t link_every : {0u, 50u, 9'000u}) {
+      Random random{look_every * 31 + link_every + 1};
+      Memtable expected;
+      Memtable table;
+      table.defer_links();
+      bool deferred = true;
+      for (uint64_t seq = 1; seq <= 20'000; ++seq) {
+        const std::string key = random.below(4) == 0
+                                    ? awkward_key(random)
+                                    : "key-" + std::to_string(random.below(15'000) * 7919 % 99'991);
+        const Version written = version(random.below(1'000));
+        const Kind kind = random.below(5) == 0 ? Kind::tombstone : Kind::value;
+        const uint64_t expiry = random.below(3) == 0 ? seq : 0;
+        const std::string value = kind == Kind::value ? std::to_string(seq) : "";
+        expected.add(seq, kind, written, expiry, key, value);
+        table.add(seq, kind, written, expiry, key, value);
+        if (look_every != 0 && seq % look_every == 0) {
+          Memtable::Iterator it(table);
+          it.seek(key);
+          REQUIRE(it.node().seq() == seq);
+        }
+        if (link_every != 0 && seq % link_every == 0) {
+          if (!deferred) table.defer_links();
+          deferred = table.link_some();
+        }
+        REQUIRE(table.get(key, seq)->version() == expected.get(key, seq)->version());
+      }
+      while (table.link_some()) continue;
+      Memtable::Iterator a(expected);
+      Memtable::Iterator b(table);
+      a.seek_to_first();
+      for (b.seek_to_first(); b.valid(); b.next(), a.next()) {
+        REQUIRE(a.valid());
+        REQUIRE(b.node().entry() == a.node().entry());
+        REQUIRE(b.node().seq() == a.node().seq());
+        Memtable::Iterator found(table);
+        found.seek(b.node().key());
+        REQUIRE(found.node().key() == b.node().key());
+      }
+      CHECK_FALSE(a.valid());
+      CHECK(table.used_bytes() == expected.used_bytes());
+      CHECK(table.rank_prefix() == expected.rank_prefix());
+    }
+  }
+}
+
 TEST_CASE("from key to key, an iterator sees what a read at the same seq sees") {
   Random random;
   Memtable table;

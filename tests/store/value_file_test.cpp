@@ -3,9 +3,16 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "base/coding.hpp"
 #include "base/io_alignment.hpp"
 #include "shard_rig.hpp"
+#include "store/table_verifier.hpp"
+#include "store/table_writer.hpp"
 #include "store/value_verifier.hpp"
 #include "store/value_writer.hpp"
 
@@ -236,6 +243,93 @@ Task<void> change_bytes(sim::Disk& disk) {
 TEST_CASE("every changed byte of a value file is noticed") {
   ShardRig rig;
   CHECK(rig.live(change_bytes(rig.disk())) == LifeEnd::finished);
+}
+
+// A source of values for a check that reads them, and how much it read at once.
+struct ValueSourceOf final : TableVerifier::Observer {
+  const File* values = nullptr;
+  uint64_t content_bytes = 0;
+  uint64_t bytes_max = 0;
+  uint64_t bytes = 0;
+  std::vector<std::string> notes;
+  void damaged(uint64_t, std::string_view what) override { notes.emplace_back(what); }
+  std::optional<ValueSource> value_source(uint64_t) override {
+    return ValueSource{values, content_bytes, true};
+  }
+  Task<Result<void>> after_block(uint64_t bytes_read) override {
+    bytes_max = std::max(bytes_max, bytes_read);
+    bytes += bytes_read;
+    co_return Result<void>{};
+  }
+};
+
+Task<void> check_values_of_table(sim::Disk& disk) {
+  constexpr uint64_t large_bytes = 3'000'000;
+  CO_OK(co_await make_directories(shard_directory));
+  Numbers numbers;
+  ValueWriter writer({.directory = shard_directory, .file_bytes_max = 8u << 20},
+                     [&numbers] { return numbers.next++; });
+  const Result<WrittenValue> small = co_await writer.add(noise(1, 20'000));
+  CO_OK(small);
+  const Result<WrittenValue> large = co_await writer.add_large(buffer_of(noise(2, large_bytes)));
+  CO_OK(large);
+  CO_OK(co_await writer.finish());
+  auto table = co_await TableWriter::create(shard_directory, 2, {});
+  CO_OK(table);
+  static_cast<void>(
+      (*table)->add_separate({"a", small->kind, {1, 1}, 0, small->encoded}, small->place));
+  static_cast<void>(
+      (*table)->add_separate({"b", large->kind, {2, 1}, 0, large->encoded}, large->place));
+  const Result<TableRecord> record = co_await (*table)->finish(1, 1);
+  CO_OK(record);
+
+  const auto check = [&]() -> Task<ValueSourceOf> {
+    ValueSourceOf source;
+    Result<File> values =
+        co_await File::open(join_path(shard_directory, value_file_name(1)), flag_read);
+    Result<File> file =
+        co_await File::open(join_path(shard_directory, table_file_name(2)), flag_read);
+    if (!values || !file) co_return source;
+    source.values = &*values;
+    source.content_bytes = large->place.end_offset;
+    {
+      TableVerifier verifier(*file, source);
+      const Result<bool> opened = co_await verifier.open(record->size_bytes, 2);
+      const Result<void> done = co_await verifier.check(&*record);
+      if (!opened || !done) source.notes.emplace_back("not checked to its end");
+    }
+    static_cast<void>(co_await values->close());
+    static_cast<void>(co_await file->close());
+    co_return source;
+  };
+  const ValueSourceOf sound = co_await check();
+  CO_CHECK(sound.notes.empty());
+  CO_CHECK(sound.bytes >= large_bytes + 20'000);
+  CO_CHECK(sound.bytes_max <= TableVerifier::window_bytes);
+
+  // In its first chunk, one between, its last, and its list of checksums.
+  const std::string path = join_path(shard_directory, value_file_name(1));
+  const uint64_t begin = large->place.end_offset - large->place.stored_bytes;
+  for (const uint64_t offset :
+       {begin, begin + 1'000'000, begin + large_bytes - 1, large->place.end_offset - 1}) {
+    CO_CHECK(disk.corrupt(path, offset, 0x20));
+    const ValueSourceOf damaged = co_await check();
+    CO_REQUIRE(damaged.notes.size() == 1);
+    CO_CHECK(damaged.notes[0].starts_with("the value of 'b', at offset "));
+    CO_CHECK(disk.corrupt(path, offset, 0x20));
+  }
+  Result<File> file = co_await File::open(path, flag_read | flag_write);
+  CO_OK(file);
+  CO_OK(co_await file->truncate(begin + 4096));
+  CO_OK(co_await file->close());
+  const ValueSourceOf cut = co_await check();
+  CO_REQUIRE(cut.notes.size() == 1);
+  CO_CHECK(cut.notes[0].ends_with(": the file ends before it"));
+}
+
+TEST_CASE("a check of a table reads large values piece by piece, and tells which is damaged") {
+  ShardRig rig;
+  CHECK(rig.live(check_values_of_table(rig.disk())) == LifeEnd::finished);
 }
 
 }  // namespace

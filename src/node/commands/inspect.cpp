@@ -7,8 +7,11 @@
 
 #include "base/coding.hpp"
 #include "cluster/handoff/missed_format.hpp"
+#include "cluster/handoff/missed_log.hpp"
+#include "cluster/peers_text.hpp"
 #include "node/cli.hpp"
 #include "node/commands/client_commands.hpp"
+#include "node/replication/membership.hpp"
 #include "store/log_format.hpp"
 #include "store/table_format.hpp"
 
@@ -18,6 +21,7 @@ namespace {
 
 constexpr std::string_view table_magic = "GyreTabl";
 constexpr std::string_view manifest_magic = "GyMa";
+constexpr std::string_view topology_title = "gyre topology\n";
 
 // Prints as the inspection goes on.
 class PrintedReport final : public InspectReport {
@@ -36,7 +40,9 @@ std::string directory_of(const std::string& path) {
 }
 
 unexpected<Error> not_ours(const std::string& path, std::string_view head) {
-  std::string text = path + " is no table, log segment or manifest nor missed log of Gyre";
+  std::string text = path +
+                     " is no table, value file, log segment, manifest, missed log, "
+                     "topology nor list of peers of Gyre";
   if (head.starts_with("MANIFEST-")) {
     text = path + " only names the manifest that counts: inspect that one";
   } else if (head.starts_with("gyre data directory")) {
@@ -127,6 +133,9 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
   Result<std::string> tail = co_await in.read(in.size_bytes - tail_bytes, tail_bytes);
   if (!tail) co_return fail(tail.error());
 
+  ++report.files;
+  report.bytes += in.size_bytes;
+  const std::string_view base = std::string_view(path).substr(path.rfind('/') + 1);
   const bool has_log_magic = head->size() >= 4 && get_fixed<uint32_t>(head->data()) == log_magic;
   // The name decides where damage has left no other sign.
   Result<void> done;
@@ -140,8 +149,12 @@ Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& r
     done = co_await inspect_log(in);
   } else if (head->starts_with(manifest_magic) || in.name.kind == FileKind::manifest) {
     done = co_await inspect_manifest(in);
-  } else if (head->starts_with(cluster::missed_magic)) {
+  } else if (head->starts_with(cluster::missed_magic) || base == cluster::MissedLog::file_name) {
     done = co_await inspect_missed(in);
+  } else if (head->starts_with(cluster::peers_title) || base == cluster::peers_file_name) {
+    done = co_await inspect_peers(in);
+  } else if (head->starts_with(topology_title) || base == Membership::file_name) {
+    done = co_await inspect_topology(in);
   } else {
     done = not_ours(path, *head);
   }

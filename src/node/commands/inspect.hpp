@@ -33,6 +33,8 @@ class InspectReport {
   std::string text;
   std::vector<std::string> damage;  // "PATH: offset N: what", one for each place
   std::set<uint64_t> value_files;   // that the tables inspected name, by number
+  uint64_t files = 0;               // inspected, whole or damaged
+  uint64_t bytes = 0;               // of these
 
   // Gives the text to whoever reads it; here it is kept.
   virtual Task<Result<void>> flush();
@@ -45,8 +47,8 @@ struct TableRecord;
 // file of Gyre, of a later format version. Damage is no error but listed in the report.
 Task<Result<void>> inspect_file(std::string path, bool records, InspectReport& report,
                                 const TableRecord* record = nullptr);
-// All files that count of a data directory that no node uses, or of one shard's directory, and
-// whether they belong together.
+// All files of a data directory that no node uses, or of one shard's directory, and whether those
+// that count belong together: what does not count is named, with the reason. Their sum is printed.
 Task<Result<void>> inspect_directory(std::string path, bool records, InspectReport& report);
 
 // --- for the kinds -------------------------------------------------------------------------------
@@ -79,6 +81,8 @@ Task<Result<void>> inspect_values(InspectedFile& in, std::string tail);
 Task<Result<void>> inspect_log(InspectedFile& in);
 Task<Result<void>> inspect_manifest(InspectedFile& in);
 Task<Result<void>> inspect_missed(InspectedFile& in);
+Task<Result<void>> inspect_peers(InspectedFile& in);
+Task<Result<void>> inspect_topology(InspectedFile& in);
 
 // "2026-11-20 13:02:11.123 UTC"
 std::string format_time_ms(uint64_t wall_ms);

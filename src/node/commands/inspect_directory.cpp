@@ -1,5 +1,5 @@
-// A whole data directory, or one shard's, under `gyre inspect`: every file that counts, and whether
-// they belong together: what the manifest names is there and is what the manifest remembers.
+// A whole data directory, or one shard's, under `gyre inspect`: every file in it, and whether those
+// that count belong together: what the manifest names is there and is what the manifest remembers.
 #include <fmt/format.h>
 
 #include <set>
@@ -7,8 +7,13 @@
 
 #include <gyre/time.hpp>
 
+#include "cluster/handoff/missed_log.hpp"
+#include "cluster/peers_text.hpp"
 #include "node/commands/client_commands.hpp"
 #include "node/commands/inspect.hpp"
+#include "node/progress.hpp"
+#include "node/replication/membership.hpp"
+#include "node/replication/shard_handoff.hpp"
 #include "store/data_directory.hpp"
 #include "store/manifest_edit.hpp"
 
@@ -35,6 +40,21 @@ Task<Result<LevelState>> read_state(std::string path, uint64_t number) {
     co_await maybe_yield();
   }
   co_return state;
+}
+
+constexpr std::string_view left_by_a_write =
+    "left by a write that did not end, the next one replaces it";
+constexpr std::string_view left_by_a_flush =
+    "left by a flush or merge that did not end, the next start removes it";
+constexpr std::string_view not_ours = "not of Gyre: left alone";
+
+// A file or directory that does not count.
+void pass_over(InspectReport& report, std::string_view path, std::string_view why) {
+  report.text += fmt::format("{}: {}\n", path, why);
+}
+
+std::string_view why_foreign(std::string_view name) {
+  return name.ends_with(".tmp") ? left_by_a_write : not_ours;
 }
 
 class ShardInspection {
@@ -100,10 +120,8 @@ Task<Result<void>> ShardInspection::value_files(const std::vector<DirEntry>& ent
     const FileName name = parse_file_name(entry.name);
     if (entry.is_directory || name.kind != FileKind::values) continue;
     if (missing.erase(name.number) == 0) {
-      report_.text += fmt::format(
-          "{}: no table names it: left by a flush or merge that did not end, the next start "
-          "removes it\n",
-          join_path(directory_, entry.name));
+      pass_over(report_, join_path(directory_, entry.name),
+                fmt::format("no table names it: {}", left_by_a_flush));
       continue;
     }
     if (Result<void> done = co_await file(entry.name); !done) co_return done;
@@ -121,21 +139,24 @@ Task<Result<void>> ShardInspection::files(const LevelState& state, uint64_t mani
   size_t tables_found = 0;
   for (const DirEntry& entry : *entries) {
     const FileName name = parse_file_name(entry.name);
-    if (entry.is_directory) continue;
+    const std::string path = join_path(directory_, entry.name);
+    const bool foreign = entry.is_directory || name.kind == FileKind::foreign;
+    if (foreign || name.kind == FileKind::current_temporary) {
+      pass_over(report_, path, foreign ? not_ours : left_by_a_write);
+      continue;
+    }
+    // CURRENT has been read, and value files come behind the tables.
+    if (name.kind == FileKind::current || name.kind == FileKind::values) continue;
     const TableRecord* record = nullptr;
     if (name.kind == FileKind::table) {
       record = state.find(name.number);
       if (record == nullptr) {
-        report_.text += fmt::format(
-            "{}: no manifest names it: left by a flush or merge that did not end, the next start "
-            "removes it\n",
-            join_path(directory_, entry.name));
+        pass_over(report_, path, fmt::format("no manifest names it: {}", left_by_a_flush));
         continue;
       }
       ++tables_found;
-    } else if (name.kind == FileKind::manifest) {
-      if (name.number != manifest_number) continue;  // the next start removes it
-    } else if (name.kind != FileKind::log) {
+    } else if (name.kind == FileKind::manifest && name.number != manifest_number) {
+      pass_over(report_, path, "not the manifest that counts: the next start removes it");
       continue;
     }
     if (Result<void> done = co_await file(entry.name, record); !done) co_return done;
@@ -153,15 +174,123 @@ Task<Result<void>> ShardInspection::files(const LevelState& state, uint64_t mani
   co_return Result<void>{};
 }
 
-Task<Result<void>> inspect_shards(const DataDirectory& data, bool records, InspectReport& report) {
-  report.text += fmt::format("data directory {}: uuid {}, {} shards\n", data.path(),
-                             data.uuid_text(), data.shard_count());
-  for (uint32_t shard = 0; shard < data.shard_count(); ++shard) {
-    ShardInspection inspection(data.shard_path(shard), records, report);
-    Result<void> done = co_await inspection.run(data.shard_identity(shard));
+// What is beside the shards' directories: of a node in a cluster what it knows of the others.
+class DataInspection {
+ public:
+  DataInspection(const DataDirectory& data, bool records, InspectReport& report)
+      : data_(data), records_(records), report_(report) {}
+
+  Task<Result<void>> run();
+
+ private:
+  // The shard whose directory's name this is, or shard_count().
+  uint32_t shard_of(std::string_view name) const;
+  Task<Result<void>> file(std::string path);
+  Task<Result<void>> handoff(std::string directory);
+  Task<Result<void>> shard_handoff(std::string directory);
+
+  const DataDirectory& data_;
+  bool records_;
+  InspectReport& report_;
+};
+
+uint32_t DataInspection::shard_of(std::string_view name) const {
+  for (uint32_t shard = 0; shard < data_.shard_count(); ++shard) {
+    if (data_.shard_path(shard) == join_path(data_.path(), name)) return shard;
+  }
+  return data_.shard_count();
+}
+
+Task<Result<void>> DataInspection::file(std::string path) {
+  Result<void> done = co_await inspect_file(path, records_, report_);
+  // What can't be inspected does not end the inspection of the others.
+  if (!done) report_.damage.push_back(fmt::format("{}: {}", path, done.error().detail));
+  co_return co_await report_.flush_if_long();
+}
+
+Task<Result<void>> DataInspection::shard_handoff(std::string directory) {
+  const Result<std::vector<DirEntry>> entries = co_await list_directory(directory);
+  if (!entries) co_return fail(entries.error());
+  bool found = false;
+  for (const DirEntry& entry : *entries) {
+    std::string path = join_path(directory, entry.name);
+    if (entry.is_directory || entry.name != cluster::MissedLog::file_name) {
+      pass_over(report_, path, why_foreign(entry.name));
+      continue;
+    }
+    found = true;
+    if (Result<void> done = co_await file(std::move(path)); !done) co_return done;
+  }
+  if (!found) {
+    report_.damage.push_back(
+        fmt::format("{}: missing", join_path(directory, cluster::MissedLog::file_name)));
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> DataInspection::handoff(std::string directory) {
+  const Result<std::vector<DirEntry>> entries = co_await list_directory(directory);
+  if (!entries) co_return fail(entries.error());
+  std::set<uint32_t> missing;
+  for (uint32_t shard = 0; shard < data_.shard_count(); ++shard) missing.insert(shard);
+  for (const DirEntry& entry : *entries) {
+    std::string path = join_path(directory, entry.name);
+    const uint32_t shard = shard_of(entry.name);
+    if (!entry.is_directory || missing.erase(shard) == 0) {
+      pass_over(report_, path, not_ours);
+      continue;
+    }
+    if (Result<void> done = co_await shard_handoff(std::move(path)); !done) co_return done;
+  }
+  for (const uint32_t shard : missing) {
+    report_.damage.push_back(fmt::format(
+        "{}: missing",
+        join_path(DataDirectory::shard_path(directory, shard), cluster::MissedLog::file_name)));
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> DataInspection::run() {
+  report_.text += fmt::format("data directory {}: uuid {}, {} shards\n", data_.path(),
+                              data_.uuid_text(), data_.shard_count());
+  const Result<std::vector<DirEntry>> entries = co_await list_directory(data_.path());
+  if (!entries) co_return fail(entries.error());
+  bool has_handoff = false;
+  bool has_peers = false;
+  for (const DirEntry& entry : *entries) {
+    const std::string& name = entry.name;
+    std::string path = join_path(data_.path(), name);
+    Result<void> done;
+    has_handoff |= name == ShardHandoff::directory_name;
+    has_peers |= name == cluster::peers_file_name;
+    if (entry.is_directory && name == ShardHandoff::directory_name) {
+      done = co_await handoff(std::move(path));
+    } else if (!entry.is_directory &&
+               (name == cluster::peers_file_name || name == Membership::file_name)) {
+      done = co_await file(std::move(path));
+    } else if (entry.is_directory
+                   ? shard_of(name) == data_.shard_count()
+                   : name != DataDirectory::identity_name && name != DataDirectory::lock_name) {
+      pass_over(report_, path, why_foreign(name));
+    }
+    if (!done) co_return done;
+  }
+  if (has_peers && !has_handoff) {
+    report_.damage.push_back(fmt::format("{}: missing, but the node has peers",
+                                         join_path(data_.path(), ShardHandoff::directory_name)));
+  }
+  for (uint32_t shard = 0; shard < data_.shard_count(); ++shard) {
+    ShardInspection inspection(data_.shard_path(shard), records_, report_);
+    Result<void> done = co_await inspection.run(data_.shard_identity(shard));
     if (!done) co_return done;
   }
   co_return Result<void>{};
+}
+
+void print_sum(InspectReport& report, std::string_view path) {
+  report.text +=
+      fmt::format("{}: {} files of {}, {} places damaged\n", path, format_number(report.files),
+                  format_bytes(report.bytes), format_number(report.damage.size()));
 }
 
 }  // namespace
@@ -172,7 +301,9 @@ Task<Result<void>> inspect_directory(std::string path, bool records, InspectRepo
   if (!shard) co_return fail(shard.error());
   if (shard->exists) {
     ShardInspection inspection(path, records, report);
-    co_return co_await inspection.run({});
+    Result<void> done = co_await inspection.run({});
+    if (done) print_sum(report, path);
+    co_return done;
   }
   Result<DataDirectory> data = co_await DataDirectory::read(path);
   if (!data && data.error().code == Errc::not_found) {
@@ -180,7 +311,7 @@ Task<Result<void>> inspect_directory(std::string path, bool records, InspectRepo
   }
   if (!data) co_return fail(data.error());
   // A node that serves changes its files: it is asked instead.
-  const std::string lock_path = join_path(path, "LOCK");
+  const std::string lock_path = join_path(path, DataDirectory::lock_name);
   const Result<FileStatus> locked = co_await file_status(lock_path);
   Result<File> lock = fail(Errc::not_found);
   if (locked && locked->exists) lock = co_await lock_file(lock_path);
@@ -189,7 +320,9 @@ Task<Result<void>> inspect_directory(std::string path, bool records, InspectRepo
                                    " is in use by a node: ask it with gyre admin verify, or "
                                    "stop it first");
   }
-  Result<void> done = co_await inspect_shards(*data, records, report);
+  DataInspection inspection(*data, records, report);
+  Result<void> done = co_await inspection.run();
+  if (done) print_sum(report, path);
   if (lock) static_cast<void>(co_await lock->close());
   co_return done;
 }

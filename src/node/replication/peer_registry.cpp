@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include <gyre/call.hpp>
@@ -11,8 +10,8 @@
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
-#include "base/hash.hpp"
 #include "base/limits.hpp"
+#include "cluster/peers_text.hpp"
 #include "cluster/replica_messages.hpp"
 #include "node/core.hpp"
 #include "node/node.hpp"
@@ -31,29 +30,8 @@ using peer::Uuid;
 
 namespace {
 
-constexpr std::string_view title = "gyre peers 1";
 constexpr Nanos join_patience = seconds(1);
 constexpr Nanos join_interval = milliseconds(250);
-
-std::string to_text(const Uuid& uuid) {
-  std::string text;
-  for (const uint8_t byte : uuid) text += fmt::format("{:02x}", byte);
-  return text;
-}
-
-bool from_text(std::string_view text, Uuid& out) {
-  if (text.size() != 2 * out.size()) return false;
-  for (size_t i = 0; i < out.size(); ++i) {
-    const char* const at = text.data() + 2 * i;
-    if (std::from_chars(at, at + 2, out[i], 16).ptr != at + 2) return false;
-  }
-  return true;
-}
-
-std::string_view to_string(JoinState state) {
-  if (state == JoinState::fresh) return "new";
-  return state == JoinState::rebuilding ? "rebuilding" : "complete";
-}
 
 // `changing` is held for as long as this lives.
 class Turn {
@@ -98,56 +76,33 @@ Task<Result<std::unique_ptr<PeerRegistry>>> PeerRegistry::open(Node& node) {
 }
 
 std::string PeerRegistry::print() const {
-  std::string text = fmt::format("{}\nstate {}\n", title, to_string(state_));
+  cluster::KnownPeers known{.state = state_, .peers = {}};
   for (NodeIndex node = 0; node < peers_.size(); ++node) {
     if (peers_[node].uuid == Uuid{}) continue;
-    text += fmt::format("{} {} {}\n", peers_[node].lost ? "lost" : "peer",
-                        to_text(peers_[node].uuid), node_.membership().topology().nodes[node].url);
+    known.peers.push_back(
+        {peers_[node].uuid, peers_[node].lost, node_.membership().topology().nodes[node].url});
   }
-  return text + fmt::format("checksum {:016x}\n", hash64(text));
+  return print_peers(known);
 }
 
 // Peers that are no longer in the table are forgotten.
 Result<void> PeerRegistry::parse(std::string_view text) {
-  const auto damaged = [&] {
+  const Result<cluster::KnownPeers> known = cluster::parse_peers(text);
+  if (!known) {
     return fail(
         Errc::corrupt,
-        fmt::format("{}/{} is damaged: if its node has all its data, remove the file; else "
+        fmt::format("{}/{} is damaged ({}): if its node has all its data, remove the file; else "
                     "remove the whole data directory, and the node is given everything back",
-                    node_.directory().path(), file_name));
-  };
-  const size_t last = text.rfind("checksum ");
-  if (last == std::string_view::npos ||
-      text.substr(last) != fmt::format("checksum {:016x}\n", hash64(text.substr(0, last)))) {
-    return damaged();
+                    node_.directory().path(), file_name, known.error().detail));
   }
-  text = text.substr(0, last);
-  bool has_state = false;
-  for (bool first = true; !text.empty(); first = false) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (first) {
-      if (line != title) return damaged();
-    } else if (line.starts_with("state ")) {
-      for (const JoinState state : {JoinState::fresh, JoinState::rebuilding, JoinState::complete}) {
-        if (line.substr(6) != to_string(state)) continue;
-        state_ = state;
-        has_state = true;
-      }
-    } else if ((line.starts_with("peer ") || line.starts_with("lost ")) && line.size() > 38) {
-      Uuid uuid{};
-      if (!from_text(line.substr(5, 32), uuid)) return damaged();
-      for (NodeIndex node = 0; node < peers_.size(); ++node) {
-        if (node_.membership().topology().nodes[node].url != line.substr(38)) continue;
-        peers_[node].uuid = uuid;
-        peers_[node].lost = line.starts_with("lost");
-      }
-    } else {
-      return damaged();
+  state_ = known->state;
+  for (const cluster::KnownPeer& peer : known->peers) {
+    for (NodeIndex node = 0; node < peers_.size(); ++node) {
+      if (node_.membership().topology().nodes[node].url != peer.url) continue;
+      peers_[node].uuid = peer.uuid;
+      peers_[node].lost = peer.lost;
     }
   }
-  if (!has_state) return damaged();
   return {};
 }
 
@@ -239,8 +194,9 @@ Task<Result<JoinReply>> PeerRegistry::join(std::string url, Uuid uuid, JoinReque
     peer.lost = true;
     co_await publish();
     if (Result<void> owed = co_await owe_all(node); !owed) co_return fail(owed.error());
-    Reactor::current().log("warn", fmt::format("event=peer_lost_its_data peer={} was={} is={}", url,
-                                               to_text(peer.uuid), to_text(uuid)));
+    Reactor::current().log("warn",
+                           fmt::format("event=peer_lost_its_data peer={} was={} is={}", url,
+                                       cluster::uuid_text(peer.uuid), cluster::uuid_text(uuid)));
   }
   peer.uuid = uuid;
   co_await publish();

@@ -26,6 +26,7 @@
 #include <gyre/task.hpp>
 
 #include "cluster/handoff_messages.hpp"
+#include "cluster/peers_text.hpp"
 #include "cluster/slot_table.hpp"
 #include "peer/local_node.hpp"
 
@@ -45,7 +46,7 @@ struct ReadersView {
 
 class PeerRegistry {
  public:
-  static constexpr std::string_view file_name = "PEERS";
+  static constexpr std::string_view file_name = cluster::peers_file_name;
 
   static Task<Result<std::unique_ptr<PeerRegistry>>> open(Node& node);
 

@@ -20,8 +20,8 @@ namespace {
 constexpr Nanos page_time_max = milliseconds(50);
 constexpr unsigned entries_looked_at_max = 4096;  // for one page of a shard
 constexpr unsigned entries_between_yields = 64;
-// Of a shard: the windows of its cursors, a page here and one on the way.
-constexpr uint64_t memory_bytes_per_shard = 768u << 10;
+// Of a shard, beside what its scan holds: a page here and one on the way, each with a record too much.
+constexpr uint64_t pages_bytes = 192u << 10;
 
 }  // namespace
 
@@ -37,8 +37,9 @@ ReplicaScan::~ReplicaScan() {
 }
 
 uint64_t ReplicaScan::memory_bytes(Core& home) {
-  return std::min<uint64_t>(memory_bytes_per_shard * home.node().shard_count(),
-                            home.transit_memory().capacity() / 2);
+  return std::min<uint64_t>(
+      (Scan::memory_bytes_expected() + pages_bytes) * home.node().shard_count(),
+      home.transit_memory().capacity() / 2);
 }
 
 Task<Result<void>> ReplicaScan::open() {

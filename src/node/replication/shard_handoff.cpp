@@ -278,8 +278,8 @@ Task<Result<std::unique_ptr<ShardHandoff>>> ShardHandoff::open(Core& core, uint3
   std::unique_ptr<ShardHandoff> self(new ShardHandoff(core, shard));
   cluster::HandoffOptions options;
   options.log.fresh = fresh;
-  const std::string directory =
-      fmt::format("{}/handoff/shard-{:03}", core.node().directory().path(), shard);
+  const std::string directory = DataDirectory::shard_path(
+      fmt::format("{}/{}", core.node().directory().path(), directory_name), shard);
   Result<std::unique_ptr<cluster::Handoff>> opened =
       co_await cluster::Handoff::open(directory, options);
   if (!opened) co_return fail(opened.error());

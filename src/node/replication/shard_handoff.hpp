@@ -27,6 +27,9 @@ class PeerReplay;
 
 class ShardHandoff final : public cluster::DoubtSource {
  public:
+  // In the data directory; in it are directories named as those of the shards.
+  static constexpr std::string_view directory_name = "handoff";
+
   // Before the shard is open. `fresh`: the data directory was made by this start.
   static Task<Result<std::unique_ptr<ShardHandoff>>> open(Core& core, uint32_t shard, bool fresh);
   ~ShardHandoff() override;

@@ -10,6 +10,8 @@
 
 #include "../../store/shard_rig.hpp"
 #include "cluster/handoff/missed_log.hpp"
+#include "cluster/peers_text.hpp"
+#include "cluster/topology_text.hpp"
 #include "store/data_directory.hpp"
 
 using namespace gyre;
@@ -325,7 +327,7 @@ Task<void> check_strangers() {
   const auto refused = [](const Inspected& seen, std::string_view part) {
     return !seen.done && seen.damage.empty() && has(seen.done.error().detail, part);
   };
-  CO_CHECK(refused(co_await inspect("data/notes.txt"), "is no table, log segment or manifest"));
+  CO_CHECK(refused(co_await inspect("data/notes.txt"), "is no table, value file, log segment"));
   CO_CHECK(refused(co_await inspect("data/nothing"), "is empty"));
   CO_CHECK(refused(co_await inspect("data/GYRE"), "identity of a data directory"));
   CO_CHECK(refused(co_await inspect(shard_path + "/CURRENT"), "inspect that one"));
@@ -448,6 +450,93 @@ Task<void> check_missed_log() {
 }
 
 }  // namespace
+
+namespace {
+
+// What a node of a cluster keeps beside its shards, and what does not count.
+Task<void> add_cluster_files() {
+  for (const std::string shard : {"0", "1"}) {
+    Result<std::unique_ptr<cluster::MissedLog>> log =
+        co_await cluster::MissedLog::open("data/handoff/shard-00" + shard, {.fresh = true});
+    CO_OK(log);
+    CO_OK(co_await (*log)->close(true));
+  }
+  const cluster::KnownPeers known{.state = cluster::JoinState::complete,
+                                  .peers = {{.uuid = {0xab}, .url = "http://b:1"}}};
+  CO_OK(co_await replace_file("data", "PEERS", print_peers(known)));
+  const cluster::Topology topology =
+      *cluster::make_topology({{.url = "http://a:1"}, {.url = "http://b:1"}});
+  CO_OK(co_await replace_file("data", "TOPOLOGY", print_topology(topology)));
+  CO_OK(co_await replace_file("data", "notes.txt", "remember the milk\n"));
+  CO_OK(co_await replace_file("data/handoff/shard-000", "missed.tmp", "half a f"));
+  CO_OK(co_await replace_file(shard_path, "MANIFEST-000099", ""));
+  CO_OK(co_await replace_file(shard_path, "core.1234", ""));
+}
+
+Task<void> check_cluster_directory() {
+  co_await add_cluster_files();
+  const Inspected whole = co_await inspect("data");
+  CO_OK(whole.done);
+  CO_CHECK(whole.damage.size() == 1);  // the shard that was never opened
+  CO_CHECK(has(whole.text, "missed log data/handoff/shard-000/missed\n"));
+  CO_CHECK(has(whole.text, "missed log data/handoff/shard-001/missed\n"));
+  CO_CHECK(has(whole.text, "known peers data/PEERS\n  state                complete\n"));
+  CO_CHECK(has(whole.text, "ab000000000000000000000000000000 http://b:1\n"));
+  CO_CHECK(has(whole.text, "topology data/TOPOLOGY\n"));
+  CO_CHECK(has(whole.text, "data/notes.txt: not of Gyre"));
+  CO_CHECK(has(whole.text, "data/handoff/shard-000/missed.tmp: left by a write"));
+  CO_CHECK(has(whole.text, "MANIFEST-000099: not the manifest that counts"));
+  CO_CHECK(has(whole.text, "core.1234: not of Gyre"));
+
+  uint64_t files = 4;
+  Result<std::vector<DirEntry>> entries = co_await list_directory(shard_path);
+  CO_OK(entries);
+  for (const DirEntry& entry : *entries) {
+    const FileKind kind = parse_file_name(entry.name).kind;
+    files += kind == FileKind::table || kind == FileKind::values || kind == FileKind::log;
+  }
+  files += 1;  // the manifest
+  CO_CHECK(has(whole.text, fmt::format("data: {} files of ", files)));
+  CO_CHECK(has(whole.text, ", 1 places damaged\n"));
+
+  for (const std::string name :
+       {"handoff/shard-000/missed", "handoff/shard-001/missed", "PEERS", "TOPOLOGY"}) {
+    const size_t slash = ("data/" + name).rfind('/');
+    const std::string directory = ("data/" + name).substr(0, slash);
+    const std::string base = ("data/" + name).substr(slash + 1);
+    Result<std::string> content = co_await read_file("data/" + name, 64u << 10);
+    CO_OK(content);
+    // Also where the first bytes no longer say what it is.
+    for (const size_t at : {0u, 45u}) {
+      CO_OK(co_await replace_file(directory, base, flipped(*content, at)));
+      const Inspected damaged = co_await inspect("data");
+      CO_OK(damaged.done);
+      CO_REQUIRE(damaged.damage.size() == 2);
+      CO_CHECK(damaged.damage[0].starts_with("data/" + name + ":"));
+      CO_CHECK(damaged.damage[0].find("is no table") == std::string::npos);
+      CO_CHECK(has(damaged.text, ", 2 places damaged\n"));
+    }
+    CO_OK(co_await replace_file(directory, base, *content));
+  }
+
+  CO_OK(co_await unlink_file("data/handoff/shard-000/missed"));
+  CO_OK(co_await rename_file("data/handoff/shard-001", "data/handoff/aside"));
+  const Inspected lost = co_await inspect("data");
+  CO_REQUIRE(lost.damage.size() == 3);
+  CO_CHECK(has(lost.damage[0], "data/handoff/shard-000/missed: missing"));
+  CO_CHECK(has(lost.damage[1], "data/handoff/shard-001/missed: missing"));
+  CO_CHECK(has(lost.text, "data/handoff/aside: not of Gyre"));
+  CO_OK(co_await rename_file("data/handoff", "data/aside"));
+  const Inspected without = co_await inspect("data");
+  CO_REQUIRE(without.damage.size() == 2);
+  CO_CHECK(has(without.damage[0], "data/handoff: missing, but the node has peers"));
+}
+
+}  // namespace
+
+TEST_CASE("of a node in a cluster, what it knows of the others is inspected with its shards") {
+  with_data(&check_cluster_directory);
+}
 
 TEST_CASE("a missed log is inspected entry by entry") {
   ShardRig rig;
