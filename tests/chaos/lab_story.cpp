@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -11,6 +12,8 @@
 namespace gyre::chaos {
 
 namespace {
+
+constexpr double around_seconds_max = 10;
 
 double fault_seconds() {
   const char* text = std::getenv("GYRE_TEST_FAULT_SECONDS");
@@ -39,16 +42,17 @@ void LabStory::stretch(double seconds) {
 void LabStory::run(size_t victim, const std::function<void()>& breaks,
                    const std::function<void()>& repairs) {
   const double seconds = fault_seconds();
+  const double around = std::min(seconds / 2, around_seconds_max);
   const int64_t begun = QuorumLoad::now();
   load_.start();
-  stretch(seconds / 2);
+  stretch(around);
   const int64_t broken = QuorumLoad::now();
   breaks();
   stretch(seconds);
   const int64_t repairing = QuorumLoad::now();
   repairs();
   repaired_ = QuorumLoad::now();
-  stretch(seconds / 2);
+  stretch(around);
   CHECK(eventually([&] {
     try {
       return cluster_.connect(victim)->get("/v0/entity?id=key-0&replicas=2/3").status < 500;

@@ -1,7 +1,8 @@
 // A cluster under load to which something happens: before, meanwhile and after, and what must hold
 // at the end.
 //
-// GYRE_TEST_FAULT_SECONDS is how long the fault lasts (default 3, 2 with a scale below 1); before and after take half of it.
+// GYRE_TEST_FAULT_SECONDS is how long the fault lasts (default 3, 2 with a scale below 1); before and
+// after take half of it, and at most 10 s.
 #pragma once
 
 #include <functional>
