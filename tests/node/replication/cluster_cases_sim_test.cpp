@@ -8,7 +8,6 @@
 #include "cluster/test_faults.hpp"
 #include "cluster_keys.hpp"
 #include "cluster_rig.hpp"
-#include "disk_trouble.hpp"
 #include "node/replication/coordinator.hpp"
 #include "node/replication/test_faults.hpp"
 

@@ -12,6 +12,9 @@ inline constexpr int keys = 6;
 // Beyond these are some that nobody reads before the end.
 inline constexpr int unread_keys = 40;
 
+// How long after a cut the replicas may differ.
+inline constexpr Nanos converge_patience = seconds(60);
+
 // A key is written for as many at all times: where there are five nodes, some for all of them.
 unsigned from_of(const ClusterRig& rig, int key);
 // The path of a request for key number `key`.

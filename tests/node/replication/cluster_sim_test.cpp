@@ -117,9 +117,6 @@ void disturb(ClusterRig& rig, sim::Prng& prng) {
   }
 }
 
-// How long after a cut the replicas may differ.
-constexpr Nanos converge_patience = seconds(60);
-
 struct RunResult {
   uint64_t trace = 0;
   size_t acknowledged = 0;
