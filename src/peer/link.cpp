@@ -17,6 +17,10 @@ namespace {
 
 constexpr Nanos deadline_grain = milliseconds(1);
 
+Task<Result<Descriptor>> connect_address(const std::string& address, uint16_t port) {
+  co_return co_await connect_to(address, port);
+}
+
 bool is_numeric(std::string_view host) {
   return host.find(':') != std::string_view::npos ||
          host.find_first_not_of("0123456789.") == std::string_view::npos;
@@ -388,7 +392,8 @@ Task<Result<Descriptor>> Link::reach() {
   }
   Error last = Error::of(Errc::not_found, "no address for " + options_.host);
   for (std::string& address : addresses) {
-    Result<Descriptor> fd = co_await connect_to(address, options_.port);
+    Result<Descriptor> fd = co_await with_timeout<Descriptor>(
+        options_.reach_timeout, connect_address(address, options_.port));
     if (fd) co_return fd;
     last = std::move(fd.error());
     if (last.code == Errc::cancelled) break;

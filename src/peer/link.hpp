@@ -100,6 +100,9 @@ struct LinkOptions {
   uint16_t target_core = 0;
   HandshakeOptions handshake{};
   Nanos connect_timeout = seconds(2);  // of each attempt, handshake included
+  // Of an address that does not answer at all: the kernel asks again only after a second, a new
+  // attempt does so at once. More than a round trip to any peer.
+  Nanos reach_timeout = milliseconds(400);
   Nanos backoff_min = milliseconds(50);
   Nanos backoff_max = seconds(2);
   Nanos hopeful_max = milliseconds(50);

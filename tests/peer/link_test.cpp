@@ -253,6 +253,40 @@ TEST_CASE("attempts come at growing intervals, and a sign of life ends the wait"
   }
 }
 
+TEST_CASE("who does not answer at all is asked anew, as long as somebody wants it") {
+  struct Play {
+    static Task<void> run(Stage* stage) {
+      co_await wait_until([stage] { return stage->server->listening; });
+      stage->world.network().partition(0, 1);
+      peer::LinkOptions options = stage->link_options();
+      options.connect_timeout = seconds(5);
+      options.reach_timeout = milliseconds(100);
+      peer::Link link(stage->client, options);
+      for (int i = 0; i < 200; ++i) {
+        TestCall call(Verb::echo, "anybody");
+        call.deadline = Reactor::current().after(milliseconds(40));
+        if (link.start(call)) co_await call.finished.wait();
+        static_cast<void>(co_await sleep_for(milliseconds(10)));
+      }
+      CHECK(link.stats().attempts >= 15);
+      stage->world.network().heal(0, 1);
+      TestCall last(Verb::echo, "here again");
+      co_await wait_until([&link] {
+        link.connect();
+        return link.state() == LinkState::connected;
+      });
+      REQUIRE_OR_RETURN(link.start(last));
+      co_await last.finished.wait();
+      CHECK(last.status == Status::ok);
+      co_await link.close();
+    }
+  };
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    Stage stage(seed);
+    stage.run(Play::run(&stage));
+  }
+}
+
 TEST_CASE("a connection to an earlier life of the peer is given up, and its calls asked again") {
   struct Play {
     static Task<void> run(Stage* stage) {
