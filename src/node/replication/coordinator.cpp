@@ -446,7 +446,7 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
     if (ReplicaGet::try_now(core_, get.key, get.value_bytes_max, read, reply)) {
       return ServedGet::send(call, reply);
     }
-    return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max);
+    return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max, true);
   }
   if (joins) {
     cluster::JoinRequest request;

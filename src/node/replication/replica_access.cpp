@@ -182,13 +182,18 @@ void ReplicaPut::ended(WriteOutcome outcome) {
 
 // --- reading ------------------------------------------------------------------------------------
 
-void ReplicaGet::start(std::string_view key, uint32_t value_bytes_max) {
+void ReplicaGet::start(std::string_view key, uint32_t value_bytes_max, bool tried) {
   key_.assign(key);
+  tried_ = tried;
   value_bytes_max_ = value_bytes_max;
   go(key_);
 }
 
 void ReplicaGet::work(Core& owner) {
+  if (tried_ && &owner == &home_) {
+    owner.scope().spawn(work_slowly(owner));
+    return;
+  }
   StoreRead read;
   const ReadOutcome outcome = owner.shard(shard_).try_get(key_, Reactor::current().wall_ms(), read);
   if (outcome == ReadOutcome::wait || !take_now(read, outcome == ReadOutcome::found)) {

@@ -77,8 +77,9 @@ class ReplicaGet : public ReplicaAccess {
  public:
   ReplicaGet(Core& home, Finished finished) : ReplicaAccess(home, finished) {}
 
-  // The value is left out where it is longer than `value_bytes_max`.
-  void start(std::string_view key, uint32_t value_bytes_max);
+  // The value is left out where it is longer than `value_bytes_max`. `tried`: try_now has just said
+  // no, so this core's memory is not looked through again.
+  void start(std::string_view key, uint32_t value_bytes_max, bool tried = false);
 
   // The same without an object, where the key's shard is this core's and its newest entry in memory.
   // `read` is fresh, and holds what `reply` points into; false: it has to be asked the long way.
@@ -98,6 +99,7 @@ class ReplicaGet : public ReplicaAccess {
 
   std::string key_;
   uint32_t value_bytes_max_ = 0;
+  bool tried_ = false;
   cluster::GetReply reply_;
   std::string value_;
 };

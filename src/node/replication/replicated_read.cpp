@@ -199,7 +199,7 @@ void ReplicatedRead::ask_local(unsigned rank, uint32_t value_bytes_max) {
   if (!patience_.armed()) Reactor::current().arm(patience_, deadline_);
   Replica& replica = replicas_[rank];
   replica.local_get = std::make_unique<LocalGet>(coordinator_.core(), *this, rank);
-  replica.local_get->start(key_, value_bytes_max);
+  replica.local_get->start(key_, value_bytes_max, true);
 }
 
 void ReplicatedRead::took(unsigned rank, const GetReply& reply) {
