@@ -7,8 +7,9 @@
 // core         core_bytes per core         rings and receive buffers (4.3 MiB), output chunks and
 //                                          frames kept for reuse (1 MiB each), mailboxes
 // connection   connection_bytes each       parser, frames, pipeline slots, output bookkeeping
-// shard        shard_bytes per shard       two log frames, a segment's zeroes, the buffers of
-//                                          one flush, two merges and one check of a table
+// shard        shard_bytes per shard       two and a half log frames, a segment's zeroes, the
+//                                          buffers of one flush, two merges and one check of a
+//                                          table
 // transit      1 largest value per core    bodies that arrive and values that leave
 // memtables    per shard the larger of     what is written and not yet in a table; a value of
 //              memtable_bytes_min and      the largest size must fit
@@ -44,7 +45,7 @@ namespace memory_reservation {
 inline constexpr uint64_t process_bytes = 12ull << 20;
 inline constexpr uint64_t core_bytes = 7ull << 20;
 inline constexpr uint64_t connection_bytes = 2ull << 10;
-inline constexpr uint64_t shard_bytes = 5ull << 20;
+inline constexpr uint64_t shard_bytes = 11ull << 19;
 inline constexpr uint64_t memtable_bytes_min = 4ull << 20;
 }  // namespace memory_reservation
 

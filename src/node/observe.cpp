@@ -435,6 +435,9 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
             [](const ShardReport& s) { return s.stats.reads_waited; });
   per_shard(text, reports, "log_frames_total", "counter", "Group commits.",
             [](const ShardReport& s) { return s.log.frames; });
+  per_shard(text, reports, "log_frames_beside_total", "counter",
+            "Group commits sent while another was under way.",
+            [](const ShardReport& s) { return s.log.frames_beside; });
   per_shard(text, reports, "log_record_bytes_total", "counter", "Keys and values logged.",
             [](const ShardReport& s) { return s.log.record_bytes; });
   per_shard(text, reports, "log_written_bytes_total", "counter",

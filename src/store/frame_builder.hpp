@@ -66,6 +66,7 @@ class FrameBuilder {
   bool empty() const { return entries_ == 0; }
   uint32_t entries() const { return entries_; }
   size_t payload_bytes() const { return static_cast<size_t>(out_ - buffer_) - log_header_bytes; }
+  size_t capacity_bytes() const { return static_cast<size_t>(end_ - buffer_); }
 
   // Writes header and padding; returns how many bytes to write. An empty frame is valid: it
   // promises what lies before it. The builder must begin() anew.

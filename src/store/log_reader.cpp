@@ -293,6 +293,12 @@ void LogReader::drop_assemblies() {
 // --- behind the end ----------------------------------------------------------------------------
 
 void LogReader::stop(bool torn) {
+  if (store_test_faults.read_behind_gap && state_ == State::reading &&
+      offset_ + step_bytes < segments_[current_].size_bytes) {
+    offset_ += step_bytes;
+    first_frame_ = true;
+    return;
+  }
   end_.torn = torn;
   end_segment_ = current_;
   end_offset_ = offset_;

@@ -20,9 +20,11 @@
 //      segment also everything from its own base on. (A segment without a base is placed by the
 //      header in question; if that one stands in the wrong place, a second fault, a log that is
 //      whole may be refused.)
-//    - None does: nothing behind the end was acknowledged, or it was acknowledged by the very last
-//      frame and nobody vouches for it (the window that an empty frame at idleness closes). The
-//      log is cut there.
+//    - None does: nothing behind the end was acknowledged, or it was in the frames that were in
+//      flight last, and nobody vouches for them (the window that an empty frame at idleness
+//      closes). The log is cut there. Several frames may be in flight at once, so whole ones may lie
+//      behind the end; they were not acknowledged either, and what they promise ends at or before
+//      the first that was in flight with them.
 // 4. The manifest may promise too (promised_position): a log that ends before that is corrupt.
 //    A chain that begins behind start_position can't be read at all; rule 3 then says whether that
 //    is corruption or a log whose beginning was never promised.

@@ -25,6 +25,13 @@ constexpr Nanos gather_time_max = milliseconds(1);
 constexpr size_t gather_bytes = 64u << 10;
 // Of a frame that waited for the one before.
 constexpr Nanos gather_after_frame_time_max = microseconds(200);
+// Of a frame in flight, before another goes beside it. Stalls that are shorter than 5 ms are not
+// worth a frame, and noticed by nobody.
+constexpr Nanos patience_min = milliseconds(5);
+constexpr int patience_times_usual = 4;
+// A share of a buffer that a frame may begin in: a record in one piece must fit.
+constexpr size_t frame_room_min = frame_bytes_max / 2;
+static_assert(frame_room_min > whole_record_bytes_max + limits::io_alignment_bytes);
 constexpr size_t recyclable_segments_max = 8;
 constexpr size_t zero_fill_bytes = 256u << 10;
 constexpr Nanos space_pause = seconds(1);  // on a full disk
@@ -51,6 +58,12 @@ LogWriter::GatherTimer::GatherTimer(LogWriter& of)
       }),
       writer(of) {}
 
+LogWriter::LateTimer::LateTimer(LogWriter& of)
+    : Timer([](Timer& self) noexcept {
+        Reactor::current().at_tick_end(static_cast<LateTimer&>(self).writer.hook_);
+      }),
+      writer(of) {}
+
 LogWriter::LogWriter(LogWriterOptions options, LogClient& client)
     : options_(std::move(options)),
       client_(client),
@@ -69,10 +82,16 @@ LogWriter::LogWriter(LogWriterOptions options, LogClient& client)
   if (options_.segment_bytes_max == 0) options_.segment_bytes_max = limits::log_segment_bytes_max;
   GYRE_ASSERT(options_.segment_bytes_min >= frame_bytes_max);
   segment_bytes_next_ = options_.segment_bytes_min;
+  for (Frame& frame : frames_) {
+    frame.writer = this;
+    frame.code = OpCode::write;
+    frame.on_complete = &LogWriter::on_written;
+    frame.run = &LogWriter::run_written;
+  }
 }
 
 LogWriter::~LogWriter() {
-  GYRE_ASSERT(!op_.in_flight && framed_.empty() && in_flight_.empty());
+  GYRE_ASSERT(frames_in_flight_ == 0 && framed_.empty());
 }
 
 std::string LogWriter::segment_path(uint64_t id) const {
@@ -85,7 +104,9 @@ Task<Result<void>> LogWriter::open(std::vector<LogSegment> existing,
                                    std::vector<LogSegment> recyclable) {
   full_.assign(existing.begin(), existing.end());
   recyclable_ = std::move(recyclable);
-  for (AlignedBuffer& buffer : buffers_) buffer = AlignedBuffer(frame_bytes_max);
+  buffers_[0].memory = AlignedBuffer(frame_bytes_max);
+  buffers_[1].memory = AlignedBuffer(frame_bytes_max);
+  buffers_[2].memory = AlignedBuffer(frame_room_min);  // for frames behind two in flight
   segment_.base = position_;
   if (Result<void> made = co_await make_spare(); made) {
     GYRE_ASSERT(use_spare_segment());
@@ -242,7 +263,27 @@ uint64_t LogWriter::disk_bytes() const {
 // --- frames -------------------------------------------------------------------------------------
 
 void LogWriter::open_frame() {
-  builder_.begin(buffers_[open_buffer_].data(), frame_bytes_max, seq_next_);
+  Buffer* const buffer = buffer_for_next(0);
+  GYRE_ASSERT(buffer != nullptr);
+  if (buffer->frames == 0) buffer->used_bytes = 0;
+  open_buffer_ = static_cast<unsigned>(buffer - buffers_);
+  builder_.begin(buffer->memory.data() + buffer->used_bytes, buffer->room(), seq_next_);
+}
+
+// Where a frame may begin behind the open one, if that takes so many bytes; 0: it is sealed.
+LogWriter::Buffer* LogWriter::buffer_for_next(size_t open_frame_bytes) noexcept {
+  Buffer* most = nullptr;
+  size_t most_bytes = frame_room_min - 1;
+  for (Buffer& buffer : buffers_) {
+    size_t room = buffer.room();
+    if (open_frame_bytes != 0 && &buffer == &buffers_[open_buffer_]) {
+      room = buffer.memory.size() - buffer.used_bytes - open_frame_bytes;
+    }
+    if (room <= most_bytes) continue;
+    most = &buffer;
+    most_bytes = room;
+  }
+  return most;
 }
 
 bool LogWriter::try_append(LogWrite& write) {
@@ -284,13 +325,16 @@ void LogWriter::record_ended(LogWrite& write) {
   client_.completed(write, Errc::ok);
 }
 
-// Small records first; the large ones get what is left of the frame.
-void LogWriter::fill_frame() {
+void LogWriter::fill_from_queue() {
   while (!queue_.empty() && builder_.fits(queue_.head->record)) {
     LogWrite& write = queue_.pop();
     builder_.add_whole(seq_next_, write.record);
     record_ended(write);
   }
+}
+
+// Only when the frame is about to go: the small ones come first.
+void LogWriter::fill_from_large() {
   while (!large_.empty() && builder_.fits_fragment()) {
     LogWrite& write = *large_.head;
     if (write.first_position_ == not_started) write.first_position_ = position_;
@@ -340,22 +384,56 @@ bool LogWriter::gathers_on_after_frame() noexcept {
   return true;
 }
 
+// When the newest frame in flight is late.
+Nanos LogWriter::late_at() const noexcept {
+  const Nanos patience = options_.frame_patience != 0
+                             ? options_.frame_patience
+                             : std::max(patience_min, patience_times_usual * usual_time_);
+  return newest().sent_at + (patience << (frames_in_flight_ - 1));
+}
+
+// Whether the open frame goes though another is under way.
+bool LogWriter::goes_beside() noexcept {
+  if (builder_.empty() && large_.empty()) return false;
+  if (frames_in_flight_ == frames_in_flight_max) return false;
+  const bool full = !queue_.empty() && frames_in_flight_ == 1;
+  const bool late =
+      options_.durability == Durability::group && Reactor::current().now() >= late_at();
+  if (!full && !late) return false;
+  if (!large_.empty()) return buffer_for_next(builder_.capacity_bytes()) != nullptr;
+  return buffer_for_next(padded_frame_bytes(builder_.payload_bytes())) != nullptr;
+}
+
 void LogWriter::commit() noexcept {
-  if (writing_ || failed_ || !opened_) return;
-  fill_frame();
+  while (!failed_ && opened_ && send_frame()) {
+  }
+}
+
+// Sends the open frame if it is to go now.
+bool LogWriter::send_frame() noexcept {
+  fill_from_queue();
+  const bool beside = frames_in_flight_ != 0;
+  if (beside && !goes_beside()) return false;
+  fill_from_large();
   // A frame can vouch for what is synced, nothing else.
-  const bool promise = std::exchange(promise_wanted_, false) &&
+  const bool promise = !beside && std::exchange(promise_wanted_, false) &&
                        record_end_position_ > promised_position_ &&
                        synced_position_ > promised_position_;
-  if (builder_.empty() && !promise) return;
-  if (!promise && gathers_on()) return;
+  if (builder_.empty() && !promise) return false;
+  if (!beside && !promise && gathers_on()) return false;
   const size_t size = padded_frame_bytes(builder_.payload_bytes());
-  if (segment_offset_ + size > segment_.size_bytes && !use_spare_segment()) {
-    ++stats_.waits_for_segment;
-    promise_wanted_ = promise;
-    if (ending_ && space_error_) return give_up(*space_error_);
-    spare_wanted_.set();
-    return;  // prepare_segments brings us back
+  if (segment_offset_ + size > segment_.size_bytes) {
+    if (beside) return false;
+    if (!use_spare_segment()) {
+      ++stats_.waits_for_segment;
+      promise_wanted_ = promise;
+      if (ending_ && space_error_) {
+        give_up(*space_error_);
+      } else {
+        spare_wanted_.set();  // prepare_segments brings us back
+      }
+      return false;
+    }
   }
   gathered_ = false;
   gather_end_ = 0;
@@ -370,98 +448,124 @@ void LogWriter::commit() noexcept {
   promised_position_ = synced_position_;
   position_ += size;
   if (has_entries) record_end_position_ = position_;
-  in_flight_.take_all(framed_);
-  submit_frame(size);
-  open_buffer_ ^= 1;
+  stats_.frames_beside += beside;
+  Frame& frame = submit_frame(size);
   open_frame();
-  if (store_test_faults.acknowledge_before_written) finish_in_flight();
+  if (store_test_faults.acknowledge_before_written) finish(frame.writes);
+  return true;
 }
 
-void LogWriter::submit_frame(size_t size_bytes) noexcept {
+// Of the open frame, sealed.
+LogWriter::Frame& LogWriter::submit_frame(size_t size_bytes) noexcept {
+  Reactor& reactor = Reactor::current();
   ++stats_.frames;
   stats_.written_bytes += size_bytes;
-  writing_ = true;
-  op_bytes_ = size_bytes;
-  op_done_bytes_ = 0;
-  op_.code = OpCode::write;
-  const bool synced = options_.durability == Durability::group && !store_test_faults.skip_log_sync;
-  op_.flags = synced ? flag_dsync : 0;
-  op_.fd = current_.fd();
-  op_.data = buffers_[open_buffer_].data();
-  op_.len = static_cast<uint32_t>(size_bytes);
-  op_.offset = segment_offset_;
-  op_.on_complete = &LogWriter::on_written;
+  const bool group = options_.durability == Durability::group;
+  Buffer& buffer = buffers_[open_buffer_];
+  Frame& frame = in_flight(frames_in_flight_++);
+  frame.writes.take_all(framed_);
+  frame.end_position = position_;
+  frame.sent_at = reactor.now();
+  frame.buffer = open_buffer_;
+  frame.no_progress = 0;
+  frame.landed = false;
+  frame.flags = group && !store_test_faults.skip_log_sync ? flag_dsync : 0;
+  frame.fd = current_.fd();
+  frame.data = buffer.memory.data() + buffer.used_bytes;
+  frame.len = static_cast<uint32_t>(size_bytes);
+  frame.offset = segment_offset_;
+  buffer.used_bytes += size_bytes;
+  ++buffer.frames;
   segment_offset_ += size_bytes;
-  Reactor::current().submit(op_);
+  reactor.submit(frame);
+  if (group) reactor.arm(late_timer_, late_at());
+  return frame;
 }
 
 void LogWriter::on_written(Op& op, Completion completion) noexcept {
-  LogWriter& log = static_cast<WriteOp&>(op).writer;
-  Reactor& reactor = Reactor::current();
-  log.op_result_ = completion.result;
-  log.written_.run = &LogWriter::run_written;
-  reactor.schedule(log.written_);
+  Frame& frame = static_cast<Frame&>(op);
+  frame.result = completion.result;
+  Reactor::current().schedule(frame);
 }
 
 void LogWriter::run_written(Runnable& self) noexcept {
-  static_cast<Written&>(self).writer.written();
+  Frame& frame = static_cast<Frame&>(self);
+  frame.writer->written(frame);
 }
 
-void LogWriter::written() noexcept {
+// After a part of the frame was written. False: it is written whole, or the log has ended.
+bool LogWriter::goes_on(Frame& frame) noexcept {
+  if (frame.result == -EINTR || frame.result == -EAGAIN) frame.result = 0;
+  if (frame.result < 0) {
+    give_up(Error::from_errno(-frame.result, "write to " + segment_path(segment_.id)));
+    return false;
+  }
+  const auto aligned =
+      static_cast<uint32_t>(frame.result) / limits::io_alignment_bytes * limits::io_alignment_bytes;
+  if (aligned >= frame.len) return false;
+  if (aligned == 0 && ++frame.no_progress > 100) {
+    give_up(Error::of(Errc::io, "writes to " + segment_path(segment_.id) + " make no progress"));
+    return false;
+  }
+  frame.data = static_cast<char*>(frame.data) + aligned;
+  frame.len -= static_cast<uint32_t>(aligned);
+  frame.offset += aligned;
+  Reactor::current().submit(frame);
+  return true;
+}
+
+void LogWriter::written(Frame& frame) noexcept {
+  // A log that has failed only waits for its buffers; the records were answered then.
+  if (!failed_ && goes_on(frame)) return;
   Reactor& reactor = Reactor::current();
-  if (failed_) {  // while the write was under way; its records were answered then
-    writing_ = false;
-    idle_.set();
-    return;
+  frame.landed = true;
+  if (!failed_) note_time(reactor.now() - frame.sent_at);
+  if (store_test_faults.trust_later_frame) {
+    for (unsigned i = 0; &in_flight(i) != &frame; ++i) finish(in_flight(i).writes);
+    finish(frame.writes);
   }
-  if (op_result_ == -EINTR || op_result_ == -EAGAIN) op_result_ = 0;
-  if (op_result_ < 0) {
-    writing_ = false;
-    idle_.set();
-    give_up(Error::from_errno(-op_result_, "write to " + segment_path(segment_.id)));
-    return;
-  }
-  const size_t aligned =
-      static_cast<size_t>(op_result_) / limits::io_alignment_bytes * limits::io_alignment_bytes;
-  op_done_bytes_ += aligned;
-  if (op_done_bytes_ < op_bytes_) {
-    if (aligned == 0 && ++no_progress_ > 100) {
-      writing_ = false;
-      idle_.set();
-      give_up(Error::of(Errc::io, "writes to " + segment_path(segment_.id) + " make no progress"));
-      return;
-    }
-    op_.data = static_cast<char*>(op_.data) + aligned;
-    op_.len -= static_cast<uint32_t>(aligned);
-    op_.offset += aligned;
-    reactor.submit(op_);
-    return;
-  }
-  no_progress_ = 0;
-  writing_ = false;
-  written_position_ = position_;
-  if (options_.durability == Durability::group) {
-    synced_position_ = position_;
-    finish_in_flight();
-    if (!builder_.empty() && !closing_) {
-      gather_end_ = reactor.now() + gather_after_frame_time_max;
-      gather_bytes_seen_ = builder_.payload_bytes();
-      reactor.arm(gather_timer_, reactor.now());
-    }
+  while (frames_in_flight_ != 0 && in_flight(0).landed) land_oldest();
+  idle_.set();
+  if (frames_in_flight_ == 0) reactor.disarm(late_timer_);
+  if (failed_) return;
+  if (frames_in_flight_ != 0) {
+    if (options_.durability == Durability::group) reactor.arm(late_timer_, late_at());
+  } else if (options_.durability == Durability::group && !builder_.empty() && !closing_) {
+    gather_end_ = reactor.now() + gather_after_frame_time_max;
+    gather_bytes_seen_ = builder_.payload_bytes();
+    reactor.arm(gather_timer_, reactor.now());
   }
   if (record_end_position_ > promised_position_ && !idle_timer_.armed()) {
     reactor.arm(idle_timer_, reactor.now() + idle_promise_delay);
   }
   reactor.at_tick_end(hook_);
-  idle_.set();
 }
 
-// Shows and answers everything that the frame held.
-void LogWriter::finish_in_flight() noexcept {
-  if (in_flight_.empty()) return;
-  client_.committed(in_flight_.tail->seq);
+// A stall counts as twice the usual time: it comes to be usual only if most frames take as long.
+void LogWriter::note_time(Nanos took) noexcept {
+  if (usual_time_ == 0) usual_time_ = std::min(took, patience_min);
+  usual_time_ += (std::min(took, 2 * usual_time_) - usual_time_) / 16;
+}
+
+// It and everything before is written.
+void LogWriter::land_oldest() noexcept {
+  Frame& frame = in_flight(0);
+  oldest_frame_ = (oldest_frame_ + 1) % frames_in_flight_max;
+  --frames_in_flight_;
+  --buffers_[frame.buffer].frames;
+  if (failed_) return;
+  written_position_ = frame.end_position;
+  if (options_.durability != Durability::group) return;
+  synced_position_ = frame.end_position;
+  finish(frame.writes);
+}
+
+// Shows and answers everything that a frame held.
+void LogWriter::finish(LogWriteQueue& writes) noexcept {
+  if (writes.empty()) return;
+  client_.committed(writes.tail->seq);
   LogWriteQueue done;
-  done.take_all(in_flight_);
+  done.take_all(writes);
   while (!done.empty()) client_.completed(done.pop(), Errc::ok);
 }
 
@@ -469,9 +573,9 @@ void LogWriter::give_up(Error error) noexcept {
   if (failed_) return;
   failed_ = true;
   client_.log_failed(error);
-  // The frame under way may be on the disk, whole; nothing is written after it.
+  // The frames under way may be on the disk, whole; nothing is written after them.
   LogWriteQueue unknown;
-  unknown.take_all(in_flight_);
+  for (unsigned i = 0; i < frames_in_flight_; ++i) unknown.take_all(in_flight(i).writes);
   LogWriteQueue lost;
   lost.take_all(framed_);
   lost.take_all(large_);
@@ -515,7 +619,8 @@ Task<Result<void>> LogWriter::close() {
   Reactor& reactor = Reactor::current();
   // What is queued goes out first, then the promise.
   ending_ = true;
-  while (!failed_ && (writing_ || !builder_.empty() || !queue_.empty() || !large_.empty())) {
+  while (!failed_ &&
+         (frames_in_flight_ != 0 || !builder_.empty() || !queue_.empty() || !large_.empty())) {
     idle_.reset();
     gathered_ = true;
     reactor.at_tick_end(hook_);
@@ -532,7 +637,8 @@ Task<Result<void>> LogWriter::close() {
     promise_wanted_ = true;
     commit();
   }
-  while (writing_) {  // also of a log that has failed: the write owns the buffer and the file
+  // Also of a log that has failed: the writes own the buffers and the file.
+  while (frames_in_flight_ != 0) {
     idle_.reset();
     co_await detail::Uninterrupted{idle_};
   }

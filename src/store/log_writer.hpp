@@ -8,6 +8,20 @@
 //   append ──> open frame ──seal──> in flight ──written──> committed(seq)
 //      └─ no room: queue ──────────────┘ (refilled from the queue when the next frame opens)
 //
+// On a disk that stalls, who comes meanwhile would wait for the frame in flight and then for one of
+// their own. So the open frame goes beside it, without waiting for more,
+//   - with group, when the newest in flight has been under way for four times as long as frames
+//     usually are, 5 ms at least; the third and the fourth frame each after twice the time of the
+//     one before. Unless the disk stalls there are no more frames than without this. In a stall
+//     there are a few: who comes waits for the rest of a gap and for a frame of their own, and not
+//     for the rest of the stall and then, as stalls come in rows, for all of the next one.
+//   - when it is full and records queue for room, so that it can't grow any more: the second one
+//     only.
+// A frame that lands before an older one is committed with it. A power cut in between leaves a
+// whole frame behind a lost one. That is a torn tail as any other: neither was answered, neither
+// promises the other, and the log goes on in a new segment, where nothing can follow what is lost
+// but what comes next (log_reader.hpp).
+//
 // With durability interval or none nobody waits for the disk either: a record is committed as soon
 // as it is encoded, and a frame is written when it is worth a write or a moment old, because one
 // costs as much CPU as several requests. So a killed process may lose that moment, too.
@@ -18,13 +32,15 @@
 // Records that fit no frame go in by fragments, using what the small ones leave of each frame.
 //
 // Invariants
-//   - one frame in flight; frames are written in order, at positions without a gap
+//   - frames in flight lie in one segment, at positions without a gap, and are sent in order: the
+//     first of a segment is sent when everything before it is written
 //   - a record takes its seq when its last byte is encoded; `logged` is called then, in seq order;
 //     `committed` is called in seq order when its frame is durable (group), or at once after
 //     `logged` (interval, none)
 //   - the promise in a frame never exceeds what is known to be durable
-//   - the first error ends the log: every write from then on fails, nothing is retried, because
-//     after a failed sync the kernel may have dropped what it could not write
+//   - the first error of any frame ends the log: every write that is not committed by then fails,
+//     nothing is retried, because after a failed sync the kernel may have dropped what it could not
+//     write
 //   - the spare segment is made ahead; recycled ones are reused, so that in steady state no
 //     frame waits for the file system
 #pragma once
@@ -106,6 +122,8 @@ struct LogWriterOptions {
   Nanos sync_interval = milliseconds(100);
   uint64_t segment_bytes_min = 0;  // 0: limits::log_segment_bytes_min
   uint64_t segment_bytes_max = 0;
+  // How long a frame is under way before another one goes beside it; 0: by the disk's usual time.
+  Nanos frame_patience = 0;
   // Where an earlier life ended (LogEnd), or the beginning.
   uint64_t position = 0;
   uint64_t segment_id_next = 1;
@@ -123,6 +141,7 @@ struct LogSegment {
 
 struct LogStats {
   uint64_t frames = 0;
+  uint64_t frames_beside = 0;  // sent while another one was in flight
   uint64_t records = 0;
   uint64_t record_bytes = 0;   // keys and values
   uint64_t written_bytes = 0;  // frames, padding included: log amplification = written / record
@@ -170,16 +189,27 @@ class LogWriter {
 
  private:
   static constexpr uint64_t not_started = UINT64_MAX;
-  struct WriteOp : Op {
-    explicit WriteOp(LogWriter& of) : writer(of) {}
-    LogWriter& writer;
+  static constexpr unsigned frames_in_flight_max = 4;
+  // A frame on its way to the disk.
+  struct Frame : Op, Runnable {
+    LogWriter* writer = nullptr;
+    LogWriteQueue writes;  // that ended in it
+    uint64_t end_position = 0;
+    Nanos sent_at = 0;
+    unsigned buffer = 0;
+    unsigned no_progress = 0;
+    int32_t result = 0;
+    bool landed = false;
+  };
+  // Frames in flight, one behind the other, and perhaps the open one behind them.
+  struct Buffer {
+    AlignedBuffer memory;
+    size_t used_bytes = 0;
+    unsigned frames = 0;  // in flight
+    size_t room() const { return frames == 0 ? memory.size() : memory.size() - used_bytes; }
   };
   struct CommitHook : TickHook {
     explicit CommitHook(LogWriter& of);
-    LogWriter& writer;
-  };
-  struct Written : Runnable {
-    explicit Written(LogWriter& of) : writer(of) {}
     LogWriter& writer;
   };
   struct IdleTimer : Timer {
@@ -190,18 +220,36 @@ class LogWriter {
     explicit GatherTimer(LogWriter& of);
     LogWriter& writer;
   };
+  struct LateTimer : Timer {
+    explicit LateTimer(LogWriter& of);
+    LogWriter& writer;
+  };
 
   static void on_written(Op& op, Completion completion) noexcept;
   static void run_written(Runnable& self) noexcept;
-  void written() noexcept;
+  void written(Frame& frame) noexcept;
+  bool goes_on(Frame& frame) noexcept;
+  void note_time(Nanos took) noexcept;
+  void land_oldest() noexcept;
   void open_frame();
-  void fill_frame();
+  Buffer* buffer_for_next(size_t open_frame_bytes) noexcept;
+  void fill_from_queue();
+  void fill_from_large();
   void record_ended(LogWrite& write);
   void commit() noexcept;
+  bool send_frame() noexcept;
   bool gathers_on() noexcept;
   bool gathers_on_after_frame() noexcept;
-  void submit_frame(size_t size_bytes) noexcept;
-  void finish_in_flight() noexcept;
+  bool goes_beside() noexcept;
+  Nanos late_at() const noexcept;
+  Frame& in_flight(unsigned index) {
+    return frames_[(oldest_frame_ + index) % frames_in_flight_max];
+  }
+  const Frame& newest() const {
+    return frames_[(oldest_frame_ + frames_in_flight_ - 1) % frames_in_flight_max];
+  }
+  Frame& submit_frame(size_t size_bytes) noexcept;
+  void finish(LogWriteQueue& writes) noexcept;
   void give_up(Error error) noexcept;
   bool use_spare_segment();
   Task<void> prepare_segments();
@@ -234,8 +282,12 @@ class LogWriter {
   uint64_t segment_bytes_next_;
 
   // Frames.
-  AlignedBuffer buffers_[2];
-  unsigned open_buffer_ = 0;
+  Buffer buffers_[3];
+  unsigned open_buffer_ = 0;  // the open frame begins at its used_bytes
+  Frame frames_[frames_in_flight_max];
+  unsigned oldest_frame_ = 0;
+  unsigned frames_in_flight_ = 0;  // from oldest_frame_ on, in order, round the array
+  Nanos usual_time_ = 0;           // of a frame on its way
   FrameBuilder builder_;
   uint64_t position_ = 0;  // of the open frame
   uint64_t frame_seq_;
@@ -245,17 +297,10 @@ class LogWriter {
   uint64_t record_end_position_ = 0;  // end of the last frame that holds entries
   uint64_t written_position_ = 0;     // through which writes have completed
   bool reopened_;
-  LogWriteQueue framed_;     // ended in the open frame
-  LogWriteQueue in_flight_;  // ended in the frame being written
-  LogWriteQueue queue_;      // not encoded at all
-  LogWriteQueue large_;      // being encoded by fragments, oldest first
+  LogWriteQueue framed_;  // ended in the open frame
+  LogWriteQueue queue_;   // not encoded at all
+  LogWriteQueue large_;   // being encoded by fragments, oldest first
   uint64_t record_id_next_ = 1;
-  WriteOp op_{*this};
-  size_t op_bytes_ = 0;
-  size_t op_done_bytes_ = 0;
-  unsigned no_progress_ = 0;
-  int32_t op_result_ = 0;
-  bool writing_ = false;
   bool ending_ = false;   // close() was called
   bool closing_ = false;  // … and what was queued is written
   bool failed_ = false;
@@ -265,9 +310,9 @@ class LogWriter {
   Nanos gather_end_ = 0;   // group: until then it waits while ticks bring records; 0: it doesn't
   size_t gather_bytes_seen_ = 0;
   CommitHook hook_{*this};
-  Written written_{*this};
   IdleTimer idle_timer_{*this};
   GatherTimer gather_timer_{*this};
+  LateTimer late_timer_{*this};
   Event idle_;
 };
 

@@ -64,6 +64,7 @@ struct ShardOptions {
   size_t memtable_bytes_max = 8u << 20;  // then it is flushed
   uint64_t log_bytes_max = 0;            // 0: limits::log_bytes_before_flush_max
   uint64_t log_segment_bytes_max = 0;    // 0: the limit
+  Nanos log_frame_patience = 0;          // LogWriterOptions::frame_patience
   size_t cache_bytes = 8u << 20;
   TableOptions table;
   CompactionOptions compaction;

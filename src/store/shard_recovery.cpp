@@ -283,6 +283,7 @@ Task<Result<void>> Shard::start_log(std::vector<LogSegment> chain, std::vector<L
           .durability = options_.durability,
           .sync_interval = options_.sync_interval,
           .segment_bytes_max = options_.log_segment_bytes_max,
+          .frame_patience = options_.log_frame_patience,
           .position = log_end_.position,
           .segment_id_next = log_end_.segment_id_next,
           .frame_seq_next = log_end_.frame_seq_next,

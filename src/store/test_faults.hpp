@@ -12,6 +12,7 @@ struct StoreTestFaults {
   bool forget_clock = false;                  // stamps of an earlier life don't move the clock
   bool drop_tombstones_early = false;         // though older data lies below
   bool acknowledge_before_written = false;    // a write is answered when its frame is submitted
+  bool trust_later_frame = false;             // one on the disk stands for those before it
   bool trust_replayed_frames = false;         // what a start replays is not synced
   bool skip_log_sync = false;                 // frames are written without DSYNC
   bool show_before_durable = false;           // readers see a write once it is in a frame
@@ -25,6 +26,7 @@ struct StoreTestFaults {
   bool trust_blocks = false;                  // their checksums are not looked at
   bool drop_values_early = false;  // a value file goes with the first table that names it
   bool ignore_promises = false;    // damage to acknowledged frames is a torn tail
+  bool read_behind_gap = false;    // a start goes on with what is whole behind a torn frame
 };
 
 inline StoreTestFaults store_test_faults;
