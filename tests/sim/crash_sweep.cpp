@@ -86,6 +86,36 @@ Task<Result<void>> log_work(Shard& shard, ShardHome& home, CrashRun& run) {
   co_return Result<void>{};
 }
 
+// Writers that come at different times, so that frames are sent while others are in flight.
+Task<void> write_later(Shard& shard, ShardHome& home, CrashRun& run, uint64_t from, Nanos delay) {
+  if (co_await sleep_for(delay)) co_await write_some(shard, home, run, from, 4);
+}
+
+Task<void> write_one_by_one(Shard& shard, ShardHome& home, CrashRun& run, uint64_t from,
+                            bool with_large) {
+  Scope scope;
+  if (with_large) scope.spawn(write_large(shard, home, run, 700'000 + from));
+  for (uint64_t writer = 0; writer < 8; ++writer) {
+    scope.spawn(write_later(shard, home, run, from + writer * 4,
+                            microseconds(static_cast<int64_t>(writer) * 300)));
+  }
+  co_await scope.join();
+}
+
+Task<Result<void>> overlap_work(Shard& shard, ShardHome& home, CrashRun& run) {
+  co_await write_one_by_one(shard, home, run, 0, false);
+  co_await write_one_by_one(shard, home, run, 40, true);
+  if (Result<void> done = co_await shard.flush(); !done) co_return done;
+  co_await write_one_by_one(shard, home, run, 80, true);  // into another segment
+  static_cast<void>(co_await sleep_for(milliseconds(300)));
+  co_await write_one_by_one(shard, home, run, 120, false);
+  if (shard.options().durability == Durability::group &&
+      shard.log_stats().frames_beside < shard.log_stats().frames / 3) {
+    co_return fail(Errc::invalid, "frames did not overlap");
+  }
+  co_return Result<void>{};
+}
+
 // Every key of the range once, those below `dying` with an expiry that comes soon.
 Task<void> write_keys(Shard& shard, ShardHome& home, CrashRun& run, std::string prefix,
                       uint64_t generation, uint64_t dying, bool removes) {
@@ -309,6 +339,11 @@ void arm(ShardRig& rig, const CrashMoment& moment) {
 
 void ignore_adjust(ShardOptions&) {}
 
+void adjust_for_overlap(ShardOptions& options) {
+  options.log_frame_patience = 1;
+  options.log_segment_bytes_max = 1u << 20;
+}
+
 void adjust_for_merges(ShardOptions& options) {
   options.compaction.base_bytes_min = 2u << 10;
   options.compaction.table_bytes_target = 2u << 10;
@@ -328,6 +363,7 @@ void adjust_for_values(ShardOptions& options) {
 }  // namespace
 
 const CrashScript log_script{"log", ignore_adjust, log_work, false, true};
+const CrashScript overlap_script{"overlap", adjust_for_overlap, overlap_work, false, true};
 const CrashScript value_script{"value", adjust_for_values, value_work, true, false};
 const CrashScript merge_script{"merge", adjust_for_merges, merge_work, true, false};
 

@@ -34,6 +34,8 @@ struct CrashScript {
 };
 // Log, segments, large records in pieces, flushes, merges, the promise of an idle log.
 extern const CrashScript log_script;
+// Frames of the log in flight together, as many as may be: every write has one of its own if it can.
+extern const CrashScript overlap_script;
 // Merges with several outputs, moves of whole tables, expired values and tombstones that go, large
 // values of tables, a close that flushes.
 extern const CrashScript merge_script;

@@ -19,7 +19,7 @@ uint64_t stride() {
 }
 
 TEST_CASE("every write point of a scripted run, before, during and after: lost, torn, garbled") {
-  for (const CrashScript* script : {&log_script, &merge_script, &value_script}) {
+  for (const CrashScript* script : {&log_script, &overlap_script, &merge_script, &value_script}) {
     CrashSweep sweep{.script = script};
     sweep_points(sweep, stride());
     expect_clean(sweep, "every write point");
@@ -37,11 +37,15 @@ TEST_CASE("every event of a scripted run: the power is cut, or the process kille
   CrashSweep log{.script = &log_script};
   sweep_events(log, 7 * stride());
   expect_clean(log, "every seventh event");
+  CrashSweep overlap{.script = &overlap_script};
+  sweep_events(overlap, 3 * stride());
+  expect_clean(overlap, "every third event");
 }
 
 TEST_CASE("the same with other seeds, at random points") {
   for (uint64_t seed = 2; seed < 2 + scaled(6); ++seed) {
-    CrashSweep sweep{.script = seed % 2 == 0 ? &log_script : &merge_script, .seed = seed};
+    const CrashScript* const scripts[] = {&log_script, &merge_script, &overlap_script};
+    CrashSweep sweep{.script = scripts[seed % 3], .seed = seed};
     sweep_points(sweep, 11 + seed % 5);
     expect_clean(sweep, "another seed");
   }
@@ -62,7 +66,7 @@ CrashMoment random_moment(sim::Prng& prng, uint64_t points) {
 }
 
 TEST_CASE("a crash during the recovery from a crash, at every write point of that") {
-  for (const CrashScript* script : {&log_script, &merge_script, &value_script}) {
+  for (const CrashScript* script : {&log_script, &overlap_script, &merge_script, &value_script}) {
     CrashSweep sweep{.script = script, .seed = 3};
     const uint64_t points = measure(sweep).write_points;
     sim::Prng prng(sweep.seed, "points");
@@ -104,9 +108,11 @@ TEST_CASE("three crashes in a row, two of them in recoveries") {
 
 TEST_CASE("a killed process loses nothing that was acknowledged, whenever it is killed") {
   for (const Durability durability : {Durability::group, Durability::interval, Durability::none}) {
-    CrashSweep sweep{.seed = 4, .durability = durability};
-    sweep_kills(sweep, scaled(60, 20));
-    expect_clean(sweep, "kills");
+    for (const CrashScript* script : {&log_script, &overlap_script}) {
+      CrashSweep sweep{.script = script, .seed = 4, .durability = durability};
+      sweep_kills(sweep, scaled(60, 20));
+      expect_clean(sweep, "kills");
+    }
   }
 }
 

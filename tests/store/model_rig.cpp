@@ -34,6 +34,7 @@ ModelOptions random_model_options(uint64_t seed) {
   shard.memtable_bytes_max = pick<size_t>(prng, {2u << 10, 8u << 10, 64u << 10, 1u << 20});
   shard.log_bytes_max = pick<uint64_t>(prng, {0, 64u << 10, 256u << 10});
   shard.log_segment_bytes_max = pick<uint64_t>(prng, {0, 1u << 20});
+  shard.log_frame_patience = pick<Nanos>(prng, {0, 1, microseconds(500)});
   shard.cache_bytes = pick<size_t>(prng, {1, 4u << 10, 32u << 10, 1u << 20});
   shard.table.block_bytes_target = pick<uint32_t>(prng, {64, 512, 4096});
   shard.table.restart_interval = pick<uint32_t>(prng, {1, 3, 16});

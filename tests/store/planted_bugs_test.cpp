@@ -32,6 +32,10 @@ std::string merge_crashes() {
   return crash_sweep_finds({.script = &merge_script});
 }
 
+std::string overlap_crashes() {
+  return crash_sweep_finds({.script = &overlap_script});
+}
+
 std::string value_crashes() {
   return crash_sweep_finds({.script = &value_script});
 }
@@ -124,6 +128,10 @@ const Bug bugs[] = {
     {"frames are written without a sync", &StoreTestFaults::skip_log_sync, 0, log_crashes},
     {"frames go to a segment whose name is not durable",
      &StoreTestFaults::skip_segment_directory_sync, 0, log_crashes},
+    {"a frame on the disk commits those before it, which are not",
+     &StoreTestFaults::trust_later_frame, 0, overlap_crashes},
+    {"a start takes a whole frame behind a lost one", &StoreTestFaults::read_behind_gap, 0,
+     overlap_crashes},
     {"a start does not sync what it replays", &StoreTestFaults::trust_replayed_frames, 0,
      log_kills},
     {"a flush claims the next memtable's part of the log", &StoreTestFaults::flush_claims_log, 0,
