@@ -402,6 +402,37 @@ Task<void> life_with_two_frames(sim::Disk& disk, Cut& cut) {
   static_cast<void>(co_await (*shard)->close(false));
 }
 
+// What is durable is all that a check of the log looks at, though more lies on the disk.
+Task<void> verify_meanwhile(sim::Disk& disk) {
+  ShardHome home;
+  ShardOptions options = small_shard_options();
+  options.log_frame_patience = milliseconds(1);
+  auto shard = co_await Shard::open(options, home.context());
+  CO_OK(shard);
+  CO_OK(co_await put(**shard, "kept", "1"));
+  co_await sleep_for(milliseconds(300));
+  set_latency(disk, milliseconds(500));
+  Scope scope(co_await current_stop(), "writers");
+  scope.spawn(put_later(**shard, "first", noise(1, 9'000)));
+  co_await sleep_for(milliseconds(1));
+  scope.spawn(put_later(**shard, "second", noise(2, 9'000)));
+  set_latency(disk, milliseconds(2));
+  co_await sleep_for(milliseconds(10));
+  CHECK((*shard)->log_stats().frames_beside == 1);
+  const Result<VerifyReport> report = co_await (*shard)->verify();
+  CO_OK(report);
+  CHECK(report->damage_count == 0);
+  CHECK((*shard)->visible_seq() == 1);
+  co_await scope.join();
+  CHECK((*shard)->visible_seq() == 3);
+  CO_OK(co_await (*shard)->close(false));
+}
+
+TEST_CASE("a check of the log while a frame has landed before an older one finds no damage") {
+  ShardRig rig(12);
+  CHECK(rig.live(verify_meanwhile(rig.disk())) == LifeEnd::finished);
+}
+
 Task<void> life_that_looks(Cut& cut, Contents& expected) {
   ShardHome home;
   auto shard = co_await Shard::open(cut.options, home.context());
