@@ -13,6 +13,7 @@
 #include "cluster/peers_text.hpp"
 #include "cluster/topology_text.hpp"
 #include "store/data_directory.hpp"
+#include "store/log_format.hpp"
 
 using namespace gyre;
 using namespace gyre::test;
@@ -284,6 +285,22 @@ Task<void> check_log_flips() {
   CO_OK(torn.done);
   CO_CHECK(torn.damage.empty());
   CO_CHECK(has(torn.text, fmt::format("ends at              offset {}", frames.back())));
+
+  // Nor for one that was in flight together with the last one, which is whole behind it.
+  const Result<DataDirectory> directory = co_await DataDirectory::read("data");
+  CO_OK(directory);
+  const uint64_t salt = directory->log_salt(0);
+  const size_t lost = frames[frames.size() - 2];
+  std::string two = *content;
+  FrameHeader header;
+  CO_REQUIRE(decode_frame_header(std::string_view(two).substr(frames.back()), salt, header));
+  header.synced_position -= frames.back() - lost;
+  encode_frame_header(two.data() + frames.back(), header, salt);
+  CO_OK(co_await replace_file(shard_path, *name, flipped(two, lost + 64)));
+  const Inspected both = co_await inspect(path);
+  CO_OK(both.done);
+  CO_CHECK(both.damage.empty());
+  CO_CHECK(has(both.text, fmt::format("ends at              offset {}", lost)));
 
   // Without the directory's identity nothing can be said.
   CO_OK(co_await make_directories("elsewhere/shard-000"));
