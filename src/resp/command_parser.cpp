@@ -99,6 +99,13 @@ size_t CommandParser::held_bytes() const {
          arguments_.capacity() * sizeof(Argument) + words_.capacity() * sizeof(words_[0]);
 }
 
+size_t CommandParser::held_bytes_soon() const {
+  const bool grows = state_ == State::bulk && held_.size() >= held_bytes_kept;
+  return held_bytes() + (grows ? held_.size() + bulk_missing_ -
+                                     std::min(held_.capacity(), held_.size() + bulk_missing_)
+                               : 0);
+}
+
 void CommandParser::begin() {
   words_.clear();
   arguments_.clear();
@@ -158,6 +165,11 @@ bool CommandParser::take_bulk(std::string_view bytes, size_t& at) {
   Argument& argument = arguments_.back();
   const size_t piece = std::min(bulk_missing_, bytes.size() - at);
   if (argument.data == nullptr) {
+    // Doubled as it comes, but never beyond what is announced.
+    const size_t needed = held_.size() + piece;
+    if (needed > held_.capacity()) {
+      held_.reserve(std::max(needed, std::min(2 * held_.capacity(), held_.size() + bulk_missing_)));
+    }
     held_.append(bytes, at, piece);
   } else {
     argument.data = bytes.data() + at;

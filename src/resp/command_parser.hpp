@@ -81,6 +81,8 @@ class CommandParser {
 
   // Heap bytes held for a command.
   size_t held_bytes() const;
+  // What that will be, once more than a little of a long argument has come.
+  size_t held_bytes_soon() const;
   // A small one's are kept for the next.
   static constexpr size_t held_bytes_kept = 4u << 10;
 
