@@ -39,6 +39,7 @@ check_packages=(
   "llvm-nm and llvm-symbolizer|llvm-19"
   "wrk|wrk"
   "ip and tc, which make networks for clusters|iproute2"
+  "redis-cli and redis-benchmark, which talk to --resp|redis-tools"
   "nginx, which the lab compares with|nginx-light"
   "Chromium, which looks at the lab's report|chromium"
 )

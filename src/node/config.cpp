@@ -188,7 +188,7 @@ using C = ServeConfig;
 constexpr uint64_t mebibyte = 1ull << 20;
 constexpr uint64_t pebibyte = 1ull << 50;
 
-constexpr std::array<Setting, 23> table = {{
+constexpr std::array<Setting, 24> table = {{
     {"listen", "ADDR:PORT", "address for clients, over HTTP (port 0: a free one)", assign_listen,
      print_listen},
     {"data", "DIR", "data directory, created if missing", assign_text<&C::data>,
@@ -235,6 +235,8 @@ constexpr std::array<Setting, 23> table = {{
      assign_count<&C::replication, 1, 5>, print_count<&C::replication>},
     {"resp", "ADDR:PORT", "address for Redis clients (off unless given)",
      assign_optional_address<&C::resp>, print_optional_address<&C::resp>},
+    {"resp-password-file", "FILE", "a password that Redis clients must tell first",
+     assign_text<&C::resp_password_file>, print_text<&C::resp_password_file>},
     {"admin", "ADDR:PORT|off",
      "address for administration (default: 127.0.0.1 and --listen's port + 10000)", assign_admin,
      print_admin},
@@ -412,17 +414,32 @@ void derive(ServeConfig& config, const Machine& machine) {
   }
 }
 
-// Parts of the command line that scripts may already write, but that nothing in this version
-// serves: refused, because a node that ignored them would not be the node that was asked for.
-void refuse_unavailable(const ServeConfig& config, ConfigProblems& problems) {
-  const auto refuse = [&](std::string_view flag, std::string_view what) {
-    problems.lines.push_back(fmt::format("--{}: this version has no {} yet", flag, what));
-  };
-  if (config.resp) refuse("resp", "Redis protocol");
+// Whoever reaches the port can read, change and delete everything.
+void check_resp(const ServeConfig& config, ConfigProblems& problems) {
+  if (!config.resp) {
+    if (!config.resp_password_file.empty()) {
+      problems.lines.push_back(
+          "--resp-password-file is for Redis clients: give --resp ADDR:PORT too");
+    }
+    return;
+  }
+  if (config.resp_password_file.empty() && !is_loopback(config.resp->host)) {
+    problems.lines.push_back(
+        fmt::format("--resp {} would let everybody in who reaches it: give a password with "
+                    "--resp-password-file FILE, or listen on 127.0.0.1",
+                    config.resp->to_string()));
+  }
+  for (const auto& [flag, other] :
+       {std::pair<std::string_view, const Address*>{"listen", &config.listen},
+        {"admin", config.admin ? &*config.admin : nullptr}}) {
+    if (other == nullptr || *other != *config.resp || other->port == 0) continue;
+    problems.lines.push_back(fmt::format("--resp {} is the address of --{}: choose another port",
+                                         config.resp->to_string(), flag));
+  }
 }
 
 void check_together(ServeConfig& config, ConfigProblems& problems) {
-  refuse_unavailable(config, problems);
+  check_resp(config, problems);
   if (config.admin && *config.admin == config.listen && config.listen.port != 0) {
     problems.lines.push_back(fmt::format(
         "--admin {} is the address of --listen: choose another port, so that clients can't reach "

@@ -54,9 +54,10 @@ struct ServeConfig {
   std::string topology;
   std::string secret_file;  // what all nodes of a cluster know; "": nothing
   unsigned replication = 3;
-  std::optional<Address> resp;
-  std::optional<Address> admin;  // nothing: off. Not set by anybody: Address of admin_default
-  bool admin_is_default = true;  // then another port may be taken if it is in use
+  std::optional<Address> resp;     // for Redis clients; nothing: off
+  std::string resp_password_file;  // what they must tell first; "": nothing
+  std::optional<Address> admin;    // nothing: off. Not set by anybody: Address of admin_default
+  bool admin_is_default = true;    // then another port may be taken if it is in use
 
   unsigned listen_backlog = listen_backlog_max;  // connections not yet accepted, per core
 

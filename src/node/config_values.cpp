@@ -134,6 +134,10 @@ Result<Address> parse_address(std::string_view text) {
   return Address{std::move(host), *port};
 }
 
+bool is_loopback(std::string_view host) {
+  return host.starts_with("127.") || host == "::1";
+}
+
 std::string format_size(uint64_t bytes) {
   std::string text = std::to_string(bytes);
   for (const Unit& unit : size_units) {

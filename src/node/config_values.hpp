@@ -33,6 +33,9 @@ struct Address {
 // "ADDR:PORT", "[ADDR6]:PORT", "localhost:PORT", or "PORT" alone for 127.0.0.1.
 Result<Address> parse_address(std::string_view text);
 
+// Whether an Address's host is reached from this machine only.
+bool is_loopback(std::string_view host);
+
 // The shortest text that parses back to the same value.
 std::string format_size(uint64_t bytes);
 std::string format_duration_ms(uint64_t ms);

@@ -16,6 +16,7 @@
 #include "node/replication/cluster_scan.hpp"
 #include "node/replication/coordinator.hpp"
 #include "node/replication/shard_handoff.hpp"
+#include "node/resp/resp_server.hpp"
 #include "node/scan_exchange.hpp"
 #include "peer/hello.hpp"
 
@@ -61,6 +62,7 @@ Core::Core(Node& node, unsigned index)
   limits_.idle_timeout = milliseconds(static_cast<int64_t>(config.idle_timeout_ms));
   limits_.output_total_bytes_max = config.memory_plan.transit_bytes_per_core / 2;
   limits_.send_timeout = milliseconds(static_cast<int64_t>(config.send_timeout_ms));
+  if (config.resp) resp_ = std::make_unique<RespServer>(node, *this);
 }
 
 Core::~Core() {
@@ -110,11 +112,18 @@ Task<Result<void>> Core::listen(bool probe) {
         fmt::format("cannot listen on {}:{}", config.listen.host, config.listen.port)));
   }
   port_ = node_.port_of(listener_.fd());
+  if (resp_) co_return co_await resp_->listen(probe);
   co_return opened;
+}
+
+void Core::set_ports(const Core& other) {
+  port_ = other.port_;
+  if (resp_) resp_->set_port(other.resp_->port());
 }
 
 void Core::accept() {
   accept_scope_->spawn(run_acceptor());
+  if (resp_) resp_->accept();
 }
 
 Task<void> Core::run_acceptor() {
@@ -204,6 +213,10 @@ Task<bool> Core::drain(Nanos deadline) {
   accept_scope_->request_stop();
   co_await accept_scope_->join();
   co_await listener_.close();
+  if (resp_) {
+    co_await resp_->stop_accepting();
+    resp_->drain();
+  }
   for (http::Connection* at = connections_; at != nullptr; at = at->next) at->drain();
   if (coordinator_) coordinator_->drain_peers();
   struct Cut : Timer {
@@ -213,6 +226,7 @@ Task<bool> Core::drain(Nanos deadline) {
             static_cast<Cut&>(self).struck = true;
             for (http::Connection* at = core.connections_; at != nullptr; at = at->next)
               at->abort();
+            if (core.resp_) core.resp_->abort();
             if (core.coordinator_) core.coordinator_->cut_peers();
           }),
           core(of) {}
@@ -224,6 +238,7 @@ Task<bool> Core::drain(Nanos deadline) {
     connections_gone_.reset();
     if (!co_await connections_gone_.wait()) break;
   }
+  if (resp_) co_await resp_->clients_gone();
   if (coordinator_) co_await coordinator_->peers_gone();
   reactor.disarm(cut);
   co_return !cut.struck;
@@ -341,6 +356,7 @@ void Core::let_stalled_go() noexcept {
   std::ranges::partial_sort(stalled, stalled.begin() + static_cast<std::ptrdiff_t>(count));
   for (size_t i = 0; i < count; ++i) stalled[i].second->expire();
   stats_.connections_let_go += count;
+  if (resp_) stats_.connections_let_go += resp_->let_stalled_go(latest);
 }
 
 void Core::ReadQueue::push(ReadExchange& read) {

@@ -29,6 +29,7 @@ class Coordinator;
 class Core;
 class Node;
 class ReadExchange;
+class RespServer;
 class ShardHandoff;
 // Whether a read is the next that its connection answers, or waits behind others.
 enum class ReadTurn : uint8_t { next, later };
@@ -83,7 +84,10 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   // Stops what the administration has under way on this core's shards.
   StopSource& admin_stop() { return admin_stop_; }
   uint16_t port() const { return port_; }
-  void set_port(uint16_t port) { port_ = port; }
+  // Before listen(): the ports that another core has got.
+  void set_ports(const Core& other);
+  // Only with --resp.
+  RespServer* resp() const { return resp_.get(); }
 
   // --- data -------------------------------------------------------------------------------------
   // The shard, if this core owns it.
@@ -188,6 +192,7 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   std::unique_ptr<Scope> scope_;
   std::unique_ptr<Scope> accept_scope_;
   std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<RespServer> resp_;
   CoreStats stats_;
   StopSource admin_stop_;
   struct ReliefTimer : Timer {

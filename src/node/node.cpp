@@ -13,6 +13,7 @@
 
 #include "node/admin_server.hpp"
 #include "node/replication/peer_registry.hpp"
+#include "node/resp/resp_server.hpp"
 
 namespace gyre {
 
@@ -33,13 +34,26 @@ constexpr int exit_code_second_signal = 130;
 
 constexpr size_t secret_bytes_max = 4096;
 
+// Without the end of its line.
+Task<Result<std::string>> read_secret(std::string path) {
+  Result<std::string> secret = co_await read_file(path, secret_bytes_max);
+  if (!secret) co_return fail(secret.error());
+  while (!secret->empty() && (secret->back() == '\n' || secret->back() == '\r')) secret->pop_back();
+  co_return secret;
+}
+
 }  // namespace
 
 Node::Node(const ServeConfig& config, const Environment& environment)
-    : config_(config), environment_(environment), fabric_(config.cores), counts_(config.cores) {
+    : config_(config),
+      environment_(environment),
+      fabric_(config.cores),
+      counts_(config.cores),
+      resp_counts_(config.cores) {
   for (unsigned core = 0; core < config.cores; ++core) {
     cores_.push_back(std::make_unique<Core>(*this, core));
     sinks_.push_back(cores_.back().get());
+    if (RespServer* resp = cores_.back()->resp()) resp_sinks_.push_back(resp);
     peer_sinks_.push_back(cores_.back().get());
     stop_events_.push_back(std::make_unique<Event>());
   }
@@ -95,6 +109,7 @@ Task<Result<void>> Node::start_all() {
                                config_.data, shard_count_, cores(), shard_count_));
   }
   if (Result<void> joined = co_await join_cluster(); !joined) co_return joined;
+  if (Result<void> read = co_await read_resp_password(); !read) co_return read;
   if (Result<void> listening = co_await first.listen(true); !listening) co_return listening;
   Result<void> listening = co_await on_all(&Node::listen);
   if (!listening) co_return listening;
@@ -130,15 +145,29 @@ Task<Result<void>> Node::join_cluster() {
   if (!registry) co_return fail(registry.error());
   registry_ = std::move(*registry);
   if (config_.secret_file.empty()) co_return Result<void>{};
-  Result<std::string> secret = co_await read_file(config_.secret_file, secret_bytes_max);
+  Result<std::string> secret = co_await read_secret(config_.secret_file);
   if (!secret) co_return fail(secret.error());
-  while (!secret->empty() && (secret->back() == '\n' || secret->back() == '\r')) secret->pop_back();
   if (secret->size() < peer::secret_bytes_min) {
     co_return fail(Errc::invalid,
                    fmt::format("{}: a secret has at least {} bytes, this one {}",
                                config_.secret_file, peer::secret_bytes_min, secret->size()));
   }
   peer_secret_ = std::move(*secret);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Node::read_resp_password() {
+  if (!config_.resp) co_return Result<void>{};
+  for (int i = 0; i < 3; ++i) run_id_ += fmt::format("{:016x}", Reactor::current().random());
+  run_id_.resize(40);
+  if (config_.resp_password_file.empty()) co_return Result<void>{};
+  Result<std::string> password = co_await read_secret(config_.resp_password_file);
+  if (!password) co_return fail(password.error());
+  if (password->empty()) {
+    co_return fail(Errc::invalid,
+                   fmt::format("{}: there is no password in it", config_.resp_password_file));
+  }
+  resp_password_ = std::move(*password);
   co_return Result<void>{};
 }
 
@@ -153,7 +182,7 @@ Task<Result<void>> Node::start_admin() {
 
 Task<Result<void>> Node::listen(Node& node, Core& core) {
   if (core.index() == 0) co_return Result<void>{};
-  core.set_port(node.cores_[0]->port());
+  core.set_ports(*node.cores_[0]);
   co_return co_await core.listen(false);
 }
 
@@ -234,10 +263,12 @@ Task<void> Node::lead() {
 
 void Node::print_ready(uint64_t records_recovered) {
   environment_.print(fmt::format(
-      "gyre serves http://{}:{} admin={} cores={} shards={} durability={} data={} "
+      "gyre serves http://{}:{}{} admin={} cores={} shards={} durability={} data={} "
       "records_recovered={}\n",
-      config_.listen.host, cores_[0]->port(), admin_url_.empty() ? "off" : admin_url_, cores(),
-      shard_count_, to_string(config_.durability), config_.data, records_recovered));
+      config_.listen.host, cores_[0]->port(),
+      config_.resp ? fmt::format(" resp={}:{}", config_.resp->host, cores_[0]->resp()->port()) : "",
+      admin_url_.empty() ? "off" : admin_url_, cores(), shard_count_, to_string(config_.durability),
+      config_.data, records_recovered));
 }
 
 }  // namespace gyre

@@ -55,6 +55,12 @@ class Node {
   // What it tells other nodes of itself, and what all nodes of the cluster know.
   const peer::Identity& peer_identity() const { return peer_identity_; }
   const std::string& peer_secret() const { return peer_secret_; }
+  // What Redis clients must tell first; "": nothing. Known before the first one is accepted.
+  const std::string& resp_password() const { return resp_password_; }
+  ConnectionCounts& resp_counts() { return resp_counts_; }
+  ConnectionSink* const* resp_sinks() const { return resp_sinks_.data(); }
+  // Of this life, 40 hexadecimal digits.
+  const std::string& run_id() const { return run_id_; }
   Nanos started_at() const { return started_at_; }
   // "" if there is no administration. Known before the first connection is accepted.
   const std::string& admin_url() const { return admin_url_; }
@@ -72,6 +78,7 @@ class Node {
   Task<void> heed_signals(Signals& signals);
   Task<Result<void>> start_all();
   Task<Result<void>> start_admin();
+  Task<Result<void>> read_resp_password();
   Task<Result<void>> join_cluster();
   Task<Result<void>> on_all(Task<Result<void>> (*work)(Node& node, Core& core));
   Task<Result<bool>> on_one(unsigned core, Task<Result<void>> (*work)(Node& node, Core& core));
@@ -89,6 +96,8 @@ class Node {
   ConnectionCounts counts_;
   std::vector<std::unique_ptr<Core>> cores_;
   std::vector<ConnectionSink*> sinks_;
+  ConnectionCounts resp_counts_;
+  std::vector<ConnectionSink*> resp_sinks_;  // none without --resp
   std::vector<peer::PeerSink*> peer_sinks_;
   std::vector<std::unique_ptr<Event>> stop_events_;
   Event stop_asked_;  // by a signal; core 0's
@@ -97,6 +106,8 @@ class Node {
   std::unique_ptr<PeerRegistry> registry_;  // in a cluster; core 0's
   peer::Identity peer_identity_;
   std::string peer_secret_;
+  std::string resp_password_;
+  std::string run_id_;
   std::unique_ptr<AdminServer> admin_;  // core 0's
   std::string admin_url_;
   uint32_t shard_count_ = 1;

@@ -24,6 +24,7 @@ CoreReport report_of(Core& core) {
   report.frames = frames_live();
   report.output_bytes = output_bytes_live();
   if (core.has_coordinator()) report.cluster = cluster_report_of(core);
+  if (core.resp() != nullptr) report.resp = resp_report(core);
   if (core.state() != NodeState::serving) return report;
   if (core.node().membership().has_peers())
     report.clock_refusal = core.coordinator().clock_refusal();
@@ -255,6 +256,48 @@ void cluster_metrics(MetricsText& text, const std::vector<CoreReport>& reports,
   }
 }
 
+struct RespFamily {
+  const char* name;
+  const char* type;
+  const char* help;
+  uint64_t (*value)(const RespReport&);
+};
+constexpr RespFamily resp_families[] = {
+    {"resp_connections", "gauge", "Open connections of Redis clients.",
+     [](const RespReport& r) { return r.clients; }},
+    {"resp_connections_accepted_total", "counter", "Connections of Redis clients accepted.",
+     [](const RespReport& r) { return r.stats.connections_accepted; }},
+    {"resp_connections_refused_total", "counter",
+     "Of Redis clients, refused: too many, too many without a password, or shutting down.",
+     [](const RespReport& r) { return r.stats.connections_refused; }},
+    {"resp_commands_total", "counter", "Commands of Redis clients.",
+     [](const RespReport& r) { return r.counters.commands; }},
+    {"resp_commands_at_once_total", "counter", "Of these, answered from this core's memory.",
+     [](const RespReport& r) { return r.counters.commands_at_once; }},
+    {"resp_protocol_errors_total", "counter", "Connections ended since they made no sense.",
+     [](const RespReport& r) { return r.counters.protocol_errors; }},
+    {"resp_foreigners_cut_off_total", "counter",
+     "Connections of browsers and TLS clients, cut off.",
+     [](const RespReport& r) { return r.counters.foreigners_cut_off; }},
+    {"resp_output_pauses_total", "counter",
+     "Times that nothing more was read from a client since it had not read its replies.",
+     [](const RespReport& r) { return r.counters.output_pauses; }},
+    {"resp_timeouts_total", "counter", "Connections ended since their client took too long.",
+     [](const RespReport& r) { return r.counters.timeouts; }},
+    {"resp_passwords_wrong_total", "counter", "Wrong passwords told.",
+     [](const RespReport& r) { return r.stats.passwords_wrong; }},
+};
+
+void resp_metrics(MetricsText& text, const std::vector<CoreReport>& reports) {
+  if (reports.empty() || !reports.front().resp) return;
+  for (const RespFamily& family : resp_families) {
+    text.family(family.name, family.type, family.help);
+    for (const CoreReport& report : reports) {
+      text.sample(fmt::format("core=\"{}\"", report.core), family.value(*report.resp));
+    }
+  }
+}
+
 double seconds_of(Nanos nanos) {
   return static_cast<double>(nanos) / 1e9;
 }
@@ -415,6 +458,8 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
            [](const CoreReport& r) { return r.transit_memory_used; });
   per_core(text, reports, "output_bytes", "gauge", "Memory of output queues.",
            [](const CoreReport& r) { return r.output_bytes; });
+
+  resp_metrics(text, reports);
 
   using ShardReport = CoreReport::ShardReport;
   per_shard(text, reports, "shard_read_only", "gauge", "1 after a storage error.",

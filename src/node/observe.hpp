@@ -10,6 +10,7 @@
 #include "http/connection.hpp"
 #include "node/core.hpp"
 #include "node/replication/cluster_report.hpp"
+#include "node/resp/info.hpp"
 
 namespace gyre {
 
@@ -47,6 +48,7 @@ struct CoreReport {
   };
   std::vector<ShardReport> shards;
   std::optional<ClusterReport> cluster;  // of a core that has joined one
+  std::optional<RespReport> resp;        // with --resp
 };
 
 // Asks every core, then answers.

@@ -83,6 +83,7 @@ Connection::~Connection() {
 
 void Connection::set_authenticated(bool authenticated) {
   authenticated_ = authenticated;
+  unauthenticated_since_ = Reactor::current().now();
   parser_.set_limits(authenticated ? limits_.command : CommandLimits::before_authentication());
 }
 
@@ -97,7 +98,7 @@ Task<void> Connection::run() {
   Reactor& reactor = Reactor::current();
   Scope scope(co_await current_stop(), "resp connection");
   scope_ = &scope;
-  connected_at_ = heard_at_ = progress_since_ = reactor.now();
+  connected_at_ = unauthenticated_since_ = heard_at_ = progress_since_ = reactor.now();
   enter(Phase::idle);
   reactor.arm(timer_, reactor.now() + deadline_check_interval);
 
@@ -470,7 +471,7 @@ void Connection::check_deadlines() noexcept {
   const Nanos in_phase = now - phase_since_;
   const auto bytes_in_phase = static_cast<Nanos>(socket_.bytes_received() - bytes_at_phase_);
   const bool late =
-      (!authenticated_ && now - connected_at_ > limits_.authentication_timeout) ||
+      (!authenticated_ && now - unauthenticated_since_ > limits_.authentication_timeout) ||
       (phase_ == Phase::command &&
        in_phase > limits_.command_timeout + bytes_in_phase * seconds(1) /
                                                 static_cast<Nanos>(command_bytes_per_second_min)) ||

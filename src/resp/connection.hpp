@@ -105,6 +105,7 @@ class Exchange {
   virtual Task<bool> stream(Connection& connection);
 
   Connection& connection() const { return connection_; }
+  Protocol protocol() const { return protocol_; }  // of the answer
   // Nobody will see the answer (CLIENT REPLY).
   bool silent() const { return silent_; }
 
@@ -124,7 +125,7 @@ class Exchange {
   Connection& connection_;
   Exchange* next_ = nullptr;
   std::span<const uint64_t> key_hashes_;
-  Protocol protocol_;  // when it was asked
+  Protocol protocol_;
   bool reads_ = false;
   bool writes_ = false;
   bool everything_ = false;
@@ -309,6 +310,7 @@ class Connection {
   Nanos phase_since_ = 0;
   uint64_t bytes_at_phase_ = 0;  // received before it
   Nanos connected_at_ = 0;
+  Nanos unauthenticated_since_ = 0;
   Nanos progress_since_ = 0;  // the peer last read something
   uint64_t sent_seen_ = 0;
   Nanos heard_at_ = 0;

@@ -233,8 +233,20 @@ TEST_CASE("nodes come from --peers or from --topology, not from both") {
   CHECK(contains(refusal(input_of({peers, flag("advertise", "http://c:1")})), "--advertise"));
 }
 
-TEST_CASE("what this version can't serve is refused, not ignored") {
-  CHECK(contains(refusal(input_of({flag("resp", "6379")})), "--resp"));
+TEST_CASE("Redis clients are let in from elsewhere only with a password") {
+  CHECK(loaded(input_of({flag("resp", "6379")})).resp == Address{"127.0.0.1", 6379});
+  CHECK(loaded(input_of({flag("resp", "[::1]:6379")})).resp.has_value());
+  for (const char* address : {"0.0.0.0:6379", "[::]:6379", "10.0.0.1:6379"}) {
+    CAPTURE(address);
+    const std::string said = refusal(input_of({flag("resp", address)}));
+    CHECK(contains(said, "--resp-password-file"));
+    CHECK(contains(said, "127.0.0.1"));
+    CHECK(loaded(input_of({flag("resp", address), flag("resp-password-file", "secret")}))
+              .resp_password_file == "secret");
+  }
+  CHECK(contains(refusal(input_of({flag("resp-password-file", "secret")})), "--resp"));
+  CHECK(contains(refusal(input_of({flag("resp", "127.0.0.1:8080")})), "--listen"));
+  CHECK(contains(refusal(input_of({flag("resp", "127.0.0.1:18080")})), "--admin"));
 }
 
 TEST_CASE("the printed configuration shows every setting with its origin and reads back the same") {

@@ -50,6 +50,13 @@ TEST_CASE("sizes and durations print as text that reads back the same") {
   CHECK(format_duration_ms(90'000) == "90s");
 }
 
+TEST_CASE("loopback addresses are those of this machine only") {
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1"}) CHECK(is_loopback(host));
+  for (const char* host :
+       {"0.0.0.0", "::", "10.0.0.1", "128.0.0.1", "::ffff:127.0.0.1", "1.127.0.1"})
+    CHECK_FALSE(is_loopback(host));
+}
+
 TEST_CASE("an address is a numeric host and a port") {
   CHECK(parse_address("127.0.0.1:8080").value() == Address{"127.0.0.1", 8080});
   CHECK(parse_address("localhost:80").value() == Address{"127.0.0.1", 80});
