@@ -15,6 +15,27 @@ constexpr Nanos connect_patience = seconds(5);
 constexpr Nanos backoff_first = milliseconds(10);
 constexpr Nanos backoff_max = milliseconds(200);
 
+// What the answer would have been over HTTP.
+unsigned status_of(resp::ReplyType type, std::string_view reply) {
+  using enum resp::ReplyType;
+  switch (type) {
+    case simple:
+      return 201;
+    case bulk:
+      return 200;
+    case integer:
+      return 202;
+    case null:
+      return 404;
+    default:
+      break;
+  }
+  if (reply.starts_with("-NOREPLICAS")) return 504;
+  const bool refused =
+      reply.starts_with("-TRYAGAIN") || reply.starts_with("-OOM") || reply.starts_with("-LOADING");
+  return refused ? 503 : 500;
+}
+
 Task<Result<Descriptor>> connect_once(std::string address, uint16_t port) {
   co_return co_await connect_to(std::move(address), port);
 }
@@ -47,6 +68,8 @@ Task<void> Connection::run() {
     useful_ = false;
     socket_ = std::make_unique<Socket>(std::move(*fd));
     parser_ = http::ResponseParser();
+    scanner_ = resp::ReplyScanner();
+    reply_.clear();
     timed_out_ = malformed_ = false;
     state_ = State::idle;
     worker_.connected(*this);
@@ -78,11 +101,11 @@ Task<void> Connection::talk() {
       // An answer without a length ends with the connection.
       if (state_ == State::busy &&
           parser_.end_of_stream().event == http::ResponseParser::Event::complete) {
-        answered();
+        answered(parser_.status(), false);
       }
       co_return;
     }
-    if (!take(*bytes)) co_return;
+    if (!(worker_.options().redis ? take_reply(*bytes) : take(*bytes))) co_return;
   }
 }
 
@@ -108,7 +131,7 @@ bool Connection::take(std::string_view bytes) {
         break;
       case Event::complete:
         malformed_ = !bytes.empty();
-        answered();
+        answered(parser_.status(), parser_.keep_alive());
         if (malformed_ || !parser_.keep_alive()) return false;
         break;
       case Event::error:
@@ -127,13 +150,32 @@ void Connection::send(const Request& request) {
   worker_.workload().write(request, target_, *socket_);
 }
 
-void Connection::answered() {
-  const unsigned status = parser_.status();
+// One request at a time, so one reply.
+bool Connection::take_reply(std::string_view bytes) {
+  bytes_ += bytes.size();
+  const resp::ReplyScanner::Step step = scanner_.feed(bytes);
+  const bool is_end = step.event == resp::ReplyScanner::Event::reply;
+  malformed_ = state_ != State::busy || step.event == resp::ReplyScanner::Event::error ||
+               (is_end && step.consumed != bytes.size());
+  if (malformed_) return false;
+  reply_.append(bytes);
+  if (!is_end) return true;
+  const unsigned status = status_of(scanner_.type(), reply_);
+  if (checker_ != nullptr && status == 200) {
+    const size_t begin = reply_.find('\n') + 1;
+    checker_->body(std::string_view(reply_).substr(begin, reply_.size() - begin - 2), false);
+  }
+  reply_.clear();
+  answered(status, true);
+  return true;
+}
+
+void Connection::answered(unsigned status, bool keep_alive) {
   useful_ = true;
   Finding finding;
   if (checker_ != nullptr) finding = checker_->finish(status);
   // A connection that closes now takes no further request.
-  const bool reusable = parser_.keep_alive() && !malformed_;
+  const bool reusable = keep_alive && !malformed_;
   state_ = reusable ? State::idle : State::down;
   worker_.answered(*this, status, bytes_, finding);
 }

@@ -12,6 +12,7 @@
 #include "http/response_parser.hpp"
 #include "load/checker.hpp"
 #include "load/workload.hpp"
+#include "resp/reply_parser.hpp"
 
 namespace gyre::load {
 
@@ -47,12 +48,15 @@ class Connection {
   Task<void> talk();
   // False when the connection is of no more use.
   bool take(std::string_view bytes);
-  void answered();
+  bool take_reply(std::string_view bytes);
+  void answered(unsigned status, bool keep_alive);
 
   Worker& worker_;
   size_t target_;
   std::unique_ptr<Socket> socket_;
   http::ResponseParser parser_;
+  resp::ReplyScanner scanner_;  // of a Redis server
+  std::string reply_;           // as far as it has come
   std::unique_ptr<Checker> checker_;
   Request request_;
   State state_ = State::down;

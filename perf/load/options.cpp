@@ -388,8 +388,22 @@ tl::unexpected<Error> usage(std::string text) {
 
 Result<void> add_target(Options& options, std::string_view url) {
   constexpr std::string_view scheme = "http://";
+  constexpr std::string_view redis_scheme = "redis://";
   Target target{.url = std::string(url), .endpoint = {}};
   std::string_view path;
+  const bool redis = url.starts_with(redis_scheme);
+  if (!options.targets.empty() && options.redis != redis) {
+    return usage("all URLs must be of the same protocol, http or redis");
+  }
+  options.redis = redis;
+  std::string as_http;
+  if (redis) {
+    as_http = std::string(scheme) + std::string(url.substr(redis_scheme.size()));
+    url = as_http;
+    if (url.find('/', scheme.size()) != std::string_view::npos) {
+      return usage(fmt::format("{} must end behind its port", target.url));
+    }
+  }
   if (url.starts_with(scheme)) {
     const size_t slash = url.find('/', scheme.size());
     if (slash != std::string_view::npos && slash + 1 < url.size()) {
@@ -399,7 +413,8 @@ Result<void> add_target(Options& options, std::string_view url) {
   }
   Result<http::Endpoint> endpoint = http::parse_endpoint(url);
   if (!endpoint) {
-    return usage(fmt::format("{} is not a URL such as http://127.0.0.1:8080 ({})", target.url,
+    return usage(fmt::format("{} is not a URL such as {}127.0.0.1:{} ({})", target.url,
+                             redis ? redis_scheme : scheme, redis ? 6379 : 8080,
                              endpoint.error().detail));
   }
   if (path.find_first_of(" \t\r\n#") != std::string_view::npos) {
@@ -428,6 +443,10 @@ Result<void> check_whole(Options& options) {
     }
     std::fill(std::begin(options.weights), std::end(options.weights), 0);
     options.weights[static_cast<size_t>(Operation::path)] = 1;
+  }
+  if (options.redis && (options.uses(Operation::range) || !options.replicas.empty() ||
+                        !options.headers.empty() || !options.host.empty())) {
+    return usage("the Redis protocol has no ranges, --replicas or --header");
   }
   const bool has_rate = options.profile.rate_from + options.profile.rate_to > 0;
   if (options.closed && has_rate) {

@@ -43,7 +43,8 @@ struct Objective {
 
 struct Options {
   std::vector<Target> targets;
-  std::string path;  // of Operation::path
+  bool redis = false;  // all targets speak the Redis protocol
+  std::string path;    // of Operation::path
   unsigned threads = 1;
   unsigned connections = 64;
   Profile profile{.rate_from = 0, .rate_to = 0, .warmup = -1, .duration = seconds(10)};

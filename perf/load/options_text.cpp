@@ -11,8 +11,9 @@ namespace {
 
 constexpr std::string_view help = R"(usage: gyre-load [OPTION...] URL...
 
-Loads an HTTP key-value service along a fixed schedule and tells what it took, counted from when
-each request should have started. Several URLs share the connections in turn.
+Loads an HTTP key-value service, or one that speaks the Redis protocol (redis://HOST:PORT), along a
+fixed schedule and tells what it took, counted from when each request should have started. Several
+URLs share the connections in turn.
 
 Load
   -R, --rate N          requests per second over all connections; 10k is 10000, 1k..20k a ramp
@@ -68,6 +69,7 @@ Examples
             --mix get=95,put=5 --verify --slo-p99=5ms http://127.0.0.1:8080
   gyre-load -R 1k..30k -d 60s --series knee.ndjson http://127.0.0.1:8080
   gyre-load --closed -c 64 --json run.json http://127.0.0.1:8080/v0/status
+  gyre-load -R 10000 -d 30s --mix get=90,put=10 --fill 10000 redis://127.0.0.1:6379
 )";
 
 }  // namespace
@@ -131,6 +133,7 @@ std::string describe_workload(const Options& options) {
     text += fmt::format(", ranges of {} records", options.range_records);
   }
   if (!options.replicas.empty()) text += ", replicas=" + options.replicas;
+  if (options.redis) text += ", over the Redis protocol";
   return text;
 }
 

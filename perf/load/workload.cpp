@@ -31,6 +31,11 @@ Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>&
       key_(options.prefix + std::string(key_digits, '0')) {
   const std::string& prefix = options.prefix;
   const std::string asked = options.replicas.empty() ? "?" : "?replicas=" + options.replicas + "&";
+  if (options.redis) {
+    before_value_ = after_value_ = "\r\n";
+    heads_.assign(options.targets.size(), redis_heads(options));
+    return;
+  }
   for (const Target& target : options.targets) {
     const std::string host = options.host.empty() ? target.endpoint.authority() : options.host;
     std::string common = " HTTP/1.1\r\nHost: " + host + "\r\n";
@@ -48,6 +53,20 @@ Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>&
     head(Operation::path) = {"GET " + options.path + common + "\r\n", "", ""};
     heads_.push_back(std::move(heads));
   }
+}
+
+std::vector<Workload::Head> Workload::redis_heads(const Options& options) {
+  std::vector<Head> heads(operation_count);
+  const auto set = [&](Operation operation, int words, std::string_view name, std::string after) {
+    heads[static_cast<size_t>(operation)] = {
+        fmt::format("*{}\r\n$3\r\n{}\r\n${}\r\n{}", words, name, options.prefix.size() + key_digits,
+                    options.prefix),
+        "", std::move(after)};
+  };
+  set(Operation::get, 2, "GET", "\r\n");
+  set(Operation::put, 3, "SET", "\r\n$");
+  set(Operation::remove, 2, "DEL", "\r\n");
+  return heads;
 }
 
 std::string_view Workload::key_text(uint64_t key) {
@@ -104,7 +123,7 @@ void Workload::write(const Request& request, size_t target, Socket& socket) {
       socket.append({digits, key_digits});
     }
     socket.append(head.after);
-    if (has_value) socket.append(fmt::format("{}\r\n\r\n", request.value_bytes));
+    if (has_value) socket.append(fmt::format("{}{}", request.value_bytes, before_value_));
   } else {
     char* const begin = socket.reserve(in_one ? size + request.value_bytes : size);
     char* at = put(begin, head.before);
@@ -119,10 +138,10 @@ void Workload::write(const Request& request, size_t target, Socket& socket) {
     }
     at = put(at, head.after);
     if (has_value) {
-      at = fmt::format_to(at, "{}\r\n\r\n", request.value_bytes);
+      at = fmt::format_to(at, "{}{}", request.value_bytes, before_value_);
       if (in_one) {
         write_value(at, request.value_bytes, key_text(request.key), request.sent.sequence);
-        at += request.value_bytes;
+        at = put(at + request.value_bytes, after_value_);
       }
     }
     socket.commit(static_cast<size_t>(at - begin));
@@ -131,6 +150,7 @@ void Workload::write(const Request& request, size_t target, Socket& socket) {
     value_.resize(request.value_bytes);
     write_value(value_.data(), request.value_bytes, key_text(request.key), request.sent.sequence);
     socket.append(value_);
+    socket.append(after_value_);
   }
 }
 

@@ -50,6 +50,7 @@ class Workload {
     std::string after;
   };
   void choose_value(Request& request);
+  static std::vector<Head> redis_heads(const Options& options);
 
   const Options& options_;
   sim::Prng random_;
@@ -57,7 +58,9 @@ class Workload {
   std::atomic<uint64_t>& newest_;
   uint64_t sequence_;  // so that values differ, where there is no ledger to number them
   uint64_t weight_sum_;
-  std::vector<std::vector<Head>> heads_;  // by target, by operation
+  std::vector<std::vector<Head>> heads_;        // by target, by operation
+  std::string_view before_value_ = "\r\n\r\n";  // behind its size
+  std::string_view after_value_;
   std::string key_;
   std::string value_;
 };

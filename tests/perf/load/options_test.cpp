@@ -66,6 +66,20 @@ TEST_CASE("the mix gives each operation its weight") {
   CHECK(contains(refused({"-R1", "--mix", "patch", url}), "get, put, delete and range"));
 }
 
+TEST_CASE("a Redis server has a URL of its own, and none of what only HTTP has") {
+  const std::string redis = "redis://127.0.0.1:6379";
+  const auto line = parse_command_line({"-R1", redis});
+  REQUIRE(line.has_value());
+  CHECK(line->options.redis);
+  CHECK(line->options.targets[0].endpoint.port == 6379);
+  CHECK(line->options.targets[0].url == redis);
+  CHECK(contains(refused({"-R1", redis + "/path"}), "behind its port"));
+  CHECK(contains(refused({"-R1", redis, url}), "same protocol"));
+  CHECK(contains(refused({"-R1", "--mix", "range", redis}), "no ranges"));
+  CHECK(contains(refused({"-R1", "--replicas", "1/2", redis}), "--replicas"));
+  CHECK(contains(refused({"-R1", "redis://"}), "redis://127.0.0.1:6379"));
+}
+
 TEST_CASE("a URL with a path asks for that path only") {
   const auto line = parse_command_line({"--closed", url + "/v0/status"});
   REQUIRE(line);

@@ -91,10 +91,10 @@ def floor():
     return Server([FLOOR, "--listen", f"127.0.0.1:{port}"], port)
 
 
-def node():
+def node(*flags):
     port, directory = free_port(), tempfile.mkdtemp()
     return Server(
-        [GYRE, "serve", "--listen", f"127.0.0.1:{port}", "--data", directory, "--cores", "1"],
+        [GYRE, "serve", "--listen", f"127.0.0.1:{port}", "--data", directory, "--cores", "1", *flags],
         port,
         directory,
     )
@@ -242,6 +242,25 @@ class Workloads(LoadTest):
                     report, done = report_of(*common, *workload, server.url)
                     planned = None if "poisson" in workload else 2000
                     self.check_good(report, done, planned)
+
+    def test_the_redis_protocol_is_verified_too(self):
+        common = ["-R", "2000", "-d", "1s", "--warmup", "200ms", "-c", "8", "--keys", "500",
+                  "--drain", "60s", "--verify"]
+        resp = free_port()
+        with node("--resp", f"127.0.0.1:{resp}"):
+            for workload in (
+                ["--mix", "get", "--fill", "500"],
+                ["--mix", "put", "--key-order", "sequential", "--value", "16..2000"],
+                ["--mix", "get=1,put=1", "--value", "30000..100000", "-R", "200"],
+                ["--mix", "get=2,put=1,delete=1", "--value", "exp:200"],
+            ):
+                with self.subTest(workload):
+                    report, done = report_of(*common, *workload, f"redis://127.0.0.1:{resp}")
+                    planned = 200 if "200" in workload else 2000
+                    self.check_good(report, done, planned)
+        done = run("-R", "10", "-d1s", "--mix", "get=1,range=1", f"redis://127.0.0.1:{resp}")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no ranges", done.stderr)
 
     def test_replicas_are_asked_of_every_target_with_every_request(self):
         with Scripted(honest) as one, Scripted(honest) as other:
