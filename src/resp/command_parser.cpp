@@ -168,7 +168,11 @@ bool CommandParser::take_bulk(std::string_view bytes, size_t& at) {
     // Doubled as it comes, but never beyond what is announced.
     const size_t needed = held_.size() + piece;
     if (needed > held_.capacity()) {
-      held_.reserve(std::max(needed, std::min(2 * held_.capacity(), held_.size() + bulk_missing_)));
+      std::string larger;  // reserve() would double a string that has something
+      larger.reserve(
+          std::max(needed, std::min(2 * held_.capacity(), held_.size() + bulk_missing_)));
+      larger.append(held_);
+      held_.swap(larger);
     }
     held_.append(bytes, at, piece);
   } else {

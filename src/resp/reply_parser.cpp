@@ -85,8 +85,10 @@ Head head_of(char first, std::string_view text) {
   }
 }
 
+constexpr std::string_view type_bytes = "+-:_,#($!=*~>%|";
+
 bool may_be_long(char first) {
-  return first == '+' || first == '-' || first == '(' || first == ',';
+  return first == '+' || first == '-' || first == '(';
 }
 
 }  // namespace
@@ -125,8 +127,7 @@ bool ReplyScanner::end_value() {
 bool ReplyScanner::end_line() {
   const bool is_long = line_bytes_ > sizeof head_;
   if (is_long && !may_be_long(first_)) return fail("a reply makes no sense");
-  Head head = head_of(first_, {head_, std::min(line_bytes_, sizeof head_)});
-  if (is_long && first_ == ',') head = line_of(ReplyType::number, true);
+  const Head head = head_of(first_, {head_, std::min(line_bytes_, sizeof head_)});
   if (head.form == Head::Form::invalid) return fail("a reply makes no sense");
   if (depth_ == 0 && !head.attribute) {
     type_ = head.type;
@@ -160,6 +161,10 @@ ReplyScanner::Step ReplyScanner::feed(std::string_view bytes) {
     switch (state_) {
       case State::start:
         first_ = bytes[at++];
+        if (type_bytes.find(first_) == std::string_view::npos) {
+          fail("a reply makes no sense");
+          break;
+        }
         line_bytes_ = 0;
         has_cr_ = false;
         state_ = State::line;

@@ -64,7 +64,10 @@ class ReplyScanner {
   ReplyType type() const { return type_; }
   // Bytes of the reply that has ended or is under way.
   uint64_t reply_bytes() const { return reply_bytes_; }
-  bool idle() const { return state_ == State::start && depth_ == 0 && reply_bytes_ == 0; }
+  // No byte of a reply has arrived since the last one ended.
+  bool idle() const {
+    return state_ == State::done || (state_ == State::start && depth_ == 0 && reply_bytes_ == 0);
+  }
   std::string_view error() const { return error_; }
 
  private:

@@ -36,9 +36,12 @@ TEST_CASE("the handler hears of the end of what came in one piece") {
   with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
     talker.say("PING\r\nREAD a 5\r\nREAD b 5\r\nPING\r\n");
     static_cast<void>(co_await talker.hear(4));
+    // Before anything waits; the network may have cut the piece in two.
     const Log& log = server.handler.log;
-    CHECK(std::ranges::count(log, "batch") == 1);
-    CHECK(log[2] == "batch");
+    const auto end = std::ranges::find_if(log, [](const auto& line) { return line[0] == 'e'; });
+    REQUIRE_OR_RETURN(end != log.begin());
+    CHECK(*std::prev(end) == "batch");
+    CHECK(std::ranges::count(log, "batch") <= 3);
   });
 }
 
@@ -212,7 +215,7 @@ TEST_CASE("who doesn't tell the password in time is let go, and who does is not"
         REQUIRE_OR_RETURN(co_await other.connect());
         other.say("AUTH\r\n");
         CHECK(co_await other.hear() == "+OK\r\n");
-        static_cast<void>(co_await sleep_for(seconds(3600)));
+        static_cast<void>(co_await sleep_for(seconds(600)));
         other.say("PING\r\n");
         CHECK(co_await other.hear() == "+PONG\r\n");
         co_await other.close();
@@ -241,7 +244,7 @@ TEST_CASE("a client may write a long pipeline before it reads") {
     CHECK(co_await talker.socket().drained(0));
     static_cast<void>(co_await sleep_for(seconds(1)));
     CHECK(server.limits.counters.output_pauses == 0);
-    CHECK((co_await talker.hear(2000)).size() == 2000 * (6 + 5000 + 2));
+    CHECK((co_await talker.hear(2000)).size() == 2000 * (7 + 5000 + 2));
   });
 }
 

@@ -57,7 +57,7 @@ inline ScannedReplies scan_replies(std::string_view bytes, size_t piece_bytes,
       }
     }
   }
-  out.idle = scanner.idle() || (reply.empty() && !out.replies.empty());
+  out.idle = scanner.idle();
   return out;
 }
 

@@ -13,6 +13,7 @@ namespace gyre {
 
 class Core;
 class RespServer;
+class TaskBatch;
 
 class StoreTask : public Message {
  public:
