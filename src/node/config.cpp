@@ -423,7 +423,7 @@ void check_resp(const ServeConfig& config, ConfigProblems& problems) {
     }
     return;
   }
-  if (config.resp_password_file.empty() && !is_loopback(config.resp->host)) {
+  if (config.resp_password_file.empty() && !is_loopback_address(config.resp->host)) {
     problems.lines.push_back(
         fmt::format("--resp {} would let everybody in who reaches it: give a password with "
                     "--resp-password-file FILE, or listen on 127.0.0.1",

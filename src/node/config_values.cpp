@@ -134,7 +134,7 @@ Result<Address> parse_address(std::string_view text) {
   return Address{std::move(host), *port};
 }
 
-bool is_loopback(std::string_view host) {
+bool is_loopback_address(std::string_view host) {
   return host.starts_with("127.") || host == "::1";
 }
 

@@ -34,7 +34,7 @@ struct Address {
 Result<Address> parse_address(std::string_view text);
 
 // Whether an Address's host is reached from this machine only.
-bool is_loopback(std::string_view host);
+bool is_loopback_address(std::string_view host);
 
 // The shortest text that parses back to the same value.
 std::string format_size(uint64_t bytes);

@@ -1,8 +1,10 @@
 // A blocking client of the Redis protocol that shows the bytes of replies, and a node that serves it.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "http_client.hpp"

@@ -51,10 +51,10 @@ TEST_CASE("sizes and durations print as text that reads back the same") {
 }
 
 TEST_CASE("loopback addresses are those of this machine only") {
-  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1"}) CHECK(is_loopback(host));
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1"}) CHECK(is_loopback_address(host));
   for (const char* host :
        {"0.0.0.0", "::", "10.0.0.1", "128.0.0.1", "::ffff:127.0.0.1", "1.127.0.1"})
-    CHECK_FALSE(is_loopback(host));
+    CHECK_FALSE(is_loopback_address(host));
 }
 
 TEST_CASE("an address is a numeric host and a port") {
