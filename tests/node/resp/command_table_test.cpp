@@ -45,10 +45,12 @@ TEST_CASE("each command is found by its name in any case, and nothing else is") 
 TEST_CASE("every entry says all that COMMAND tells, and can be run") {
   for (const CommandSpec& spec : command_table()) {
     check_spec(spec);
-    CHECK((spec.run != nullptr || !spec.subcommands.empty()));
+    const bool can_be_run = spec.run != nullptr || !spec.subcommands.empty();
+    CHECK(can_be_run);
     for (const CommandSpec& subcommand : spec.subcommands) {
       check_spec(subcommand);
-      CHECK(subcommand.run != nullptr);
+      const bool subcommand_can_be_run = subcommand.run != nullptr;
+      CHECK(subcommand_can_be_run);
       CHECK(subcommand.name.starts_with(std::string(spec.name) + "|"));
       CHECK(find_subcommand(spec, subcommand.subcommand_name()) == &subcommand);
     }
