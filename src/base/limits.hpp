@@ -7,8 +7,10 @@
 namespace gyre::limits {
 
 // --- keys and values ---------------------------------------------------------------------------
-inline constexpr size_t key_bytes_max = 2u << 20;             // embedded library
-inline constexpr size_t http_key_bytes_max = 64u << 10;       // over HTTP, decoded
+inline constexpr size_t key_bytes_max = 2u << 20;        // embedded library
+inline constexpr size_t http_key_bytes_max = 64u << 10;  // over HTTP, decoded
+// With the number of the database that it is of (database_key.hpp).
+inline constexpr size_t stored_key_bytes_max = http_key_bytes_max + 4;
 inline constexpr size_t value_bytes_max_default = 16u << 20;  // --max-value
 inline constexpr size_t value_bytes_max_hard = 1u << 30;      // what --max-value may be set to
 

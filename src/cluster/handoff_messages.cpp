@@ -29,7 +29,7 @@ Version take_version(Decoder& in) {
 
 bool take_key(Decoder& in, std::string& out) {
   const std::string_view key = in.bytes(in.fixed<uint32_t>());
-  if (!in.ok() || key.empty() || key.size() > limits::http_key_bytes_max) return false;
+  if (!in.ok() || key.empty() || key.size() > limits::stored_key_bytes_max) return false;
   out.assign(key);
   return true;
 }

@@ -32,7 +32,7 @@ bool take_zeros(Decoder& in, size_t count) {
 }
 
 bool is_key(std::string_view key) {
-  return !key.empty() && key.size() <= limits::http_key_bytes_max;
+  return !key.empty() && key.size() <= limits::stored_key_bytes_max;
 }
 
 }  // namespace

@@ -22,13 +22,13 @@ bool ScanRequest::decode(std::string_view payload, ScanRequest& out) {
   out.end = in.bytes(end_bytes);
   if (!in.ok() || in.remaining() != 0) return false;
   if (out.start.empty() || out.start.size() > start_bytes_max) return false;
-  if (out.end.size() > limits::http_key_bytes_max) return false;
+  if (out.end.size() > limits::stored_key_bytes_max) return false;
   out.slots = SlotSet::decode(slots.data());
   return true;
 }
 
 void ScanEntry::append_to(std::string& page) const {
-  GYRE_ASSERT(!key.empty() && key.size() <= limits::http_key_bytes_max);
+  GYRE_ASSERT(!key.empty() && key.size() <= limits::stored_key_bytes_max);
   append_fixed(page, static_cast<uint32_t>(static_cast<uint32_t>(kind) |
                                            static_cast<uint32_t>(key.size()) << 8));
   append_fixed(page, static_cast<uint32_t>(value_bytes));
@@ -47,7 +47,7 @@ bool ScanEntry::take(std::string_view& page, ScanEntry& out) {
   out.version.hlc = in.fixed<uint64_t>();
   out.version.origin = in.fixed<uint64_t>();
   if (!in.ok() || kind < 1 || kind > 4) return false;
-  if (key_bytes == 0 || key_bytes > limits::http_key_bytes_max) return false;
+  if (key_bytes == 0 || key_bytes > limits::stored_key_bytes_max) return false;
   out.kind = static_cast<ScanKind>(kind);
   out.key = in.bytes(key_bytes);
   out.value = in.bytes(out.kind == ScanKind::value ? out.value_bytes : 0);

@@ -24,7 +24,7 @@ namespace gyre::cluster {
 struct ScanRequest {
   static constexpr size_t head_bytes = 16 + SlotSet::bytes;
   // What comes right behind the longest key.
-  static constexpr size_t start_bytes_max = limits::http_key_bytes_max + 1;
+  static constexpr size_t start_bytes_max = limits::stored_key_bytes_max + 1;
 
   std::string_view start;  // the first key, if it is there
   std::string_view end;    // behind the last one; empty: there is none

@@ -10,6 +10,7 @@
 #include "base/assert.hpp"
 #include "base/hash.hpp"
 #include "http/etag.hpp"
+#include "node/database_key.hpp"
 #include "node/entity_exchange.hpp"
 #include "node/node.hpp"
 #include "node/observe.hpp"
@@ -539,14 +540,16 @@ http::Exchange* Core::entity(http::Connection& connection, const http::RequestHe
     return refuse(connection, 503,
                   state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
   }
+  std::string room;
+  const std::string_view key = stored_key(*parameters.id, room);
   if (head.method == Method::get || head.method == Method::head) {
-    return entity_get(connection, head, *parameters.id, replicas);
+    return entity_get(connection, head, key, replicas);
   }
   if (head.has_if_none_match) {
     return refuse(connection, 501,
                   "If-None-Match is not supported here: conditional writes do not exist yet");
   }
-  return entity_write(connection, head, *parameters.id, parameters, replicas);
+  return entity_write(connection, head, key, parameters, replicas);
 }
 
 // The fast path: a value in this core's memory is answered here, without any object.
@@ -661,11 +664,14 @@ http::Exchange* Core::entities(http::Connection& connection, const http::Request
     return refuse(connection, 503,
                   state_ == NodeState::recovering ? "recovering; try again" : "shutting down");
   }
-  const std::string_view end = parameters.end.value_or(std::string_view());
+  std::string start_room;
+  std::string end_room;
+  const std::string_view start = stored_key(*parameters.start, start_room);
+  const std::string_view end = stored_key(parameters.end.value_or(std::string_view()), end_room);
   if (coordinator_ && parameters.scope == http::Parameters::Scope::cluster) {
-    return new ClusterScan(connection, *this, *parameters.start, end, replicas.ack, replicas.from);
+    return new ClusterScan(connection, *this, start, end, replicas.ack, replicas.from);
   }
-  return new ScanExchange(connection, *this, *parameters.start, end);
+  return new ScanExchange(connection, *this, start, end);
 }
 
 }  // namespace gyre

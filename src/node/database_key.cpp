@@ -1,6 +1,7 @@
 #include "node/database_key.hpp"
 
 #include "base/assert.hpp"
+#include "store/scan.hpp"
 
 namespace gyre {
 
@@ -34,6 +35,10 @@ unsigned database_of_stored(std::string_view stored) {
 StoredRange stored_range_of(unsigned database) {
   if (database == 0) return {};
   return {head_of(database), head_of(database + 1)};
+}
+
+void leave_out_databases(Scan& scan) {
+  scan.leave_out(head_of(1), head_of(database_count));
 }
 
 }  // namespace gyre

@@ -11,13 +11,18 @@
 #include <string>
 #include <string_view>
 
+#include "base/limits.hpp"
+
 namespace gyre {
+
+class Scan;
 
 inline constexpr unsigned database_count = 16;
 inline constexpr std::string_view database_prefix =
     "\xff"
     "db";
 inline constexpr size_t database_head_bytes = 4;  // the prefix and the number
+static_assert(limits::stored_key_bytes_max == limits::http_key_bytes_max + database_head_bytes);
 
 inline bool has_database_prefix(std::string_view key) {
   return key.size() >= database_prefix.size() && key.front() == database_prefix.front() &&
@@ -39,11 +44,14 @@ inline std::string_view key_of_stored(std::string_view stored) {
 }
 
 // All of a database: [start, end), where an empty end is none. That of database 0 has the others in
-// it.
+// it, which leave_out_databases() takes out.
 struct StoredRange {
   std::string start;
   std::string end;
 };
 StoredRange stored_range_of(unsigned database);
+
+// Before a scan of database 0's keys begins: it jumps over all other databases.
+void leave_out_databases(Scan& scan);
 
 }  // namespace gyre

@@ -6,6 +6,7 @@
 #include <gyre/time.hpp>
 #include <gyre/when.hpp>
 
+#include "node/database_key.hpp"
 #include "node/node.hpp"
 
 namespace gyre {
@@ -81,6 +82,7 @@ Task<Result<bool>> ScanExchange::open_here(ScanExchange* self, Source* source) {
       co_await owner.shard(source->shard).scan(self->start_, self->end_, self->now_ms_);
   if (!scan) co_return fail(scan.error());
   source->scan = std::move(*scan);
+  leave_out_databases(*source->scan);
   co_return co_await self->fill_page(source);
 }
 
@@ -88,17 +90,18 @@ Task<Result<bool>> ScanExchange::open_here(ScanExchange* self, Source* source) {
 
 void ScanExchange::add_record(Source& source) {
   const Entry& entry = source.scan->entry();
+  const std::string_view key = key_of_stored(entry.key);
   const uint64_t value_bytes = source.scan->value_bytes();
   Record record;
   record.begin = static_cast<uint32_t>(source.bytes.size());
   if (framed_) {
     char header[http::chunk_header_bytes_max];
-    char* end = http::write_chunk_header(header, entry.key.size() + 1 + value_bytes);
+    char* end = http::write_chunk_header(header, key.size() + 1 + value_bytes);
     source.bytes.append(header, static_cast<size_t>(end - header));
   }
   record.key_offset = static_cast<uint32_t>(source.bytes.size());
-  record.key_bytes = static_cast<uint32_t>(entry.key.size());
-  source.bytes.append(entry.key);
+  record.key_bytes = static_cast<uint32_t>(key.size());
+  source.bytes.append(key);
   source.bytes.push_back('\n');
   if (source.scan->large()) {
     source.large_follows = true;

@@ -108,12 +108,18 @@ void Scan::add_sources(const Shard& shard, uint64_t hlc_min) {
 
 Task<Result<void>> Scan::seek() {
   heap_.reserve(cursors_.size());
+  std::optional<std::string> end;
+  if (!range_.end.empty()) end = range_.end;
+  return seek_to(range_.start, std::move(end));
+}
+
+// All cursors: to the first key at or after `start`, or going back to the last one before `end`.
+Task<Result<void>> Scan::seek_to(std::string start, std::optional<std::string> end) {
+  heap_.clear();
   for (auto& cursor : cursors_) {
-    std::optional<std::string> end;
-    if (!range_.end.empty()) end = range_.end;
     Result<void> sought = range_.direction == ScanDirection::forward
-                              ? co_await cursor->seek(range_.start)
-                              : co_await cursor->seek_before(std::move(end));
+                              ? co_await cursor->seek(start)
+                              : co_await cursor->seek_before(end);
     if (!sought) co_return sought;
     heap_.push(*cursor);
   }
@@ -135,7 +141,7 @@ bool Scan::is_outside(std::string_view key) const {
 }
 
 Scan::Step Scan::try_next() {
-  GYRE_ASSERT(loading_ == nullptr && !value_wanted_);
+  GYRE_ASSERT(loading_ == nullptr && !value_wanted_ && !jump_wanted_);
   if (std::exchange(on_record_, false)) {
     value_ = {};
     has_value_ = false;
@@ -149,6 +155,10 @@ Scan::Step Scan::try_next() {
     SourceCursor& winner = heap_.top();
     const Entry& entry = winner.entry();
     if (is_outside(entry.key)) return Step::end;
+    if (is_in_gap(entry.key)) {
+      jump_wanted_ = true;
+      return Step::wait;
+    }
     if (!include_dead_ && (entry.is_tombstone() || entry.is_expired(now_ms_))) {
       if (!step(winner) || ++passed_over == passed_over_max) return Step::wait;
       continue;
@@ -174,6 +184,10 @@ Task<Result<void>> Scan::load() {
     Result<void> read = co_await values_.load(heap_.top(), value_);
     has_value_ = read.has_value();
     co_return read;
+  }
+  if (std::exchange(jump_wanted_, false)) {
+    const std::string from = std::exchange(gap_start_, {});
+    co_return co_await seek_to(std::move(gap_end_), from);
   }
   if (loading_ == nullptr) {
     co_await maybe_yield();

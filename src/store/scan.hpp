@@ -75,6 +75,12 @@ class Scan {
   // means nothing.
   void keys_only() { keys_only_ = true; }
 
+  // Before the first try_next: keys in [start, end) are no records. They are jumped over, not passed.
+  void leave_out(std::string start, std::string end) {
+    gap_start_ = std::move(start);
+    gap_end_ = std::move(end);
+  }
+
   // The present record; valid until the next try_next. If large(), entry().value is not the value.
   const Entry& entry() const { return has_value_ ? value_.entry : heap_.top().entry(); }
   bool large() const;
@@ -88,9 +94,15 @@ class Scan {
   void add_sources(const Shard& shard, uint64_t hlc_min);
   bool step(SourceCursor& cursor);
   bool is_outside(std::string_view key) const;
+  bool is_in_gap(std::string_view key) const {
+    return !gap_start_.empty() && key >= gap_start_ && key < gap_end_;
+  }
   bool find_value(const SourceCursor& cursor);
+  Task<Result<void>> seek_to(std::string start, std::optional<std::string> end);
 
   ScanRange range_;
+  std::string gap_start_;  // until it was jumped over
+  std::string gap_end_;
   uint64_t now_ms_ = 0;
   std::vector<std::shared_ptr<const void>> memtables_;
   std::shared_ptr<const TableLevels> levels_;
@@ -100,6 +112,7 @@ class Scan {
   TableEntry value_;  // the present record, if its value lies in a value file
   bool has_value_ = false;
   bool value_wanted_ = false;
+  bool jump_wanted_ = false;
   ValuePrefetch values_;
   bool on_record_ = false;
   bool include_dead_ = false;

@@ -44,7 +44,7 @@ TEST_CASE("a question about a range comes as it went") {
   }
   CHECK_FALSE(ScanRequest::decode(payload + "x", came));
   CHECK_FALSE(ScanRequest::decode(encoded({.start = "", .end = "b"}), came));
-  const std::string longest(limits::http_key_bytes_max, 'k');
+  const std::string longest(limits::stored_key_bytes_max, 'k');
   CHECK(ScanRequest::decode(encoded({.start = longest + '\0', .end = longest}), came));
   CHECK_FALSE(ScanRequest::decode(encoded({.start = longest + "xx"}), came));
   CHECK_FALSE(ScanRequest::decode(encoded({.start = "a", .end = longest + 'x'}), came));

@@ -16,7 +16,7 @@ namespace gyre::cluster {
 namespace {
 
 constexpr uint64_t file_bytes_read_max = 512u << 20;
-constexpr size_t key_bytes_max = limits::http_key_bytes_max;  // longer ones become owed slots
+constexpr size_t key_bytes_max = limits::stored_key_bytes_max;  // longer ones become owed slots
 constexpr size_t pending_bytes_max = 4u << 20;
 constexpr size_t state_frame_bytes = 128u << 10;
 constexpr uint64_t growth_before_roll = 4;

@@ -5,6 +5,7 @@
 #include <gyre/time.hpp>
 
 #include "cluster/replica_messages.hpp"
+#include "node/database_key.hpp"
 #include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/replication/replica_scan.hpp"
@@ -19,8 +20,8 @@ namespace {
 constexpr unsigned records_between_yields = 64;
 // Pages of one stream: a window of credit and what the last one exceeds it by.
 constexpr uint64_t stream_memory_bytes = 256u << 10;
-static_assert(peer::stream_window_bytes + ReplicaScan::page_bytes_max + limits::http_key_bytes_max +
-                  (64u << 10) <=
+static_assert(peer::stream_window_bytes + ReplicaScan::page_bytes_max +
+                  limits::stored_key_bytes_max + (64u << 10) <=
               stream_memory_bytes);
 constexpr Nanos memory_patience = seconds(2);
 
@@ -244,12 +245,13 @@ void ClusterScan::append_record(Socket& out) {
   const cluster::ScanEntry& record = merge_->record();
   if (core_.coordinator().is_credible(record.version.hlc))
     core_.coordinator().clock().observe(record.version.hlc);
+  const std::string_view key = key_of_stored(record.key);
   if (framed_) {
     char header[http::chunk_header_bytes_max];
-    char* end = http::write_chunk_header(header, record.key.size() + 1 + record.value.size());
+    char* end = http::write_chunk_header(header, key.size() + 1 + record.value.size());
     out.append({header, static_cast<size_t>(end - header)});
   }
-  out.append(record.key);
+  out.append(key);
   out.append("\n");
   out.append(record.value);
   if (framed_) out.append(http::chunk_end);
@@ -281,7 +283,7 @@ void ClusterScan::take_long(const ReadAnswer& answer) noexcept {
                                        : LongValue::failed;
   if (long_value_ == LongValue::sent) {
     Socket& out = connection().socket();
-    const std::string_view key = merge_->record().key;
+    const std::string_view key = key_of_stored(merge_->record().key);
     if (framed_) {
       char header[http::chunk_header_bytes_max];
       char* end = http::write_chunk_header(header, key.size() + 1 + answer.value.size());

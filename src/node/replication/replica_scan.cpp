@@ -8,6 +8,7 @@
 #include <gyre/when.hpp>
 
 #include "base/assert.hpp"
+#include "node/database_key.hpp"
 #include "node/node.hpp"
 
 namespace gyre {
@@ -81,6 +82,7 @@ Task<Result<bool>> ReplicaScan::open_here(ReplicaScan* self, Source* source) {
   if (!scan) co_return fail(scan.error());
   source->scan = std::move(*scan);
   source->scan->include_dead();
+  if (database_of_stored(self->start_) == 0) leave_out_databases(*source->scan);
   co_return co_await self->fill(source);
 }
 

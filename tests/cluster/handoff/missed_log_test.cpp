@@ -200,7 +200,7 @@ Task<void> too_many_become_slots() {
   }
   CHECK(log->record_count(c) == 5);  // the peer with the most is the one
   CHECK(log->counts().degraded >= 16);
-  log->missed(b, 20, std::string(limits::http_key_bytes_max + 1, 'k'), {5, 1});
+  log->missed(b, 20, std::string(limits::stored_key_bytes_max + 1, 'k'), {5, 1});
   for (uint64_t i = 0; i < 100; ++i) {
     bool kept = false;
     for (const MissedWrite& record : log->records_after(b, 0, "", 1000)) {
