@@ -1,5 +1,6 @@
-// A StoreWrite as an awaitable: `co_await write` hands it to the shard and answers how it ended.
-// Afterwards `record.version` and `seq` are what it got; a charge that is left was not taken over.
+// A StoreWrite or StoreModify as an awaitable: `co_await write` hands it to the shard and answers how
+// it ended. Afterwards `record.version` and `seq` are what it got; a charge that is left was not
+// taken over.
 #pragma once
 
 #include <coroutine>
@@ -10,13 +11,14 @@
 
 namespace gyre {
 
-struct AwaitWrite : StoreWrite {
-  explicit AwaitWrite(Shard& to) : shard(to) {}
+template <class Write>
+struct AwaitStore : Write {
+  explicit AwaitStore(Shard& to) : shard(to) {}
   bool await_ready() const noexcept { return false; }
   template <class Promise>
   bool await_suspend(std::coroutine_handle<Promise> handle) {
-    done = [](StoreWrite& self, Errc result) noexcept {
-      auto& wait = static_cast<AwaitWrite&>(self);
+    this->done = [](StoreWrite& self, Errc result) noexcept {
+      auto& wait = static_cast<AwaitStore&>(self);
       wait.status = result;
       wait.finished = true;
       if (wait.task != nullptr) wait.task->schedule();
@@ -37,5 +39,8 @@ struct AwaitWrite : StoreWrite {
   Errc status = Errc::ok;
   bool finished = false;
 };
+
+using AwaitWrite = AwaitStore<StoreWrite>;
+using AwaitModify = AwaitStore<StoreModify>;
 
 }  // namespace gyre

@@ -288,7 +288,7 @@ LogWriter::Buffer* LogWriter::buffer_for_next(size_t open_frame_bytes) noexcept 
 
 bool LogWriter::try_append(LogWrite& write) {
   GYRE_ASSERT(!failed_ && !closing_);
-  if (!queue_.empty() || write.record.body_bytes() > whole_record_bytes_max ||
+  if (has_queue() || write.record.body_bytes() > whole_record_bytes_max ||
       !builder_.fits(write.record)) {
     return false;
   }
@@ -300,14 +300,18 @@ bool LogWriter::try_append(LogWrite& write) {
 
 void LogWriter::enqueue(LogWrite& write) {
   GYRE_ASSERT(!failed_ && !closing_);
-  if (write.record.body_bytes() > whole_record_bytes_max) {
-    write.fragments_ = FragmentCursor(record_id_next_++, write.record);
-    write.first_position_ = not_started;
-    large_.push(write);
+  if (!write.deferred && write.record.body_bytes() > whole_record_bytes_max) {
+    begin_large(write);
   } else {
     queue_.push(write);
   }
   Reactor::current().at_tick_end(hook_);
+}
+
+void LogWriter::begin_large(LogWrite& write) {
+  write.fragments_ = FragmentCursor(record_id_next_++, write.record);
+  write.first_position_ = not_started;
+  large_.push(write);
 }
 
 void LogWriter::record_ended(LogWrite& write) {
@@ -326,11 +330,11 @@ void LogWriter::record_ended(LogWrite& write) {
 }
 
 void LogWriter::fill_from_queue() {
-  while (!queue_.empty() && builder_.fits(queue_.head->record)) {
-    LogWrite& write = queue_.pop();
-    builder_.add_whole(seq_next_, write.record);
-    record_ended(write);
+  if (!postponed_.empty()) {
+    postponed_.take_all(queue_);
+    queue_.take_all(postponed_);
   }
+  while (!queue_.empty() && take_head()) continue;
 }
 
 // Only when the frame is about to go: the small ones come first.
@@ -344,6 +348,27 @@ void LogWriter::fill_from_large() {
   }
 }
 
+// Puts the head of the queue where it belongs. False: there is no room for it.
+bool LogWriter::take_head() {
+  if (queue_.head->deferred) {
+    LogWrite& write = queue_.pop();
+    const LogClient::Prepared prepared = client_.prepare(write);
+    if (prepared == LogClient::Prepared::later) postponed_.push(write);
+    if (prepared != LogClient::Prepared::ready) return true;
+    write.deferred = false;
+    if (write.record.body_bytes() > whole_record_bytes_max) {
+      begin_large(write);
+      return true;
+    }
+    queue_.push_front(write);
+  }
+  if (!builder_.fits(queue_.head->record)) return false;
+  LogWrite& write = queue_.pop();
+  builder_.add_whole(seq_next_, write.record);
+  record_ended(write);
+  return true;
+}
+
 uint64_t LogWriter::position_floor() const {
   if (!large_.empty() && large_.head->first_position_ != not_started) {
     return std::min(position_, large_.head->first_position_);
@@ -354,8 +379,16 @@ uint64_t LogWriter::position_floor() const {
 bool LogWriter::awaits_older(std::string_view key, Version version) const {
   for (const LogWriteQueue* queue : {&queue_, &large_}) {
     for (const LogWrite* write = queue->head; write != nullptr; write = write->next) {
-      if (write->record.key == key && write->record.version < version) return true;
+      if (!write->deferred && write->record.key == key && write->record.version < version)
+        return true;
     }
+  }
+  return false;
+}
+
+bool LogWriter::awaits_large(std::string_view key) const {
+  for (const LogWrite* write = large_.head; write != nullptr; write = write->next) {
+    if (write->record.key == key) return true;
   }
   return false;
 }
@@ -363,7 +396,7 @@ bool LogWriter::awaits_older(std::string_view key, Version version) const {
 // Whether the open frame waits for more records: because nobody waits for it, or for those that the
 // frame before has answered.
 bool LogWriter::gathers_on() noexcept {
-  if (gathered_ || !queue_.empty() || !large_.empty()) return false;
+  if (gathered_ || has_queue() || !large_.empty()) return false;
   if (options_.durability == Durability::group) return gathers_on_after_frame();
   if (builder_.payload_bytes() >= gather_bytes) return false;
   Reactor& reactor = Reactor::current();
@@ -419,7 +452,10 @@ bool LogWriter::send_frame() noexcept {
   const bool promise = !beside && std::exchange(promise_wanted_, false) &&
                        record_end_position_ > promised_position_ &&
                        synced_position_ > promised_position_;
-  if (builder_.empty() && !promise) return false;
+  if (builder_.empty() && !promise) {
+    if (ending_) idle_.set();  // what was queued may have been deferred, and gone
+    return false;
+  }
   if (!beside && !promise && gathers_on()) return false;
   const size_t size = padded_frame_bytes(builder_.payload_bytes());
   if (segment_offset_ + size > segment_.size_bytes) {
@@ -579,6 +615,7 @@ void LogWriter::give_up(Error error) noexcept {
   LogWriteQueue lost;
   lost.take_all(framed_);
   lost.take_all(large_);
+  lost.take_all(postponed_);
   lost.take_all(queue_);
   while (!unknown.empty()) client_.completed(unknown.pop(), Errc::io);
   while (!lost.empty()) client_.completed(lost.pop(), Errc::read_only);
@@ -620,7 +657,7 @@ Task<Result<void>> LogWriter::close() {
   // What is queued goes out first, then the promise.
   ending_ = true;
   while (!failed_ &&
-         (frames_in_flight_ != 0 || !builder_.empty() || !queue_.empty() || !large_.empty())) {
+         (frames_in_flight_ != 0 || !builder_.empty() || has_queue() || !large_.empty())) {
     idle_.reset();
     gathered_ = true;
     reactor.at_tick_end(hook_);

@@ -66,6 +66,7 @@ namespace gyre {
 // One write in the log. Intrusive; must not move or die between append and its completion.
 struct LogWrite {
   WriteRecord record;
+  bool deferred = false;  // what is to be written is said by LogClient::prepare
   uint64_t seq = 0;
   LogWrite* next = nullptr;
 
@@ -83,6 +84,11 @@ struct LogWriteQueue {
     write.next = nullptr;
     (tail != nullptr ? tail->next : head) = &write;
     tail = &write;
+  }
+  void push_front(LogWrite& write) {
+    write.next = head;
+    head = &write;
+    if (tail == nullptr) tail = &write;
   }
   LogWrite& pop() {
     LogWrite& write = *head;
@@ -102,6 +108,13 @@ struct LogWriteQueue {
 class LogClient {
  public:
   virtual ~LogClient() = default;
+  enum class Prepared : uint8_t {
+    ready,  // the record is complete
+    later,  // a large record that is under way has to come first
+    gone,   // it isn't the log's any more
+  };
+  // It's the turn of a deferred write: everything before it is logged, but for large records.
+  virtual Prepared prepare(LogWrite&) noexcept { return Prepared::ready; }
   // The record has its place and seq: it may be applied, but not be shown to readers yet.
   virtual void logged(LogWrite& write) noexcept = 0;
   // Everything up to `seq` may be shown; called before `completed` of those writes.
@@ -167,11 +180,16 @@ class LogWriter {
   // the bytes live until `logged`, then call enqueue.
   bool try_append(LogWrite& write);
   void enqueue(LogWrite& write);
+  // Whether others wait for room: a deferred write has to be enqueued, and is prepared when its
+  // turn comes. Without it the caller prepares and appends.
+  bool has_queue() const { return !queue_.empty() || !postponed_.empty(); }
 
   // No record that takes a seq from now on has a byte before this position.
   uint64_t position_floor() const;
   // Whether a write of `key` that is not logged yet has a version below `version`.
   bool awaits_older(std::string_view key, Version version) const;
+  // Whether a large record of `key` is under way.
+  bool awaits_large(std::string_view key) const;
   // Segments that end at or before `position` may be recycled.
   void release_before(uint64_t position);
 
@@ -234,6 +252,8 @@ class LogWriter {
   void open_frame();
   Buffer* buffer_for_next(size_t open_frame_bytes) noexcept;
   void fill_from_queue();
+  bool take_head();
+  void begin_large(LogWrite& write);
   void fill_from_large();
   void record_ended(LogWrite& write);
   void commit() noexcept;
@@ -297,9 +317,10 @@ class LogWriter {
   uint64_t record_end_position_ = 0;  // end of the last frame that holds entries
   uint64_t written_position_ = 0;     // through which writes have completed
   bool reopened_;
-  LogWriteQueue framed_;  // ended in the open frame
-  LogWriteQueue queue_;   // not encoded at all
-  LogWriteQueue large_;   // being encoded by fragments, oldest first
+  LogWriteQueue framed_;     // ended in the open frame
+  LogWriteQueue queue_;      // not encoded at all
+  LogWriteQueue postponed_;  // deferred, behind a large record: first of the queue when it is looked at
+  LogWriteQueue large_;      // being encoded by fragments, oldest first
   uint64_t record_id_next_ = 1;
   bool ending_ = false;   // close() was called
   bool closing_ = false;  // … and what was queued is written

@@ -32,6 +32,11 @@ Shard::DelayTimer::DelayTimer(Shard& of)
     : Timer([](Timer& self) noexcept { static_cast<DelayTimer&>(self).shard.release_delayed(); }),
       shard(of) {}
 
+Shard::ReleaseHook::ReleaseHook(Shard& of)
+    : TickHook(
+          [](TickHook& self) noexcept { static_cast<ReleaseHook&>(self).shard.append_released(); }),
+      shard(of) {}
+
 Shard::Shard(ShardOptions options, ShardContext context)
     : options_(std::move(options)),
       context_(context),
@@ -87,7 +92,9 @@ Task<Result<void>> Shard::close(bool flush) {
   co_await scope_.join();
   flushed_.set();
   compacted_.set();
+  append_released();
   Result<void> log_closed = co_await log_->close();
+  GYRE_ASSERT(holders_.empty() && released_.empty() && left_.empty());
   if (log_closed && !read_only_) co_await promise_log_end();
   while (calls_ != 0) {
     no_calls_.reset();
@@ -171,6 +178,13 @@ void Shard::keep_bytes(StoreWrite& write) {
 }
 
 void Shard::append(StoreWrite& write) {
+  if (!released_.empty()) append_released();
+  if (!holders_.empty() && is_held(write)) return;
+  append_now(write);
+}
+
+void Shard::append_now(StoreWrite& write) {
+  if (write.deferred) return append_modify(static_cast<StoreModify&>(write));
   if (!write.record.version) {
     write.record.version = context_.clock.next(Reactor::current().wall_us());
   } else {
@@ -224,6 +238,7 @@ void Shard::end_delays() {
 void Shard::logged(LogWrite& log_write) noexcept {
   auto& write = static_cast<StoreWrite&>(log_write);
   const WriteRecord& record = write.record;
+  if (write.holds_others) let_others_go(write);
   active_->charged_bytes += std::exchange(write.charged_bytes, 0);
   if (record.value_buffer != nullptr) {
     active_->table.add(write.seq, record.kind, record.version, record.expire_at_ms, record.key,
@@ -239,10 +254,12 @@ void Shard::logged(LogWrite& log_write) noexcept {
 void Shard::committed(uint64_t seq) noexcept {
   visible_seq_ = seq;
   visible_moved_.set();
+  release_left(seq);
 }
 
 void Shard::completed(LogWrite& log_write, Errc status) noexcept {
   auto& write = static_cast<StoreWrite&>(log_write);
+  if (write.holds_others) let_others_go(write);
   if (write.charged_bytes != 0)
     context_.write_memory.release(std::exchange(write.charged_bytes, 0));
   write.done(write, status);
@@ -250,6 +267,7 @@ void Shard::completed(LogWrite& log_write, Errc status) noexcept {
 
 void Shard::log_failed(const Error& error) noexcept {
   become_read_only(error);
+  while (!left_.empty()) completed(left_.pop(), Errc::read_only);
 }
 
 void Shard::become_read_only(const Error& error) {

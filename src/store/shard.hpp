@@ -29,6 +29,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include <gyre/reactor.hpp>
@@ -99,6 +100,7 @@ struct StoreWrite : LogWrite {
   std::string key_storage;   // filled when the write has to wait
   Nanos asked_at = 0;        // of a write that waits its turn
   Nanos patience = WriteController::delay_max;  // a longer wait is refused
+  bool holds_others = false;                    // the shard's: a StoreModify that waits
 
   static size_t charge_for(size_t key_bytes, size_t value_bytes) {
     return Memtable::entry_bytes_max(key_bytes, value_bytes);
@@ -115,6 +117,7 @@ struct StoreRead {
   // Of the newest entry; also where that is a tombstone or expired, so that the key is absent. Zero:
   // the key was never written, or nothing is known of it any more.
   Version version;
+  uint64_t seq = 0;  // of that entry, while it is in memory
   uint64_t expire_at_ms = 0;
   uint64_t size_bytes = 0;
   std::string_view value;  // unless large
@@ -126,6 +129,40 @@ struct StoreRead {
   std::shared_ptr<const Memtable> memtable;
 };
 
+// A write whose value is made from the newest state of its key, shown already or not, at the moment
+// when it gets its place in the log: of any number of them at once none misses another, and many
+// of one key share a frame. Writes of its key that come later take effect later. Key, arguments and what `compute` makes live until `done`.
+//
+// What is acquired beforehand is for the key and what the caller knows of the value; more is acquired
+// when the value is known, and what it doesn't need is given back.
+struct StoreModify : StoreWrite {
+  // leave: nothing is written, and `seq` stays 0. `done` comes when what was seen is on the disk.
+  enum class Act : uint8_t { write, leave };
+  // Plain code, and calls no shard. Sets record.kind, .expire_at_ms, and .value, or `buffer` and
+  // .value_buffer (its own, or shared from current.large_buffer). May be called again, if there
+  // was no memory for what it made. `current.version` and `.seq` mean something where the key is
+  // absent, too. A large value is in `current.large_buffer`, if it was wanted.
+  using Compute = Act (*)(StoreModify& self, const StoreRead& current, bool present) noexcept;
+
+  StoreModify() { deferred = true; }
+
+  Compute compute = nullptr;
+  bool wants_value = true;               // else a large one isn't read for it
+  uint64_t value_bytes_max = 64u << 20;  // a longer one that is wanted: Errc::too_large
+  std::string failure;                   // with Errc::corrupt: what can't be read
+
+ private:
+  friend class Shard;
+  // What the disk has told. Nobody writes the key meanwhile.
+  struct Known {
+    StoreRead read;
+    bool present = false;
+  };
+  std::unique_ptr<Known> known_;
+  LogWriteQueue held_;  // writes of its key that came after it
+  uint64_t seen_seq_ = 0;
+};
+
 enum class ReadOutcome : uint8_t {
   found,
   absent,  // never written, deleted, or expired
@@ -135,6 +172,7 @@ enum class ReadOutcome : uint8_t {
 struct ShardStats {
   uint64_t writes = 0;
   uint64_t writes_refused = 0;
+  uint64_t modifies_read = 0;   // that had to wait for the disk
   uint64_t writes_delayed = 0;  // because flushing or merging was behind
   Nanos write_delay_total = 0;
   Nanos write_delay_longest = 0;
@@ -186,7 +224,9 @@ class Shard final : private LogClient {
   // Takes the write or refuses it: Errc::ok (done follows, perhaps before this returns),
   // Errc::read_only or Errc::overloaded (done does not follow, the charge stays the caller's). What
   // done says beside Errc::ok: LogClient::completed, and Errc::overloaded (it waited its turn for twice
-  // its patience; it is not there).
+  // its patience; it is not there). A StoreModify, which is written in the same way, may also end
+  // with Errc::corrupt (the newest value can't be read), Errc::too_large, Errc::overloaded (there
+  // is no memory for the value) or Errc::closed; it is not there then.
   Errc write(StoreWrite& write);
   // A write of a key with this hash64 is about to come: a hint, which saves it a cache miss.
   void write_expected(uint64_t key_hash) const { active_->table.prefetch_slot(key_hash); }
@@ -308,6 +348,11 @@ class Shard final : private LogClient {
     Shard& shard;
   };
 
+  struct ReleaseHook : TickHook {
+    explicit ReleaseHook(Shard& of);
+    Shard& shard;
+  };
+
   // One call under way: close waits for its end.
   class Call {
    public:
@@ -351,6 +396,7 @@ class Shard final : private LogClient {
   void rotate_if_full();
   Task<Result<Version>> submit(StoreWrite& write);  // an AwaitWrite
   void append(StoreWrite& write);
+  void append_now(StoreWrite& write);
   static void keep_bytes(StoreWrite& write);
   StoreWrite& pop_delayed();
   void take_delayed(Nanos now);
@@ -358,7 +404,30 @@ class Shard final : private LogClient {
   void end_delays();
   void update_pressure();
   void rotate();
-  const Memtable::Node* find_in_memory(std::string_view key, uint64_t hash, MemRef* holder) const;
+  const Memtable::Node* find_in_memory(std::string_view key, uint64_t hash, uint64_t seq,
+                                       MemRef* holder) const;
+  static ReadOutcome take_node(const Memtable::Node& node, uint64_t now_ms, StoreRead& out);
+  ReadOutcome try_lookup(std::string_view key, uint64_t hash, uint64_t seq, uint64_t now_ms,
+                         StoreRead& out);
+  enum class Sees : uint8_t { visible, newest };
+  Task<Result<bool>> lookup(std::string key, Sees sees, uint64_t now_ms, StoreRead& out);
+
+  // read-modify-write
+  void append_modify(StoreModify& modify);
+  Prepared prepare(LogWrite& write) noexcept override;
+  ReadOutcome find_newest(StoreModify& modify, StoreRead& out);
+  bool charge(StoreModify& modify);
+  void hold_others(StoreModify& modify);
+  bool is_held(StoreWrite& write);
+  void let_others_go(StoreWrite& write);
+  void append_released();
+  void leave(StoreModify& modify, uint64_t seen_seq);
+  void release_left(uint64_t through_seq);
+  void begin_wait(StoreModify& modify, Task<void> (Shard::*wait)(StoreModify&));
+  Task<void> read_for(StoreModify& modify);
+  Task<Result<void>> load_large(StoreModify& modify, StoreRead& read);
+  Task<void> find_memory_for(StoreModify& modify);
+  Task<Result<void>> recharge(StoreModify& modify, size_t size_bytes);
 
   // background
   Task<void> flush_loop();
@@ -419,6 +488,11 @@ class Shard final : private LogClient {
   CompactionNeed need_;         // of levels_
   double debt_soft_bytes_ = 0;  // where debt begins to slow writes
   Nanos pressure_updated_ = 0;
+  // By the hash of its key, a modify that waits; writes of the key queue behind it.
+  std::unordered_map<uint64_t, StoreModify*> holders_;
+  LogWriteQueue released_;  // which it did
+  ReleaseHook release_hook_{*this};
+  LogWriteQueue left_;  // modifies that wrote nothing; what they saw isn't durable yet
   LogWriteQueue delayed_;
   uint64_t delayed_bytes_ = 0;
   DelayTimer delay_timer_{*this};

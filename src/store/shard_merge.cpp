@@ -233,11 +233,17 @@ bool Shard::older_data_elsewhere(const CompactionJob& job, std::string_view key,
 }
 
 bool Shard::delays_older(std::string_view key, Version version) const {
-  for (const LogWrite* write = delayed_.head; write != nullptr; write = write->next) {
-    if (write->record.version && write->record.version < version && write->record.key == key)
-      return true;
-  }
-  return false;
+  const auto any_in = [&](const LogWriteQueue& queue) {
+    for (const LogWrite* write = queue.head; write != nullptr; write = write->next) {
+      if (write->record.version && write->record.version < version && write->record.key == key)
+        return true;
+    }
+    return false;
+  };
+  if (any_in(delayed_) || any_in(released_)) return true;
+  if (holders_.empty()) return false;
+  const auto holder = holders_.find(hash64(key));
+  return holder != holders_.end() && any_in(holder->second->held_);
 }
 
 // Flush before level 0 before what lies deeper.

@@ -7,13 +7,13 @@
 namespace gyre {
 
 // The winner among the memtables, which are asked newest first.
-const Memtable::Node* Shard::find_in_memory(std::string_view key, uint64_t hash,
+const Memtable::Node* Shard::find_in_memory(std::string_view key, uint64_t hash, uint64_t seq,
                                             MemRef* holder) const {
-  const Memtable::Node* best = active_->table.get(key, hash, visible_seq_);
+  const Memtable::Node* best = active_->table.get(key, hash, seq);
   if (best != nullptr && holder != nullptr) *holder = active_;
   for (auto mem = immutable_.rbegin(); mem != immutable_.rend(); ++mem) {
     if (best != nullptr && (*mem)->table.version_max() <= best->version()) continue;
-    const Memtable::Node* node = (*mem)->table.get(key, hash, visible_seq_);
+    const Memtable::Node* node = (*mem)->table.get(key, hash, seq);
     if (node == nullptr || (best != nullptr && node->version() <= best->version())) continue;
     best = node;
     if (holder != nullptr) *holder = *mem;
@@ -28,7 +28,6 @@ bool is_live(Kind kind, uint64_t expire_at_ms, uint64_t now_ms) {
 }
 
 void fill_from_node(const Memtable::Node& node, StoreRead& out) {
-  out.version = node.version();
   out.expire_at_ms = node.expire_at_ms();
   out.size_bytes = node.value_bytes();
   out.large = node.large();
@@ -103,8 +102,12 @@ class LookupTally {
 }  // namespace
 
 ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out) {
-  const uint64_t hash = bloom_hash(key);
-  const Memtable::Node* node = find_in_memory(key, hash, nullptr);
+  return try_lookup(key, bloom_hash(key), visible_seq_, now_ms, out);
+}
+
+ReadOutcome Shard::try_lookup(std::string_view key, uint64_t hash, uint64_t seq, uint64_t now_ms,
+                              StoreRead& out) {
+  const Memtable::Node* node = find_in_memory(key, hash, seq, nullptr);
   Version best = node != nullptr ? node->version() : Version{};
   bool found = node != nullptr;
   const TableRef* winner = nullptr;
@@ -145,9 +148,7 @@ ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out
   }
   if (winner == nullptr) {
     ++stats_.reads_memory;
-    if (!is_live(node->kind(), node->expire_at_ms(), now_ms)) return ReadOutcome::absent;
-    fill_from_node(*node, out);
-    return ReadOutcome::found;
+    return take_node(*node, now_ms, out);
   }
   ++stats_.reads_memory;
   if (!is_live(winning.entry.kind, winning.entry.expire_at_ms, now_ms)) return ReadOutcome::absent;
@@ -156,12 +157,25 @@ ReadOutcome Shard::try_get(std::string_view key, uint64_t now_ms, StoreRead& out
   return ReadOutcome::found;
 }
 
+ReadOutcome Shard::take_node(const Memtable::Node& node, uint64_t now_ms, StoreRead& out) {
+  out.version = node.version();
+  out.seq = node.seq();
+  if (!is_live(node.kind(), node.expire_at_ms(), now_ms)) return ReadOutcome::absent;
+  fill_from_node(node, out);
+  return ReadOutcome::found;
+}
+
 Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) {
+  return lookup(std::move(key), Sees::visible, now_ms, out);
+}
+
+Task<Result<bool>> Shard::lookup(std::string key, Sees sees, uint64_t now_ms, StoreRead& out) {
   const Call call(*this);
   ++stats_.reads_waited;
   MemRef holder;
   const uint64_t hash = bloom_hash(key);
-  const Memtable::Node* node = find_in_memory(key, hash, &holder);
+  const uint64_t seq = sees == Sees::newest ? Memtable::seq_newest : visible_seq_;
+  const Memtable::Node* node = find_in_memory(key, hash, seq, &holder);
   const std::shared_ptr<const TableLevels> levels = levels_;
   Version best = node != nullptr ? node->version() : Version{};
   bool found = node != nullptr;
@@ -187,8 +201,7 @@ Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) 
   out.version = best;
   if (!found) co_return false;
   if (!winner) {
-    if (!is_live(node->kind(), node->expire_at_ms(), now_ms)) co_return false;
-    fill_from_node(*node, out);
+    if (take_node(*node, now_ms, out) == ReadOutcome::absent) co_return false;
     out.memtable = std::shared_ptr<const Memtable>(holder, &holder->table);
     co_return true;
   }
@@ -207,7 +220,7 @@ Task<Result<bool>> Shard::get(std::string key, uint64_t now_ms, StoreRead& out) 
 ReadOutcome Shard::try_find_newer(std::string_view key, Version than, Version& newest) const {
   const uint64_t hash = bloom_hash(key);
   newest = than;
-  const Memtable::Node* node = find_in_memory(key, hash, nullptr);
+  const Memtable::Node* node = find_in_memory(key, hash, visible_seq_, nullptr);
   if (node != nullptr && node->version() > newest) newest = node->version();
   const bool found = true;
   const bool known = for_each_candidate(*levels_, key, newest, found, [&](const TableRef& table) {

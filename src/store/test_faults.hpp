@@ -1,6 +1,7 @@
 // Bugs that a test can plant, to show that the suite would find them: tests/store/planted_bugs_test
 // lists them all with what catches them. All are off and nothing but a test sets them. They are
-// asked once per file operation, frame, or dead or shadowed entry of a merge, never per request.
+// asked once per file operation, frame, read-modify-write, or dead or shadowed entry of a merge, never
+// per plain request.
 #pragma once
 
 namespace gyre {
@@ -24,9 +25,12 @@ struct StoreTestFaults {
   bool drop_expired_early = false;            // though older data lies below
   bool scan_sees_later_writes = false;        // instead of those of its start
   bool trust_blocks = false;                  // their checksums are not looked at
-  bool drop_values_early = false;  // a value file goes with the first table that names it
-  bool ignore_promises = false;    // damage to acknowledged frames is a torn tail
-  bool read_behind_gap = false;    // a start goes on with what is whole behind a torn frame
+  bool drop_values_early = false;     // a value file goes with the first table that names it
+  bool ignore_promises = false;       // damage to acknowledged frames is a torn tail
+  bool read_behind_gap = false;       // a start goes on with what is whole behind a torn frame
+  bool modify_sees_visible = false;   // instead of the newest state
+  bool modify_holds_nobody = false;   // while it waits for the disk
+  bool leave_before_durable = false;  // a modify that writes nothing doesn't wait for what it saw
 };
 
 inline StoreTestFaults store_test_faults;

@@ -53,8 +53,9 @@ class CrashOracle {
   }
   // Acknowledged writes may be lost from now on (other durabilities than group), the last first.
   void acknowledgements_promise_nothing() { durable_ = false; }
-  // contents_at() will be asked for the past.
-  void keep_all() { keeps_all_ = true; }
+  bool acknowledgements_promise() const { return durable_; }
+  // The past will be asked for.
+  void keep_all(bool keeps = true) { keeps_all_ = keeps; }
   // Whoever could read a write relies on it.
   void visible_through(uint64_t seq) {
     if (durable_) durable_through(seq);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "../store/modify_rig.hpp"
 #include "base/hash.hpp"
 
 namespace gyre::test {
@@ -193,6 +194,63 @@ Task<Result<void>> value_work(Shard& shard, ShardHome& home, CrashRun& run) {
   co_return done;
 }
 
+Task<void> count_some(Shard& shard, ShardHome& home, CrashRun& run, uint64_t from, uint64_t count) {
+  for (uint64_t i = from; i < from + count; ++i) {
+    CrashRun::Counter& counter = run.counters[i % run.counters.size()];
+    ++counter.begun;
+    ModifyEnd end = co_await modify(shard, home.memory, run.oracle,
+                                    fmt::format("count{}", i % run.counters.size()), incremented);
+    if (end.status != Errc::ok) co_return;
+    ++counter.acknowledged;
+    const std::string text = noise(run.salt + i, 100);
+    end = co_await modify(shard, home.memory, run.oracle,
+                          fmt::format("once{}", from / 20 * 20 + i % 3), set_if_absent(text));
+    if (end.status == Errc::ok && i % 3 == 0)
+      end = co_await modify(shard, home.memory, run.oracle, key_of(i), appending(text));
+    if (end.status != Errc::ok) co_return;
+  }
+}
+
+Task<void> count_at_once(Shard& shard, ShardHome& home, CrashRun& run, uint64_t from) {
+  Scope scope;
+  for (uint64_t worker = 0; worker < 4; ++worker) {
+    scope.spawn(count_some(shard, home, run, from + worker * 3, 3));
+  }
+  scope.spawn(write_some(shard, home, run, from, 3));
+  co_await scope.join();
+}
+
+Task<Result<void>> modify_work(Shard& shard, ShardHome& home, CrashRun& run) {
+  co_await count_at_once(shard, home, run, 0);
+  Result<void> done = co_await shard.flush();
+  if (!done) co_return done;
+  co_await count_at_once(shard, home, run, 20);
+  static_cast<void>(co_await modify(shard, home.memory, run.oracle, key_of(1),
+                                    appending(noise(run.salt, 300'000))));
+  if (done = co_await shard.flush(); !done) co_return done;
+  static_cast<void>(
+      co_await modify(shard, home.memory, run.oracle, key_of(1), appending("and more")));
+  if (done = co_await shard.compact(); !done) co_return done;
+  co_await count_at_once(shard, home, run, 40);
+  if (shard.stats().modifies_read == 0) co_return fail(Errc::invalid, "nothing was read first");
+  co_return Result<void>{};
+}
+
+// "" if every increment that was acknowledged is there, and none that was not begun.
+std::string check_counters(const Contents& found, const CrashRun& run) {
+  for (size_t i = 0; i < run.counters.size(); ++i) {
+    const auto at = found.find(fmt::format("count{}", i));
+    const uint64_t value = at == found.end() ? 0 : std::stoull(at->second);
+    const CrashRun::Counter& counter = run.counters[i];
+    const uint64_t least = run.oracle.acknowledgements_promise() ? counter.acknowledged : 0;
+    if (value < least || value > counter.begun) {
+      return fmt::format("count{} is {}: of {} increments {} were acknowledged", i, value,
+                         counter.begun, counter.acknowledged);
+    }
+  }
+  return "";
+}
+
 Task<void> scripted_life(const CrashSweep& sweep, CrashRun& run) {
   ShardHome home(4u << 20);
   auto shard = co_await Shard::open(options_of(sweep), home.context());
@@ -208,13 +266,14 @@ Task<void> scripted_life(const CrashSweep& sweep, CrashRun& run) {
 
 // --- the life after ------------------------------------------------------------------------------
 
-Task<std::string> check_contents(Shard& shard, const CrashOracle& oracle) {
+Task<std::string> check_contents(Shard& shard, const CrashRun& run) {
   const uint64_t now_ms = Reactor::current().wall_ms();
   auto scan = co_await shard.scan("", "", now_ms);
   if (!scan) co_return "the scan: " + scan.error().message();
   const Result<Contents> found = co_await drain(**scan);
   if (!found) co_return "the scan: " + found.error().message();
-  const std::string wrong = oracle.check(*found, shard.visible_seq(), now_ms);
+  std::string wrong = run.oracle.check(*found, shard.visible_seq(), now_ms);
+  if (wrong.empty()) wrong = check_counters(*found, run);
   if (!wrong.empty()) co_return wrong;
   for (const char* prefix : {"key", "last"}) {
     for (uint64_t i = 0; i < key_count; ++i) {
@@ -237,7 +296,7 @@ Task<void> look(const CrashSweep& sweep, CrashRun& run) {
     run.error = "it does not open: " + shard.error().message();
     co_return;
   }
-  run.error = co_await check_contents(**shard, run.oracle);
+  run.error = co_await check_contents(**shard, run);
   if (run.error.empty()) {
     run.oracle.adopt((*shard)->visible_seq());
     run.salt += 1000;
@@ -258,7 +317,7 @@ Task<void> write_again(Shard& shard, ShardHome& home, CrashRun& run, unsigned ro
       run.error = "a write after the crash does not show at " + key_of(i);
     }
   }
-  if (run.error.empty()) run.error = co_await check_contents(shard, run.oracle);
+  if (run.error.empty()) run.error = co_await check_contents(shard, run);
   if (!run.error.empty()) run.error += " (after writing again)";
 }
 
@@ -271,13 +330,13 @@ Task<void> look_and_go_on(const CrashSweep& sweep, CrashRun& run) {
       run.error = fmt::format("it does not open ({}): {}", round, shard.error().message());
       co_return;
     }
-    run.error = co_await check_contents(**shard, run.oracle);
+    run.error = co_await check_contents(**shard, run);
     if (run.error.empty()) {
       run.oracle.adopt((*shard)->visible_seq());
       co_await write_again(**shard, home, run, round);
       if (round == 1 && run.error.empty()) {
         const Result<void> merged = co_await (*shard)->compact();
-        run.error = merged ? co_await check_contents(**shard, run.oracle)
+        run.error = merged ? co_await check_contents(**shard, run)
                            : "the compaction: " + merged.error().message();
         if (!run.error.empty()) run.error += " (after a compaction)";
       }
@@ -360,11 +419,17 @@ void adjust_for_values(ShardOptions& options) {
   options.value_file_bytes_max = 3'000;
 }
 
+// Everything is read from the disk, anew each time.
+void adjust_for_modifies(ShardOptions& options) {
+  options.cache_bytes = 1;
+}
+
 }  // namespace
 
 const CrashScript log_script{"log", ignore_adjust, log_work, false, true};
 const CrashScript overlap_script{"overlap", adjust_for_overlap, overlap_work, false, true};
 const CrashScript value_script{"value", adjust_for_values, value_work, true, false};
+const CrashScript modify_script{"modify", adjust_for_modifies, modify_work, true, false};
 const CrashScript merge_script{"merge", adjust_for_merges, merge_work, true, false};
 
 ScriptLength measure(CrashSweep& sweep) {

@@ -8,6 +8,7 @@
 // between, in which other operations are under way.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -22,6 +23,12 @@ struct CrashRun {
   CrashOracle oracle;
   std::string error;  // of a life that nothing disturbed
   uint64_t salt = 0;  // makes values of different lives differ
+  // Increments of count0, count1 …
+  struct Counter {
+    uint64_t begun = 0;
+    uint64_t acknowledged = 0;
+  };
+  std::array<Counter, 2> counters;
 };
 
 struct CrashScript {
@@ -41,6 +48,9 @@ extern const CrashScript overlap_script;
 extern const CrashScript merge_script;
 // The same with values in value files, which become sparse, are emptied and go.
 extern const CrashScript value_script;
+// Counters, values that grow, keys set if absent: read-modify-writes that find what they need in
+// memory, in a frame under way and in tables.
+extern const CrashScript modify_script;
 
 struct CrashSweep {
   const CrashScript* script = &log_script;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "../sim/crash_oracle.hpp"
+#include "modify_rig.hpp"
 
 namespace gyre::test {
 
@@ -80,7 +81,8 @@ struct Model {
   ShardRig& rig;
   ModelCounts& counts;
   CrashOracle oracle;
-  uint64_t life_end = 0;  // at this count of operations
+  std::vector<std::pair<std::string, ModifyEnd>> modified;  // in the present step, by key
+  uint64_t life_end = 0;                                    // at this count of operations
   std::string error;
   std::string trail;  // the last steps
 
@@ -130,12 +132,69 @@ Version foreign_version(Shard& shard, ShardHome& home, Model& model, const std::
   return model.prng.one_in(2) ? earlier : later;
 }
 
+Make any_make(Model& model) {
+  const std::string text = model.value();
+  const uint64_t kind = model.prng.below(5);
+  uint64_t expire_at_ms = 0;
+  if (model.prng.one_in(5)) {
+    expire_at_ms = Reactor::current().wall_ms() + 1 + any_magnitude(model.prng, 3'000);
+  }
+  return [=](const std::optional<std::string>& current) -> std::optional<Made> {
+    switch (kind) {
+      case 0:  // set if absent
+        if (current) return std::nullopt;
+        return Made{.value = text, .expire_at_ms = expire_at_ms};
+      case 1:  // another expiry
+        if (!current) return std::nullopt;
+        return Made{.value = current, .expire_at_ms = expire_at_ms};
+      case 2:  // take it away
+        if (!current) return std::nullopt;
+        return Made{};
+      default:  // append
+        if (!current || current->size() > 300'000) return Made{.value = text};
+        return Made{.value = *current + text, .expire_at_ms = expire_at_ms};
+    }
+  };
+}
+
+Task<void> modify_one(Shard& shard, ShardHome& home, Model& model, std::string key, Make make) {
+  ModifyEnd end = co_await modify(shard, home.memory, model.oracle, key, std::move(make));
+  // Twice a large value may be more than all the memory for writes.
+  if (end.status != Errc::ok && end.status != Errc::overloaded && end.status != Errc::too_large) {
+    model.wrong(fmt::format("a modify: {}", to_string(end.status)));
+  }
+  ++model.counts.modifies;
+  if (end.status == Errc::ok && end.seq == 0) ++model.counts.modifies_left;
+  if (end.status == Errc::ok) model.modified.emplace_back(std::move(key), std::move(end));
+}
+
+// Each has seen what came before it, when all that did is known.
+void check_modified(Model& model) {
+  for (const auto& [key, end] : std::exchange(model.modified, {})) {
+    if (end.seq == 0) continue;
+    const CrashOracle::Write* before = model.oracle.winner_at(end.seq - 1, key);
+    const bool present = before != nullptr && before->live(end.now_ms);
+    if (present != end.seen.has_value() || (present && *before->value != *end.seen)) {
+      model.wrong(fmt::format("a modify of {}, seq {}, saw {} bytes, not the {} of seq {}", key,
+                              end.seq, end.seen ? end.seen->size() : 0,
+                              present ? before->value->size() : 0,
+                              before != nullptr ? before->seq : 0));
+    }
+  }
+}
+
 // Several at once, of which later ones may overtake large ones.
 Task<void> write_step(Shard& shard, ShardHome& home, Model& model) {
   Scope scope;
   const uint64_t count = any_magnitude(model.prng, 64);
+  const uint64_t modify_one_in = 1 + model.prng.below(8);
+  model.oracle.keep_all();
   for (uint64_t i = 0; i < count; ++i) {
     std::string key = model.key();
+    if (model.prng.one_in(modify_one_in)) {
+      scope.spawn(modify_one(shard, home, model, std::move(key), any_make(model)));
+      continue;
+    }
     std::optional<std::string> value;
     uint64_t expire_at_ms = 0;
     if (!model.prng.one_in(4)) {
@@ -150,6 +209,9 @@ Task<void> write_step(Shard& shard, ShardHome& home, Model& model) {
   }
   model.counts.operations += count;
   co_await scope.join();
+  if (model.goes_on()) check_modified(model);
+  model.modified.clear();
+  model.oracle.keep_all(false);
 }
 
 Task<void> read_step(Shard& shard, Model& model) {
@@ -326,6 +388,7 @@ Task<void> model_life(Model& model) {
   }
   model.counts.flushes += shard.stats().flushes;
   model.counts.compactions += shard.stats().compactions;
+  model.counts.modifies_read += shard.stats().modifies_read;
   model.counts.recovered_records += shard.stats().records_recovered;
   const uint64_t seq = shard.visible_seq();
   const bool flushes = model.prng.one_in(2);

@@ -1,5 +1,5 @@
 // Random histories of one shard, checked step by step against a model (CrashOracle): puts with and
-// without expiry, large values, removals, reads, scans while all of this goes on, flushes, merges,
+// without expiry, large values, removals, read-modify-writes, reads, scans while all of this goes on, flushes, merges,
 // time that passes, clean restarts, kills and power cuts, under random and mostly tiny options.
 #pragma once
 
@@ -25,6 +25,9 @@ struct ModelCounts {
   uint64_t power_cuts = 0;
   uint64_t kills = 0;
   uint64_t scans = 0;
+  uint64_t modifies = 0;
+  uint64_t modifies_left = 0;  // that wrote nothing
+  uint64_t modifies_read = 0;  // that waited for the disk
   uint64_t flushes = 0;
   uint64_t compactions = 0;
   uint64_t recovered_records = 0;

@@ -35,6 +35,9 @@ std::string merge_crashes() {
 std::string overlap_crashes() {
   return crash_sweep_finds({.script = &overlap_script});
 }
+std::string modify_crashes() {
+  return crash_sweep_finds({.script = &modify_script});
+}
 
 std::string value_crashes() {
   return crash_sweep_finds({.script = &value_script});
@@ -152,6 +155,12 @@ const Bug bugs[] = {
     {"expired values are dropped and show older ones", &StoreTestFaults::drop_expired_early, 0,
      model},
     {"a scan sees writes that came after it", &StoreTestFaults::scan_sees_later_writes, 0, orders},
+    {"increments are made of what readers see", &StoreTestFaults::modify_sees_visible, 0,
+     modify_crashes},
+    {"a key is written while a modify of it reads", &StoreTestFaults::modify_holds_nobody, 0,
+     model},
+    {"a modify that writes nothing is answered at once", &StoreTestFaults::leave_before_durable, 0,
+     modify_crashes},
     {"checksums of blocks are not looked at", &StoreTestFaults::trust_blocks, 0, table_flips},
     {"damage to acknowledged frames passes for a torn tail", &StoreTestFaults::ignore_promises, 0,
      log_flips},

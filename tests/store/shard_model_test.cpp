@@ -26,14 +26,18 @@ TEST_CASE("a shard and a model agree, step by step, over random options") {
   }
   MESSAGE(
       fmt::format("model: {} seeds, {} operations, {} lives ({} power cuts, {} kills), "
-                  "{} scans, {} flushes, {} compactions, {} records recovered",
+                  "{} scans, {} modifies ({} wrote nothing, {} waited for the disk), {} flushes, "
+                  "{} compactions, {} records recovered",
                   seeds, counts.operations, counts.lives, counts.power_cuts, counts.kills,
-                  counts.scans, counts.flushes, counts.compactions, counts.recovered_records));
+                  counts.scans, counts.modifies, counts.modifies_left, counts.modifies_read,
+                  counts.flushes, counts.compactions, counts.recovered_records));
   if (only == nullptr) {
     CHECK(counts.operations >= seeds * operations_per_seed);
     CHECK(counts.power_cuts > seeds / 4);
     CHECK(counts.kills > seeds / 4);
     CHECK(counts.compactions > 10 * seeds);
+    CHECK(counts.modifies_left > 10 * seeds);
+    CHECK(counts.modifies_read > 10 * seeds);
   }
 }
 
