@@ -49,4 +49,54 @@ resp::Exchange* mget(Invocation& in);
 resp::Exchange* mset(Invocation& in);
 resp::Exchange* set(Invocation& in);
 
+// string_commands.cpp
+resp::Exchange* append(Invocation& in);
+resp::Exchange* decr(Invocation& in);
+resp::Exchange* decrby(Invocation& in);
+resp::Exchange* getdel(Invocation& in);
+resp::Exchange* getex(Invocation& in);
+resp::Exchange* getrange(Invocation& in);
+resp::Exchange* getset(Invocation& in);
+resp::Exchange* incr(Invocation& in);
+resp::Exchange* incrby(Invocation& in);
+resp::Exchange* incrbyfloat(Invocation& in);
+resp::Exchange* psetex(Invocation& in);
+resp::Exchange* set_with_options(Invocation& in);
+resp::Exchange* setex(Invocation& in);
+resp::Exchange* setnx(Invocation& in);
+resp::Exchange* setrange(Invocation& in);
+resp::Exchange* strlen(Invocation& in);
+
+// In value_commands.cpp: the word `value_index` under key 1, whatever is there.
+resp::Exchange* set_value(Invocation& in, size_t value_index, uint64_t expire_at_ms);
+
+// expiry_commands.cpp
+resp::Exchange* expire(Invocation& in);
+resp::Exchange* expireat(Invocation& in);
+resp::Exchange* expiretime(Invocation& in);
+resp::Exchange* memory_usage(Invocation& in);
+resp::Exchange* object_encoding(Invocation& in);
+resp::Exchange* persist(Invocation& in);
+resp::Exchange* pexpire(Invocation& in);
+resp::Exchange* pexpireat(Invocation& in);
+resp::Exchange* pexpiretime(Invocation& in);
+resp::Exchange* pttl(Invocation& in);
+resp::Exchange* ttl(Invocation& in);
+resp::Exchange* type(Invocation& in);
+
+// key_commands.cpp
+resp::Exchange* copy(Invocation& in);
+resp::Exchange* del_in_one_step(Invocation& in);
+resp::Exchange* msetnx(Invocation& in);
+resp::Exchange* rename(Invocation& in);
+resp::Exchange* renamenx(Invocation& in);
+
+// keyspace_commands.cpp
+resp::Exchange* dbsize(Invocation& in);
+resp::Exchange* flushall(Invocation& in);
+resp::Exchange* flushdb(Invocation& in);
+resp::Exchange* keys(Invocation& in);
+resp::Exchange* randomkey(Invocation& in);
+resp::Exchange* scan(Invocation& in);
+
 }  // namespace gyre::resp_commands

@@ -217,6 +217,11 @@ void RespServer::forget_authentication(RespClient& client) {
   client.set_authenticated(false);
 }
 
+ScanPositions& RespServer::scan_positions() {
+  if (!scan_positions_) scan_positions_.emplace(Reactor::current().random());
+  return *scan_positions_;
+}
+
 void RespServer::reset_stats() {
   stats_ = {};
   limits_.counters = {};

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -19,6 +20,7 @@
 #include <gyre/sync.hpp>
 
 #include "node/resp/resp_client.hpp"
+#include "node/resp/scan_cursor.hpp"
 #include "node/resp/store_task.hpp"
 #include "resp/connection.hpp"
 
@@ -67,6 +69,8 @@ class RespServer final : public ConnectionSink, public resp::Handler {
   RespStats& stats() { return stats_; }
   resp::ConnectionLimits& limits() { return limits_; }
   void reset_stats();
+  // Behind the cursors of scans of this core's shards.
+  ScanPositions& scan_positions();
   // Sends the task to its core, together with what else goes there.
   void post(StoreTask& task);
 
@@ -104,6 +108,7 @@ class RespServer final : public ConnectionSink, public resp::Handler {
   std::vector<TaskBatch*> batches_;                         // by core, what is to be sent there
   Nanos foreigner_logged_at_ = 0;
   RespStats stats_;
+  std::optional<ScanPositions> scan_positions_;
 };
 
 }  // namespace gyre

@@ -6,6 +6,7 @@ TaskExchange::TaskExchange(Invocation& in, Work work)
     : Exchange(in.client),
       server_(in.server),
       client_(in.client),
+      database_(in.client.database),
       work_(work),
       words_(in.words.begin(), in.words.end()) {}
 

@@ -19,6 +19,7 @@ class TaskExchange final : public resp::Exchange {
 
   RespServer& server() { return server_; }
   RespClient& client() { return client_; }
+  unsigned database() const { return database_; }  // when it was asked
   size_t size() const { return words_.size(); }
   std::string_view operator[](size_t index) const { return words_[index]; }
   resp::ReplyWriter out() { return {reply_, protocol()}; }
@@ -31,6 +32,7 @@ class TaskExchange final : public resp::Exchange {
 
   RespServer& server_;
   RespClient& client_;
+  unsigned database_;
   Work work_;
   std::vector<std::string> words_;
   std::string reply_;

@@ -48,10 +48,11 @@ class GetExchange final : public resp::Exchange, private ValueTask {
 
 class SetExchange final : public resp::Exchange, private WriteTask {
  public:
-  SetExchange(Invocation& in, std::string_view key, uint64_t key_hash, std::string_view value)
+  SetExchange(Invocation& in, std::string_view key, uint64_t key_hash, std::string_view value,
+              uint64_t expire_at_ms)
       : Exchange(in.client), WriteTask(in.server, key, key_hash), hash_(key_hash) {
     touches({&hash_, 1}, false, true);
-    be_value(value);
+    be_value(value, expire_at_ms);
   }
   void begin() override { start(); }
   void detach() override { WriteTask::detach(); }
@@ -360,14 +361,18 @@ resp::Exchange* get(Invocation& in) {
 
 resp::Exchange* set(Invocation& in) {
   if (!is_key(in[1])) return in.error(key_too_long);
-  if (in.size() != 3) return in.syntax_error();
+  if (in.size() != 3) return set_with_options(in);
+  return set_value(in, 2, 0);
+}
+
+resp::Exchange* set_value(Invocation& in, size_t value_index, uint64_t expire_at_ms) {
   std::string room;
   const std::string_view key = stored_key_of(in.client, in[1], room);
   const uint64_t key_hash = hash64(key);
   const uint32_t shard = in.server.node().shard_for(key);
   Core& core = in.server.core();
   if (in.server.node().owner_of(shard) == core.index()) core.shard(shard).write_expected(key_hash);
-  return new SetExchange(in, key, key_hash, in[2]);
+  return new SetExchange(in, key, key_hash, in[value_index], expire_at_ms);
 }
 
 resp::Exchange* mget(Invocation& in) {
@@ -389,6 +394,7 @@ resp::Exchange* mset(Invocation& in) {
 
 resp::Exchange* del(Invocation& in) {
   if (has_long_key(in, 1)) return in.error(key_too_long);
+  if (!in.server.core().has_coordinator()) return del_in_one_step(in);
   return new DeleteExchange(in);
 }
 
