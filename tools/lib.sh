@@ -42,10 +42,12 @@ check_packages=(
   "redis-cli and redis-benchmark, which talk to --resp|redis-tools"
   "nginx, which the lab compares with|nginx-light"
   "Chromium, which looks at the lab's report|chromium"
+  "redis-cli and redis-benchmark|redis-tools"
+  "the Redis client for Python|python3-redis"
 )
 # Node.js often comes from elsewhere, and Debian's npm brings hundreds of packages with it.
 command -v node >/dev/null || check_packages+=("Node.js 18 or later, which drives Chromium|nodejs")
-command -v npm >/dev/null || check_packages+=("npm, which brings the report's chart library|npm")
+command -v npm >/dev/null || check_packages+=("npm, which brings the report's chart library and clients|npm")
 
 # install_packages ENTRY…: entries as above. Quick when nothing is missing.
 install_packages() {
