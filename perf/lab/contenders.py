@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 import machine
@@ -29,6 +29,7 @@ STOP_S_MAX = 30
 LOG_TAIL_LINES = 15
 BODY = "0123456789" * 10
 PR_SET_PDEATHSIG = 1
+KEY_OPERATIONS = frozenset({"get", "put", "mixed"})
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -65,8 +66,7 @@ class Contender:
     operations: Optional[frozenset[str]] = None  # all if None
     stores: bool = False  # has to be filled before it is read
     pins_itself: bool = False
-    closed_only: bool = False
-    http: bool = True
+    scheme: str = "http"  # or redis: RESP
     block_reads: str = ""  # its metric of blocks read from tables on the disk
     package: str = ""
     cores: Optional[int] = None  # instead of --cores
@@ -80,9 +80,8 @@ class Contender:
             return f"{program} is not installed (Debian: {self.package})"
         return f"{program} is not built (ninja -C {build})"
 
-    def takes(self, operation: str, closed: bool) -> bool:
-        return (self.operations is None or operation in self.operations) and \
-            (closed or not self.closed_only)
+    def takes(self, operation: str) -> bool:
+        return self.operations is None or operation in self.operations
 
 
 def node_command(place: Place, program: str, *words: str) -> list[str]:
@@ -90,6 +89,13 @@ def node_command(place: Place, program: str, *words: str) -> list[str]:
             "--data", os.path.join(place.directory, "data"), "--cores", str(place.cores),
             "--memory", place.memory, "--durability", place.durability,
             *(SMALL if place.beyond_memory else ()), *peer_flags(place)]
+
+
+def resp_node_command(place: Place) -> list[str]:
+    """The port that is loaded is RESP's; HTTP has another, which nobody asks."""
+    behind = replace(place, port=free_port())
+    return [*node_command(behind, gyre_program(place.build), "serve"),
+            "--resp", f"127.0.0.1:{place.port}"]
 
 
 def peer_flags(place: Place) -> list[str]:
@@ -188,8 +194,11 @@ NGINX = Contender(
 )
 REDIS = Contender(
     "redis", lambda _: "redis-server", redis_command, version=["--version"],
-    operations=frozenset({"get", "put"}), closed_only=True, http=False, stores=True,
-    package="redis-server",
+    operations=KEY_OPERATIONS, scheme="redis", stores=True, package="redis-server",
+)
+GYRE_RESP = Contender(
+    "gyre-resp", gyre_program, resp_node_command, version=["--version"],
+    operations=KEY_OPERATIONS, scheme="redis", stores=True,
 )
 # What a range's bytes cost to send, framed as the nodes frame them (sender.py).
 SENDER = Contender(
@@ -197,7 +206,7 @@ SENDER = Contender(
 )
 CONTENDERS = {
     contender.name: contender
-    for contender in (gyre("gyre"), THREADPOOL, FLOOR, NGINX, REDIS, SENDER,
+    for contender in (gyre("gyre"), GYRE_RESP, THREADPOOL, FLOOR, NGINX, REDIS, SENDER,
                       gyre("gyre-1-core", 1), gyre("gyre-2-cores", 2), floor("floor-1-core", 1),
                       floor("floor-2-cores", 2))
 }
@@ -267,7 +276,7 @@ class Server:
     def __init__(self, contender: Contender, place: Place):
         self.contender, self.place = contender, place
         self.filled: set[tuple] = set()  # keys, bytes of a value, copies
-        self.rates: dict[str, float] = {}  # by operation, where a generator has to know
+        self.rates: dict[str, float] = {}  # of redis-benchmark, by operation
         self.stopped = False
         os.makedirs(place.directory, exist_ok=True)
         self.log = os.path.join(place.directory, "log")
@@ -292,7 +301,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return self.place.url
+        return f"{self.contender.scheme}://127.0.0.1:{self.place.port}"
 
     # As a cluster has them (cluster.py).
     @property
@@ -322,7 +331,7 @@ class Server:
     def answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.place.port), timeout=5) as client:
-                if not self.contender.http:
+                if self.contender.scheme == "redis":
                     client.sendall(b"PING\r\n")
                     return client.recv(16).startswith(b"+PONG")
                 if self.contender.name == "sender":

@@ -1,6 +1,6 @@
 """One run: a generator against a server, and what it cost the server meanwhile.
 
-gyre-load does the loading; redis-benchmark where the server speaks nothing else. The server's CPU
+gyre-load does the loading; redis-benchmark does where requests are pipelined. The server's CPU
 time is read just before and after the generator runs, so it belongs to all requests of the run, its
 warm-up included; memory is sampled while it runs.
 """
@@ -27,6 +27,7 @@ SAMPLE_S = 1.0  # of memory, in long runs
 SAMPLE_SHORT_S = 0.1
 LONG_S = 5.0  # from here on a run keeps its series
 BUSY_MAX = 0.95  # of the generator's thread in a closed loop; above, its own pace was measured
+WARM_UP_REQUESTS = 100_000  # of redis-benchmark
 WARM_UP_SEEDS = 1_000_000  # a warm-up asks for other keys than the run that it is for
 KEPT = ("p50", "p99", "p999", "max")
 
@@ -49,6 +50,7 @@ class Plan:
     count_reads: bool = False  # of the server's disk
     keeps_series: bool = False  # though it is short
     replicas: str = ""  # "A/F"; the server's own if empty
+    pipeline: int = 1  # requests that a connection sends at a time; more than one over RESP only
     seed: int = 1  # the same keys in the same order with the same one
 
     @property
@@ -86,21 +88,22 @@ class Generator:
         self.process: Optional[subprocess.Popen] = None
         self.cut: Optional[dict] = None  # the run that did not reach its end
 
-    def fill(self, server: Server, keys: int, value_bytes: int, replicas: str = "") -> None:
-        """`replicas`: as the load will ask; every copy it may ask for is written."""
+    def fill(self, server: Server, keys: int, value_bytes: int, replicas: str = "",
+             pipelined: bool = False) -> None:
+        """`replicas`: as the load will ask; every copy it may ask for is written. `pipelined`: the
+        keys of redis-benchmark."""
         copies = replicas.partition("/")[2]
-        if (keys, value_bytes, copies) in server.filled:
+        what = (keys, value_bytes, copies, pipelined)
+        if what in server.filled:
             return
-        if server.contender.http:
+        if pipelined:
+            fill_for_redis_benchmark(server.place.port, keys, value_bytes)
+        else:
             asked = ["--replicas", f"{copies}/{copies}"] if copies else []
             self.spawn([self.program, "-q", "-d", "0", "--fill", str(keys), "--keys", str(keys),
                         "--value", str(value_bytes), *asked, *server.urls])
-        else:
-            fill_redis(server.place.port, keys, value_bytes)
-            server.filled.add((keys, value_bytes, copies))
-            return
-        self.wait(server, f"while {server.name} was filled")
-        server.filled.add((keys, value_bytes, copies))
+            self.wait(server, f"while {server.name} was filled")
+        server.filled.add(what)
 
     def start(self, arguments: list[str]) -> None:
         self.cut = None
@@ -108,11 +111,11 @@ class Generator:
             os.unlink(self.output)  # a warm-up's, which nobody reads
         self.spawn([self.program, "-q", "--json", self.output, *arguments])
 
-    def start_redis(self, server: Server, test: str, requests: int, connections: int, keys: int,
-                    value_bytes: int) -> None:
+    def start_pipelined(self, server: Server, plan: Plan, requests: int) -> None:
+        test = {"get": "get", "put": "set"}[plan.operation]
         self.spawn(["redis-benchmark", "-p", str(server.place.port), "-t", test, "-n",
-                    str(requests), "-c", str(connections), "-r", str(keys), "-d", str(value_bytes),
-                    "--csv"])
+                    str(requests), "-c", str(plan.connections), "-r", str(plan.keys), "-d",
+                    str(plan.value_bytes), "-P", str(plan.pipeline), "--csv"])
 
     def spawn(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
@@ -167,7 +170,7 @@ class Generator:
         long = plan.seconds >= LONG_S
         read = reads.reads_of(server) if plan.count_reads else None
         before, charged = machine.clocks(server.pids), children_s()
-        if server.contender.http:
+        if plan.pipeline == 1:
             path = "/v0/status" if plan.operation == "status" else ""
             if companions:
                 companions.start(server)
@@ -184,9 +187,8 @@ class Generator:
                 requests += more
         else:
             # redis-benchmark counts requests, not seconds: the warm-up told how many that are.
-            count = int(server.rates.get(plan.operation, 20_000) * plan.seconds)
-            self.start_redis(server, {"get": "get", "put": "set"}[plan.operation], count,
-                             plan.connections, plan.keys, plan.value_bytes)
+            count = int(server.rates[plan.operation] * plan.seconds)
+            self.start_pipelined(server, plan, count)
             out, _ = self.wait(server, "while it was loaded", sample)
             run, latencies, requests = read_redis_csv(out, count)
         wall_s = time.monotonic() - started
@@ -214,20 +216,20 @@ class Generator:
 
     def warm_up(self, server: Server, plan: Plan) -> None:
         seconds = min(0.5, plan.seconds / 4)
-        if server.contender.http:
+        if plan.pipeline == 1:
             path = "/v0/status" if plan.operation == "status" else ""
             words = replace(plan, seed=plan.seed + WARM_UP_SEEDS).arguments()
             words[words.index("-d") + 1] = f"{seconds * 1000:.0f}ms"
             self.start([*words, *(url + path for url in server.urls)])
             self.wait(server, "while it was warmed up")
         else:
-            self.start_redis(server, {"get": "get", "put": "set"}[plan.operation], 20_000,
-                             plan.connections, plan.keys, plan.value_bytes)
+            self.start_pipelined(server, plan, WARM_UP_REQUESTS)
             out, _ = self.wait(server, "while it was warmed up")
-            server.rates[plan.operation] = read_redis_csv(out, 20_000)[0]["answered_per_s"]
+            server.rates[plan.operation] = read_redis_csv(out, WARM_UP_REQUESTS)[0][
+                "answered_per_s"]
 
 
-def fill_redis(port: int, keys: int, value_bytes: int) -> None:
+def fill_for_redis_benchmark(port: int, keys: int, value_bytes: int) -> None:
     """Every key that redis-benchmark asks for with -r KEYS: none of its GETs misses."""
     value = b"x" * value_bytes
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
@@ -240,7 +242,7 @@ def fill_redis(port: int, keys: int, value_bytes: int) -> None:
             for _ in names:
                 answer = answers.readline()
                 if answer != b"+OK\r\n":
-                    raise LabError(f"redis answered {answer!r} while it was filled")
+                    raise LabError(f"port {port} answered {answer!r} while it was filled")
 
 
 def memory_of(points: list[list[float]], plan: Plan) -> dict:

@@ -19,7 +19,7 @@ from report_text import escape
 
 # Line styles and colours are numbered (style.css); the same contender has the same one everywhere.
 SLOTS = {
-    "gyre": 0, "gyre-2-cores": 0, "threadpool": 1, "floor": 2, "nginx": 3, "redis": 4, "sender": 5,
+    "gyre": 0, "gyre-2-cores": 0, "gyre-resp": 0, "threadpool": 1, "floor": 2, "nginx": 3, "redis": 4, "sender": 5,
     "gyre-1-core": 6,
 }
 SLOT_COUNT = 8
@@ -32,6 +32,7 @@ WHAT_IT_IS = {
     "gyre-1-core": "the node of this project with --cores 1",
     "gyre-2-cores": "the node of this project with --cores 2",
     "nginx": "nginx with a fixed answer, for the protocol alone",
+    "gyre-resp": "the node of this project, over Redis' protocol",
     "redis": "Redis, over its own protocol",
 }
 

@@ -163,7 +163,7 @@ class Runner:
                 self.tell(f"  without {name}: {missing}")
             elif missing:
                 raise LabError(missing)
-            elif contender.takes(step.operation, step.rate is None) and \
+            elif contender.takes(step.operation) and \
                     (contender.clusters or step.nodes == 1):
                 found.append(name)
         return found
@@ -187,7 +187,7 @@ class Runner:
                 if server.contender.stores:
                     self.progress(f"filling {server.name}", 0)
                     self.generator.fill(server, self.keys_of(step), self.value_bytes_of(step),
-                                        step.replicas)
+                                        step.replicas, step.pipeline > 1)
         self.wait_until_idle(step, started)
         if step.memory:
             self.reopen(step, [its for its in started.values() if its.contender.stores])
@@ -318,7 +318,7 @@ class Runner:
                     min(step.range_records, self.keys_of(step) // 2), step.kind == "verify",
                     self.keys_of(step) if step.kind == "verify" else 0,
                     1 if step.share_cpus else len(self.options.generator_cpus),
-                    step.memory is not None, replicas=step.replicas)
+                    step.memory is not None, replicas=step.replicas, pipeline=step.pipeline)
         return replace(plan, **changes)
 
     def plan_record(self, step: Step) -> dict:

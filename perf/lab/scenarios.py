@@ -104,6 +104,7 @@ class Step:
     value_bytes: Optional[int] = None
     key_order: str = "uniform"
     range_records: int = 0
+    pipeline: int = 1  # requests of a connection at a time, over RESP
     samples: int = 0  # a run is as long as these take at its rate, if that is longer
     fill: bool = True  # what has to be there before it is read
     memory: Optional[Memory] = None  # --memory if None; else the reads that reach the disk are told
@@ -268,6 +269,26 @@ def cpu_steps(rate: Optional[float]) -> list[Step]:
     ]
 
 
+def resp_steps(rate: Optional[float]) -> list[Step]:
+    """One core each, like for like: Redis without a log beside durability none."""
+    pair = Step("", "closed", "get", ("gyre-resp", "redis"), durability="none", keys=10_000)
+    one = (at_most("system", 1.0, "redis"),)
+    many = (Aim("ok", (Bound(1.3, "redis", at_least=True),)),)
+    return [
+        replace(pair, name=f"{name}, one at a time", operation=operation, smoke=name == "GET",
+                aims=one)
+        for name, operation in (("GET", "get"), ("SET", "put"))
+    ] + [
+        replace(pair, name=f"{name}, 16 at a time", operation=operation, pipeline=16,
+                smoke=name == "SET", aims=many)
+        for name, operation in (("GET", "get"), ("SET", "put"))
+    ] + [
+        replace(pair, name="SET, each synced, one at a time", operation="put", durability="group"),
+        replace(pair, name=f"GET, {rate or 10_000:,.0f}/s", kind="latency", rate=rate or 10_000,
+                samples=SAMPLES_FOR_P999),
+    ]
+
+
 def cores_steps(rate: Optional[float]) -> list[Step]:
     # The floors tell what two threads on CPUs that they share with the generator cost anyway.
     names = ("gyre-2-cores", "gyre-1-core", "floor-2-cores", "floor-1-core")
@@ -408,6 +429,13 @@ SCENARIOS = {
             "status, cached GET, PUT without and with group sync, closed loop over 64 connections "
             "and 10,000/s. Aims, system-wide in ratio to floor: 1.15, 1.25, 1.35, 1.7.",
             "LAB targets; perf/cpu_per_request", 5, cpu_steps),
+        Scenario(
+            "resp", "RESP beside Redis",
+            "GET and SET over RESP, one core each: CPU per request over 64 connections with one "
+            "request at a time, requests per second with 16 at a time (redis-benchmark), SET with "
+            "every write synced, GET at 10,000/s. Aims: at most Redis' CPU per request, at least "
+            "1.3 of its requests per second.",
+            "LAB targets", 3, resp_steps),
         Scenario(
             "cores", "The second core",
             "CPU per request of gyre with two cores against one; the generator shares their CPUs. "
