@@ -104,6 +104,10 @@ class Cluster:
         """Of the nodes that clients ask."""
         return [node.url for node in self.nodes if node is not self.disturbed]
 
+    @property
+    def fill_urls(self) -> list[str]:
+        return self.urls
+
     def ticks(self, stats: dict[int, str]) -> int:
         return sum(node.ticks(stats) for node in self.nodes)
 

@@ -30,6 +30,7 @@ LOG_TAIL_LINES = 15
 BODY = "0123456789" * 10
 PR_SET_PDEATHSIG = 1
 KEY_OPERATIONS = frozenset({"get", "put", "mixed"})
+PROXY_KEYS = 20_000
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -50,6 +51,7 @@ class Place:
     durability: str
     operation: str
     beyond_memory: bool = False  # the data is larger, and the page cache is not to help
+    behind_port: int = 0  # of the Redis that a proxy stands before
     peers: tuple[str, ...] = ()  # URLs of all nodes, this one included; none: it is alone
 
     @property
@@ -67,6 +69,8 @@ class Contender:
     stores: bool = False  # has to be filled before it is read
     pins_itself: bool = False
     scheme: str = "http"  # or redis: RESP
+    ready_path: str = "/v0/status"
+    behind: Optional["Contender"] = None  # runs too, on the same CPUs; it is what is filled
     block_reads: str = ""  # its metric of blocks read from tables on the disk
     package: str = ""
     cores: Optional[int] = None  # instead of --cores
@@ -149,6 +153,25 @@ def redis_command(place: Place) -> list[str]:
             "--dir", place.directory, *(synced if place.durability == "group" else [])]
 
 
+def proxy_command(place: Place, listen: tuple[str, ...]) -> list[str]:
+    """Room for every key of a scenario that is about hits; its misses have more keys than that."""
+    return [gyre_program(place.build), "proxy", *listen, "--cores", str(place.cores), "--admin", "off",
+            "--max-keys", str(PROXY_KEYS), "--ttl-ms", "3600000", "--max-connections", "1024",
+            "--redis-port", str(place.behind_port)]
+
+
+def twemproxy_command(place: Place) -> list[str]:
+    path = os.path.join(place.directory, "nutcracker.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(
+            f"lab:\n  listen: 127.0.0.1:{place.port}\n  hash: fnv1a_64\n  distribution: ketama\n"
+            f"  redis: true\n  preconnect: true\n  servers:\n   - 127.0.0.1:{place.behind_port}:1\n"
+        )
+    return ["nutcracker", "-c", path, "-o", os.path.join(place.directory, "nutcracker.log"),
+            "-p", os.path.join(place.directory, "nutcracker.pid"), "-v", "4",
+            "-a", "127.0.0.1", "-s", str(free_port())]
+
+
 def sender_command(place: Place) -> list[str]:
     here = os.path.dirname(os.path.realpath(__file__))
     return [sys.executable, os.path.join(here, "sender.py"), str(place.port)]
@@ -200,13 +223,27 @@ GYRE_RESP = Contender(
     "gyre-resp", gyre_program, resp_node_command, version=["--version"],
     operations=KEY_OPERATIONS, scheme="redis", stores=True,
 )
+PROXY = Contender(
+    "proxy", gyre_program, lambda place: proxy_command(place, ("--port", str(place.port))),
+    version=["--version"], operations=frozenset({"lookup", "nonsense"}), ready_path="/readyz",
+    behind=REDIS, stores=True,
+)
+PROXY_RESP = Contender(
+    "proxy-resp", gyre_program,
+    lambda place: proxy_command(place, ("--port", "0", "--resp", f"127.0.0.1:{place.port}")),
+    version=["--version"], operations=KEY_OPERATIONS, scheme="redis", behind=REDIS, stores=True,
+)
+TWEMPROXY = Contender(
+    "twemproxy", lambda _: "nutcracker", twemproxy_command, version=["--version"],
+    operations=KEY_OPERATIONS, scheme="redis", behind=REDIS, stores=True, package="nutcracker",
+)
 # What a range's bytes cost to send, framed as the nodes frame them (sender.py).
 SENDER = Contender(
     "sender", lambda _: sys.executable, sender_command, operations=frozenset({"range"}),
 )
 CONTENDERS = {
     contender.name: contender
-    for contender in (gyre("gyre"), GYRE_RESP, THREADPOOL, FLOOR, NGINX, REDIS, SENDER,
+    for contender in (gyre("gyre"), GYRE_RESP, PROXY, PROXY_RESP, TWEMPROXY, THREADPOOL, FLOOR, NGINX, REDIS, SENDER,
                       gyre("gyre-1-core", 1), gyre("gyre-2-cores", 2), floor("floor-1-core", 1),
                       floor("floor-2-cores", 2))
 }
@@ -274,6 +311,11 @@ class Server:
     """One contender that runs. Its directory, log included, is gone with the lab's."""
 
     def __init__(self, contender: Contender, place: Place):
+        self.behind: Optional[Server] = None
+        if contender.behind is not None:
+            place = replace(place, behind_port=free_port())
+            self.behind = Server(contender.behind, replace(
+                place, port=place.behind_port, directory=place.directory + "-behind"))
         self.contender, self.place = contender, place
         self.filled: set[tuple] = set()  # keys, bytes of a value, copies
         self.rates: dict[str, float] = {}  # of redis-benchmark, by operation
@@ -310,16 +352,27 @@ class Server:
 
     @property
     def pids(self) -> list[int]:
-        return [self.pid]
+        return [self.pid, *(self.behind.pids if self.behind else [])]
 
     @property
     def urls(self) -> list[str]:
         return [self.url]
 
+    @property
+    def fill_urls(self) -> list[str]:
+        return self.behind.urls if self.behind else self.urls
+
+    @property
+    def fill_port(self) -> int:
+        return self.place.behind_port or self.place.port
+
     def ticks(self, stats: dict[int, str]) -> int:
-        return sum(machine.session_ticks(stats, self.pid))
+        return sum(machine.session_ticks(stats, self.pid)) + \
+            (self.behind.ticks(stats) if self.behind else 0)
 
     def wait_until_ready(self) -> None:
+        if self.behind:
+            self.behind.wait_until_ready()
         end = time.monotonic() + READY_S_MAX
         while time.monotonic() < end:
             self.check(" while starting")
@@ -336,13 +389,16 @@ class Server:
                     return client.recv(16).startswith(b"+PONG")
                 if self.contender.name == "sender":
                     return True
-                client.sendall(b"GET /v0/status HTTP/1.1\r\nHost: lab\r\n\r\n")
+                client.sendall(b"GET %s HTTP/1.1\r\nHost: lab\r\n\r\n" %
+                               self.contender.ready_path.encode())
                 return client.recv(16).startswith(b"HTTP/1.1 200")
         except OSError:
             return False
 
     def check(self, when: str = "") -> None:
         """Raises if it has ended."""
+        if self.behind:
+            self.behind.check(when)
         code = self.process.poll()
         if code is None or self.stopped:
             return
@@ -356,6 +412,8 @@ class Server:
     def stop(self) -> None:
         self.stopped = True
         self.end_process()
+        if self.behind:
+            self.behind.stop()
         shutil.rmtree(self.place.directory, ignore_errors=True)
 
     def reopen(self) -> None:

@@ -21,7 +21,7 @@ import machine
 import reads
 from contenders import LabError, Server, pinned, prepare_child
 from histogram import Histogram
-from scenarios import MIXES
+from scenarios import LOOKUP, MIXES, PATHS
 
 SAMPLE_S = 1.0  # of memory, in long runs
 SAMPLE_SHORT_S = 0.1
@@ -69,6 +69,10 @@ class Plan:
             words += ["--mix", MIXES[self.operation]]
         if self.replicas:
             words += ["--replicas", self.replicas]
+        if self.operation == "lookup":
+            words += ["--get", LOOKUP]
+        if self.operation == "nonsense":
+            words += ["--expect", "400"]
         if self.range_records:
             words += ["--range-records", str(self.range_records)]
         if self.fill:
@@ -97,11 +101,11 @@ class Generator:
         if what in server.filled:
             return
         if pipelined:
-            fill_for_redis_benchmark(server.place.port, keys, value_bytes)
+            fill_for_redis_benchmark(server.fill_port, keys, value_bytes)
         else:
             asked = ["--replicas", f"{copies}/{copies}"] if copies else []
             self.spawn([self.program, "-q", "-d", "0", "--fill", str(keys), "--keys", str(keys),
-                        "--value", str(value_bytes), *asked, *server.urls])
+                        "--value", str(value_bytes), *asked, *server.fill_urls])
             self.wait(server, f"while {server.name} was filled")
         server.filled.add(what)
 
@@ -171,7 +175,7 @@ class Generator:
         read = reads.reads_of(server) if plan.count_reads else None
         before, charged = machine.clocks(server.pids), children_s()
         if plan.pipeline == 1:
-            path = "/v0/status" if plan.operation == "status" else ""
+            path = PATHS.get(plan.operation, "")
             if companions:
                 companions.start(server)
             self.start([*plan.arguments(), *(url + path for url in server.urls)])
@@ -217,7 +221,7 @@ class Generator:
     def warm_up(self, server: Server, plan: Plan) -> None:
         seconds = min(0.5, plan.seconds / 4)
         if plan.pipeline == 1:
-            path = "/v0/status" if plan.operation == "status" else ""
+            path = PATHS.get(plan.operation, "")
             words = replace(plan, seed=plan.seed + WARM_UP_SEEDS).arguments()
             words[words.index("-d") + 1] = f"{seconds * 1000:.0f}ms"
             self.start([*words, *(url + path for url in server.urls)])

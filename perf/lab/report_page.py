@@ -19,7 +19,7 @@ from report_text import escape
 
 # Line styles and colours are numbered (style.css); the same contender has the same one everywhere.
 SLOTS = {
-    "gyre": 0, "gyre-2-cores": 0, "gyre-resp": 0, "threadpool": 1, "floor": 2, "nginx": 3, "redis": 4, "sender": 5,
+    "gyre": 0, "gyre-2-cores": 0, "gyre-resp": 0, "proxy": 0, "proxy-resp": 0, "threadpool": 1, "floor": 2, "nginx": 3, "redis": 4, "sender": 5,
     "gyre-1-core": 6,
 }
 SLOT_COUNT = 8
@@ -33,6 +33,9 @@ WHAT_IT_IS = {
     "gyre-2-cores": "the node of this project with --cores 2",
     "nginx": "nginx with a fixed answer, for the protocol alone",
     "gyre-resp": "the node of this project, over Redis' protocol",
+    "proxy": "this project's caching proxy, with a Redis behind it",
+    "proxy-resp": "this project's caching proxy over Redis' protocol, with a Redis behind it",
+    "twemproxy": "twemproxy, with a Redis behind it",
     "redis": "Redis, over its own protocol",
 }
 

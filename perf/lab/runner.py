@@ -182,7 +182,7 @@ class Runner:
             server.wait_until_ready()
             self.remember(server)
         self.generator.cpus = self.cpus_of(step) if step.share_cpus else options.generator_cpus
-        if step.fill and step.operation in ("get", "mixed", "range"):
+        if step.fill and step.operation in ("get", "mixed", "range", "lookup"):
             for server in started.values():
                 if server.contender.stores:
                     self.progress(f"filling {server.name}", 0)

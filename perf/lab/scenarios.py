@@ -18,6 +18,8 @@ STALL_US = 20_000  # above the disk's own in the same second or its neighbours
 SAMPLES_FOR_P999 = 105_000  # 100 above p99.9, and some
 SAMPLES_FOR_P99 = 10_500
 KEY_BYTES = 13  # of gyre-load's keys
+PATHS = {"status": "/v0/status", "nonsense": "/lookup"}  # of operations that ask for one path
+LOOKUP = "/lookup?key="
 MIXES = {"get": "get=1", "put": "put=1", "mixed": "get=1,put=1", "range": "range=1"}
 
 
@@ -95,7 +97,7 @@ class Beside:
 class Step:
     name: str
     kind: str
-    operation: str  # status, get, put, mixed, range
+    operation: str  # status, get, put, mixed, range; of a proxy lookup, nonsense
     contenders: tuple[str, ...]
     connections: int = 64
     rate: Union[float, Share, None] = None  # None: closed loop
@@ -289,6 +291,28 @@ def resp_steps(rate: Optional[float]) -> list[Step]:
     ]
 
 
+def proxy_steps(_: Optional[float]) -> list[Step]:
+    """Hits are of fewer keys than the proxy remembers, misses of twenty times as many."""
+    known, many = 10_000, 400_000
+    lookup = Step("", "closed", "lookup", ("proxy",))
+    ladder = [
+        replace(lookup, name=f"/lookup, {text}, {count} connection{'s' if count > 1 else ''}",
+                operation=operation, connections=count, keys=keys,
+                fill=operation == "lookup", smoke=count == 8)
+        for text, operation, keys in (("no key", "nonsense", known), ("misses", "lookup", many),
+                                      ("hits", "lookup", known))
+        for count in (1, 8, 32, 128)
+    ]
+    direct = Step("", "closed", "get", ("proxy-resp", "redis", "twemproxy"), durability="none",
+                  keys=known)
+    aims = (Aim("ok", (Bound(1.0, "redis", at_least=True),)), at_most("p99", 1.0, "redis"))
+    return ladder + [
+        replace(direct, name="GET hits over RESP, one at a time", smoke=True, aims=aims),
+        replace(direct, name="GET hits over RESP, 16 at a time", pipeline=16, aims=aims),
+        replace(direct, name="SET through the proxy, one at a time", operation="put"),
+    ]
+
+
 def cores_steps(rate: Optional[float]) -> list[Step]:
     # The floors tell what two threads on CPUs that they share with the generator cost anyway.
     names = ("gyre-2-cores", "gyre-1-core", "floor-2-cores", "floor-1-core")
@@ -436,6 +460,14 @@ SCENARIOS = {
             "every write synced, GET at 10,000/s. Aims: at most Redis' CPU per request, at least "
             "1.3 of its requests per second.",
             "LAB targets", 3, resp_steps),
+        Scenario(
+            "proxy", "The proxy in front of Redis",
+            "GET /lookup without a key, of keys that have to be fetched from Redis, and of keys that "
+            "are remembered, over 1 to 128 connections; then over RESP keys that are remembered, "
+            "beside Redis itself and twemproxy, with one request at a time and 16. A proxy's Redis "
+            "runs on the same CPU, and its CPU time is counted with it. Aims: what is remembered is "
+            "answered at least as often as by Redis, with a p99 that is no higher.",
+            "LAB 8; report 004", 3, proxy_steps),
         Scenario(
             "cores", "The second core",
             "CPU per request of gyre with two cores against one; the generator shares their CPUs. "
