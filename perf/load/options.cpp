@@ -210,6 +210,21 @@ Complaint set_replicas(Options& options, std::string_view text) {
   return {};
 }
 
+Complaint set_get(Options& options, std::string_view text) {
+  if (!text.starts_with('/') || text.find_first_of(" \t\r\n#") != std::string_view::npos) {
+    return "a path and query that a key can follow, such as /lookup?key=";
+  }
+  options.get_path = text;
+  return {};
+}
+
+Complaint set_expected(Options& options, std::string_view text) {
+  const auto status = read_count(text);
+  if (!status || *status < 400 || *status > 599) return "a status from 400 to 599";
+  options.expected = static_cast<unsigned>(*status);
+  return {};
+}
+
 // An empty one is a variable that a script forgot to set.
 Complaint set_file(std::string_view text, std::string& to) {
   if (text.empty()) return "the name of a file";
@@ -291,6 +306,8 @@ constexpr Flag flags[] = {
        return set_count(text, 1, 10'000'000, o.range_records, "a number from 1 to 10000000");
      }},
     {"--replicas", 0, true, set_replicas},
+    {"--get", 0, true, set_get},
+    {"--expect", 0, true, set_expected},
     {"--fill", 0, true,
      [](Options& o, std::string_view text) {
        return set_count(text, 1, keys_max / 10, o.fill, "a number from 1 to 1000000000");
@@ -445,8 +462,12 @@ Result<void> check_whole(Options& options) {
     options.weights[static_cast<size_t>(Operation::path)] = 1;
   }
   if (options.redis && (options.uses(Operation::range) || !options.replicas.empty() ||
-                        !options.headers.empty() || !options.host.empty())) {
-    return usage("the Redis protocol has no ranges, --replicas or --header");
+                        !options.headers.empty() || !options.host.empty() ||
+                        !options.get_path.empty() || options.expected != 0)) {
+    return usage("the Redis protocol has no ranges, --replicas, --header, --get or --expect");
+  }
+  if (!options.get_path.empty() && (options.verify || !options.path.empty())) {
+    return usage("--get asks another service: leave out --verify and the URL's path");
   }
   const bool has_rate = options.profile.rate_from + options.profile.rate_to > 0;
   if (options.closed && has_rate) {

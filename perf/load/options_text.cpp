@@ -36,6 +36,9 @@ Workload: a URL with a path asks for just that path; otherwise
       --value SIZE      bytes of a value: 100 (default), 64..1024 (uniform), exp:500 (mean)
       --range-records N records per range (default 100)
       --replicas A/F    ask for A answers of F copies (default: the service's own)
+      --get PATH        GETs ask for this path and query with the key behind it, such as
+                        /lookup?key= (default: the contract's /v0/entity?id=)
+      --expect STATUS   this status from 400 to 599 is a good answer, too
       --fill N          first store the keys 0..N-1, as fast as it goes
       --filled N        for --verify: the keys 0..N-1 were stored by an earlier --fill with the same
                         --key-prefix and --value, and nobody has deleted any

@@ -19,8 +19,9 @@ constexpr Nanos watch_before = microseconds(150);
 constexpr Nanos watch_tick_max = microseconds(5);
 
 // recorder.hpp
-bool is_good(const Request& request, unsigned status) {
-  return status < 400 || (status == 404 && request.operation == Operation::get);
+bool is_good(const Request& request, unsigned status, unsigned expected) {
+  return status < 400 || status == expected ||
+         (status == 404 && request.operation == Operation::get);
 }
 
 // By the contract what 503 or 4xx answers was not done; what 500 answers may have been.
@@ -172,9 +173,9 @@ void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
     if (request.measured) {
       recorder_.bytes_read += bytes;
       ++recorder_.statuses[std::min<size_t>(status, recorder_.statuses.size() - 1)];
-      if (status > 399) ++recorder_.errors.status;
+      if (status > 399 && status != options_.expected) ++recorder_.errors.status;
       if (status == 404 && request.operation == Operation::get) ++recorder_.errors.not_found;
-      if (!is_good(request, status)) ++second_errors_;
+      if (!is_good(request, status, options_.expected)) ++second_errors_;
     }
     if (finding.checked) ++recorder_.verified;
     if (!finding.wrong.empty()) {
@@ -195,7 +196,7 @@ void Worker::record(const Request& request, unsigned status, Nanos sent_at, Nano
   recorder_.last_answer = at;
   while (at >= second_ends_) close_second();
   ++second_answers_;
-  if (!is_good(request, status)) {
+  if (!is_good(request, status, options_.expected)) {
     recorder_.failed.record(latency);
     recorder_.failed_service.record(nanos(at - sent_at));
     return;

@@ -44,7 +44,9 @@ Workload::Workload(const Options& options, unsigned part, std::atomic<uint64_t>&
     const auto head = [&](Operation operation) -> Head& {
       return heads[static_cast<size_t>(operation)];
     };
-    head(Operation::get) = {"GET /v0/entity" + asked + "id=" + prefix, "", common + "\r\n"};
+    const std::string get =
+        options.get_path.empty() ? "/v0/entity" + asked + "id=" : options.get_path;
+    head(Operation::get) = {"GET " + get + prefix, "", common + "\r\n"};
     head(Operation::put) = {"PUT /v0/entity" + asked + "id=" + prefix, "",
                             common + "Content-Length: "};
     head(Operation::remove) = {"DELETE /v0/entity" + asked + "id=" + prefix, "", common + "\r\n"};

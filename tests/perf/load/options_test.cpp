@@ -151,6 +151,18 @@ TEST_CASE("what is not near to any flag is not taken for one") {
   CHECK_FALSE(contains(refused({"--abc", url}), "Did you mean"));
 }
 
+TEST_CASE("another service's GETs and answers") {
+  const Options options = accepted({"-R1", "--get", "/lookup?key=", "--expect=400"});
+  CHECK(options.get_path == "/lookup?key=");
+  CHECK(options.expected == 400);
+  CHECK(contains(refused({"-R1", "--get", "lookup", url}), "a path"));
+  CHECK(contains(refused({"-R1", "--get", "/a b", url}), "a path"));
+  CHECK(contains(refused({"-R1", "--expect", "200", url}), "400 to 599"));
+  CHECK(contains(refused({"-R1", "--get", "/lookup?key=", "--verify", url}), "leave out"));
+  CHECK(contains(refused({"-R1", "--get", "/lookup?key=", url + "/path"}), "leave out"));
+  CHECK(contains(refused({"-R1", "--get", "/lookup?key=", "redis://127.0.0.1:6379"}), "--get"));
+}
+
 TEST_CASE("help and version are printed instead of a run") {
   CHECK(contains(parse_command_line({"--help"})->print, "Examples"));
   CHECK(contains(parse_command_line({"--version"})->print, "gyre-load "));

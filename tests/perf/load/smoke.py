@@ -271,6 +271,23 @@ class Workloads(LoadTest):
                 self.assertEqual(server.asked,
                                  {(method, "2/3") for method in ("GET", "PUT", "DELETE")})
 
+    def test_another_services_path_and_status(self):
+        asked = set()
+
+        def service(server, method, key, body):
+            asked.add(key)
+            return response(400)
+
+        with Scripted(service) as server:
+            report, done = report_of("-R", "300", "-d1s", "-c2", "--keys", "10", "--get",
+                                     "/lookup?start=", "--expect", "400", server.url)
+            self.assertEqual(asked, {f"key{number:010}" for number in range(10)})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(report["result"]["errors"]["status"], 0)
+            self.assertEqual(report["result"]["statuses"]["400"], report["result"]["ok"])
+            done = run("-R", "300", "-d1s", "-c2", "--keys", "10", server.url)
+            self.assertNotEqual(done.returncode, 0)
+
     def test_fill_alone_reports_its_keys(self):
         with node() as server:
             done = run("-d0", "--fill", "3000", server.url)
