@@ -15,10 +15,10 @@
 #include <gyre/stop.hpp>
 #include <gyre/sync.hpp>
 
+#include "base/rate_limit.hpp"
 #include "http/connection.hpp"
 #include "http/target.hpp"
 #include "node/config.hpp"
-#include "node/rate_limit.hpp"
 #include "peer/gate.hpp"
 #include "store/data_directory.hpp"
 #include "store/shard.hpp"

@@ -14,6 +14,7 @@
 #include <gyre/mailbox.hpp>
 #include <gyre/version.hpp>
 
+#include "base/carried_text.hpp"
 #include "http/connection.hpp"
 #include "node/core.hpp"
 #include "store/scan.hpp"
@@ -25,27 +26,6 @@ struct ReadAnswer;
 
 // Small keys and values that cross cores travel inside the exchange.
 inline constexpr size_t inline_bytes_max = 512;
-
-// The key or the entity tags of a request, kept for as long as it is worked on: usual ones inside,
-// so that they cost no allocation.
-class CarriedText {
- public:
-  explicit CarriedText(std::string_view text) : size_(text.size()) {
-    if (size_ <= sizeof inline_) {
-      std::memcpy(inline_, text.data(), size_);
-    } else {
-      long_.assign(text);
-    }
-  }
-  std::string_view view() const {
-    return size_ <= sizeof inline_ ? std::string_view(inline_, size_) : std::string_view(long_);
-  }
-
- private:
-  size_t size_;
-  char inline_[128];
-  std::string long_;
-};
 
 class EntityExchange : public http::Exchange, public Message {
  public:

@@ -12,8 +12,7 @@ namespace {
 
 constexpr size_t small_queue_share = 10;       // of the capacity, one in so many bytes
 constexpr size_t block_bytes_expected = 4096;  // sizes the tables
-constexpr size_t ghost_ways = 8;
-constexpr size_t table_entries_min = 64;
+constexpr size_t table_entries_min = GhostFifo::entries_min;
 
 }  // namespace
 
@@ -60,9 +59,8 @@ void BlockCache::resize_tables() {
     }
   }
   buckets_ = std::move(buckets);
-  ghost_ = std::vector<GhostSlot>(entries);
-  ghost_time_ = 0;
-  overhead_bytes_ = entries * (sizeof(CachedBlock*) + sizeof(GhostSlot));
+  ghost_.resize(entries);
+  overhead_bytes_ = entries * sizeof(CachedBlock*) + ghost_.bytes();
 }
 
 // --- references ----------------------------------------------------------------------------------
@@ -147,7 +145,7 @@ BlockRef BlockCache::insert(uint64_t file_number, uint64_t offset, BlockRef ref,
   CachedBlock** const bucket = bucket_of(hash);
   block->bucket_next_ = *bucket;
   *bucket = block;
-  if (!block->from_scan_ && ghost_take(hash)) {
+  if (!block->from_scan_ && ghost_.take(hash, std::max(resident_count_, table_entries_min))) {
     push(CachedBlock::Queue::main, block);
   } else {
     push(CachedBlock::Queue::small, block);
@@ -178,7 +176,7 @@ void BlockCache::evict_one() {
         (small_.evictable_bytes != 0 && small_.bytes > capacity_bytes_ / small_queue_share);
     CachedBlock* const block = from_small ? small_.oldest : main_.oldest;
     if (block->references_ == 0 && !block->was_hit_) {
-      if (from_small && !block->from_scan_) ghost_add(block->hash_);
+      if (from_small && !block->from_scan_) ghost_.add(block->hash_);
       evict(block);
       return;
     }
@@ -219,40 +217,6 @@ void BlockCache::unlink(CachedBlock* block) {
   fifo.bytes -= charge;
   if (block->references_ == 0) fifo.evictable_bytes -= charge;
   block->queue_ = CachedBlock::Queue::none;
-}
-
-// --- the ghost -----------------------------------------------------------------------------------
-
-// The bucket comes from the hash's upper half, the fingerprint from the lower.
-BlockCache::GhostSlot* BlockCache::ghost_bucket(uint64_t hash) {
-  return &ghost_[((hash >> 32) * ghost_ways) & (ghost_.size() - 1)];
-}
-
-void BlockCache::ghost_add(uint64_t hash) {
-  GhostSlot* const bucket = ghost_bucket(hash);
-  GhostSlot* oldest = bucket;
-  ++ghost_time_;
-  for (GhostSlot* slot = bucket; slot != bucket + ghost_ways; ++slot) {
-    if (slot->fingerprint == 0) {
-      oldest = slot;
-      break;
-    }
-    if (ghost_time_ - slot->time > ghost_time_ - oldest->time) oldest = slot;
-  }
-  *oldest = {static_cast<uint32_t>(hash) | 1, ghost_time_};  // 0 is an empty slot
-}
-
-bool BlockCache::ghost_take(uint64_t hash) {
-  GhostSlot* const bucket = ghost_bucket(hash);
-  const uint32_t fingerprint = static_cast<uint32_t>(hash) | 1;
-  const size_t memory = std::max(resident_count_, table_entries_min);
-  for (GhostSlot* slot = bucket; slot != bucket + ghost_ways; ++slot) {
-    if (slot->fingerprint != fingerprint) continue;
-    const bool remembered = ghost_time_ - slot->time <= memory;
-    *slot = {};
-    return remembered;
-  }
-  return false;
 }
 
 }  // namespace gyre

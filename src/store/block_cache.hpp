@@ -26,6 +26,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/ghost_fifo.hpp"
+
 namespace gyre {
 
 class BlockCache;
@@ -137,13 +139,6 @@ class BlockCache {
     size_t bytes = 0;
     size_t evictable_bytes = 0;  // of blocks without a reference
   };
-  // Remembers hashes of evicted blocks in buckets of 8; one counts as remembered until as many
-  // others as blocks are resident came after it.
-  struct GhostSlot {
-    uint32_t fingerprint = 0;
-    uint32_t time = 0;
-  };
-
   static uint64_t hash_of(uint64_t file_number, uint64_t offset);
   CachedBlock** bucket_of(uint64_t hash) { return &buckets_[hash & (buckets_.size() - 1)]; }
   CachedBlock* find(uint64_t hash, uint64_t file_number, uint64_t offset);
@@ -161,10 +156,6 @@ class BlockCache {
   void release(CachedBlock* block);
   void destroy(CachedBlock* block);
 
-  GhostSlot* ghost_bucket(uint64_t hash);
-  void ghost_add(uint64_t hash);
-  bool ghost_take(uint64_t hash);
-
   size_t capacity_bytes_ = 0;
   size_t overhead_bytes_ = 0;
   size_t blocks_bytes_ = 0;  // all blocks alive
@@ -173,8 +164,7 @@ class BlockCache {
   Fifo small_;
   Fifo main_;
   std::vector<CachedBlock*> buckets_;
-  std::vector<GhostSlot> ghost_;
-  uint32_t ghost_time_ = 0;
+  GhostFifo ghost_;
   BlockCacheStats stats_;
 };
 

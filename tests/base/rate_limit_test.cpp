@@ -1,4 +1,4 @@
-#include "node/rate_limit.hpp"
+#include "base/rate_limit.hpp"
 
 #include <doctest/doctest.h>
 
