@@ -103,6 +103,7 @@ char* write_response_head(char* out, const ResponseHead& head) {
   const Prefix* prefix = find_prefix(head.status);
   GYRE_ASSERT(prefix != nullptr);
   GYRE_ASSERT(head.allow.size() <= allow_bytes_max);
+  GYRE_ASSERT(head.cache_status.size() <= cache_status_bytes_max);
   if (head.body == ResponseHead::Body::sized) {
     out = put(out, prefix->text);
     out = put_decimal(out, head.content_length);
@@ -124,6 +125,11 @@ char* write_response_head(char* out, const ResponseHead& head) {
   if (!head.allow.empty()) {
     out = put(out, "Allow: ");
     out = put(out, head.allow);
+    out = put(out, "\r\n");
+  }
+  if (!head.cache_status.empty()) {
+    out = put(out, "Cache-Status: ");
+    out = put(out, head.cache_status);
     out = put(out, "\r\n");
   }
   if (head.retry_after_s != 0) {

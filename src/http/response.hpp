@@ -30,13 +30,15 @@ struct ResponseHead {
   ContentType content_type = ContentType::none;
   uint64_t content_length = 0;
   std::optional<Version> etag;
-  uint32_t retry_after_s = 0;  // 0: no Retry-After
-  std::string_view allow;      // of a 405: "GET, HEAD"; at most allow_bytes_max
-  std::string_view date_line;  // of a DateLine; "": no Date
+  uint32_t retry_after_s = 0;     // 0: no Retry-After
+  std::string_view allow;         // of a 405: "GET, HEAD"; at most allow_bytes_max
+  std::string_view cache_status;  // of a cache (RFC 9211); at most cache_status_bytes_max
+  std::string_view date_line;     // of a DateLine; "": no Date
 };
 
 inline constexpr size_t allow_bytes_max = 64;
-inline constexpr size_t response_head_bytes_max = 384;
+inline constexpr size_t cache_status_bytes_max = 48;
+inline constexpr size_t response_head_bytes_max = 448;
 // Writes at most response_head_bytes_max and returns the end.
 char* write_response_head(char* out, const ResponseHead& head);
 

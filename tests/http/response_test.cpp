@@ -49,6 +49,8 @@ TEST_CASE("the largest head fits its bound") {
   const std::string allow(allow_bytes_max, 'A');
   head.allow = allow;
   head.say_keep_alive = true;
+  const std::string cache_status(cache_status_bytes_max, 'C');
+  head.cache_status = cache_status;
   const std::string date_line(date_line_bytes, 'D');
   head.date_line = date_line;
   CHECK(written(head).size() <= response_head_bytes_max);
@@ -72,6 +74,12 @@ TEST_CASE("fields are written when asked for") {
   CHECK(written(head) == expected);
   head.close = false;
   CHECK(written(head).ends_with("\r\nConnection: keep-alive\r\n\r\n"));
+}
+
+TEST_CASE("a cache tells what it did") {
+  ResponseHead head;
+  head.cache_status = "gyre; hit";
+  CHECK(written(head) == "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nCache-Status: gyre; hit\r\n\r\n");
 }
 
 TEST_CASE("a body is chunked, ends with the connection, or is none") {
