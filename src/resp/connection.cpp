@@ -103,6 +103,7 @@ Task<void> Connection::run() {
   reactor.arm(timer_, reactor.now() + deadline_check_interval);
 
   co_await read_commands();
+  reading_ended();
 
   // What was started is finished and answered before the connection goes, unless it is broken.
   end_batch();

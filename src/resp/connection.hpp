@@ -181,6 +181,8 @@ class Connection {
   void drain();
   // Gives up at once.
   void abort();
+  // No further command will come: what waits for something that may never come has to end.
+  virtual void reading_ended() noexcept {}
 
   // --- for whoever is short of memory -----------------------------------------------------------
   // Since when nothing has moved that the peer has to move; INT64_MAX if nothing waits for it.
