@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "base/limits.hpp"
+#include "node/proxy_config.hpp"
 
 #ifndef GYRE_VERSION
 #define GYRE_VERSION "unknown"
@@ -22,12 +23,18 @@ namespace {
 
 using Environment = std::map<std::string, std::string>;
 
+// Also what the proxy listens to; each command picks its own.
+bool is_ours(std::string_view variable) {
+  return variable.starts_with("GYRE_") || variable.starts_with("PROXY_") ||
+         variable.starts_with("REDIS_");
+}
+
 Environment read_environment(const char* const* environment) {
   Environment values;
   for (; environment != nullptr && *environment != nullptr; ++environment) {
     const std::string_view entry = *environment;
     const size_t equals = entry.find('=');
-    if (equals != std::string_view::npos && entry.starts_with("GYRE_")) {
+    if (equals != std::string_view::npos && is_ours(entry)) {
       values.emplace(entry.substr(0, equals), entry.substr(equals + 1));
     }
   }
@@ -53,7 +60,7 @@ class CommandLine {
     inspect_ = add("inspect", "print and check a table, log segment, manifest or data directory");
     inspect_->add_option("FILE", inspect_command_.file, "the file or directory")->required();
     inspect_->add_flag("--records", inspect_command_.records, "print every record too");
-    proxy_ = add("proxy", "run the caching proxy in front of Redis (not in this version)");
+    add_proxy();
   }
 
   Command parse(int argc, const char* const* argv, const Environment& environment,
@@ -97,6 +104,23 @@ class CommandLine {
                                       ->type_name(std::string(setting.value_name));
       option->group("Settings");
       setting_options_.push_back(option);
+    }
+  }
+
+  void add_proxy() {
+    proxy_ = add("proxy", "run the caching proxy in front of Redis");
+    proxy_->add_flag("--print-config", print_config_, "print every value and where it came from");
+    proxy_->footer("Every flag is also an environment variable, named in brackets; flags beat it.");
+    for (const ProxySetting& setting : proxy_settings()) {
+      std::string& text = proxy_texts_.emplace_back();
+      const std::string flag = "--" + std::string(setting.name);
+      const std::string help = fmt::format("{} [{}]", setting.help, setting.variable);
+      CLI::Option* option =
+          setting.value_name.empty()
+              ? proxy_->add_flag(flag, text, help)
+              : proxy_->add_option(flag, text, help)->type_name(std::string(setting.value_name));
+      option->group("Settings");
+      proxy_options_.push_back(option);
     }
   }
 
@@ -285,9 +309,7 @@ class CommandLine {
     if (*serve_) return serve(environment, machine);
     if (*inspect_) return inspect_command_;
     if (*cluster_) return cluster(machine);
-    if (*proxy_) {
-      return usage_error("gyre proxy: this version has no proxy yet; it runs `gyre serve`.\n");
-    }
+    if (*proxy_) return proxy(environment, machine);
     if (*get_) return with_target(get_command_, environment);
     if (*put_) {
       put_command_.value_from_stdin = put_command_.value == "-";
@@ -333,6 +355,22 @@ class CommandLine {
     }
     if (print_config_) return Finished{exit_ok, gyre::print_config(*config)};
     return std::move(*config);
+  }
+
+  Command proxy(const Environment& environment, const Machine& machine) const {
+    ProxyConfigInput input{.flags = {}, .environment = environment, .machine = machine};
+    for (size_t i = 0; i < proxy_options_.size(); ++i) {
+      if (proxy_options_[i]->count() == 0) continue;
+      input.flags.emplace_back(proxy_settings()[i].name, proxy_texts_[i]);
+    }
+    auto options = load_proxy_config(input);
+    if (!options) {
+      std::string text;
+      for (const std::string& line : options.error().lines) text += "gyre: " + line + "\n";
+      return usage_error(text);
+    }
+    if (print_config_) return Finished{exit_ok, print_proxy_config(*options)};
+    return std::move(*options);
   }
 
   Command topology() {
@@ -488,6 +526,8 @@ class CommandLine {
   bool print_config_ = false;
   std::deque<std::string> setting_texts_;  // stable addresses, in the order of settings()
   std::vector<CLI::Option*> setting_options_;
+  std::deque<std::string> proxy_texts_;  // in the order of proxy_settings()
+  std::vector<CLI::Option*> proxy_options_;
 
   std::string timeout_;
   std::string ttl_;

@@ -10,6 +10,7 @@
 
 #include "cluster/topology_plan.hpp"
 #include "node/config.hpp"
+#include "proxy/options.hpp"
 
 namespace gyre {
 
@@ -105,15 +106,16 @@ struct Finished {
   std::string output;  // to standard output, or to standard error when exit_code isn't 0
 };
 
-using Command =
-    std::variant<Finished, ServeConfig, GetCommand, PutCommand, DelCommand, ScanCommand,
-                 LoadCommand, AdminCommand, TopologyCommand, InspectCommand, ClusterCommand>;
+using Command = std::variant<Finished, ServeConfig, proxy::Options, GetCommand, PutCommand,
+                             DelCommand, ScanCommand, LoadCommand, AdminCommand, TopologyCommand,
+                             InspectCommand, ClusterCommand>;
 
 Command parse_command_line(int argc, const char* const* argv, const char* const* environment,
                            const Machine& machine);
 
 // Each runs its command to the end and returns the exit code of the process.
 int run_serve(const ServeConfig& config);
+int run_proxy(const proxy::Options& options);
 int run_get(const GetCommand& command);
 int run_put(const PutCommand& command);
 int run_del(const DelCommand& command);

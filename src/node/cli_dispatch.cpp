@@ -11,6 +11,7 @@ struct Runner {
     return finished.exit_code;
   }
   int operator()(const ServeConfig& config) const { return run_serve(config); }
+  int operator()(const proxy::Options& options) const { return run_proxy(options); }
   int operator()(const GetCommand& command) const { return run_get(command); }
   int operator()(const PutCommand& command) const { return run_put(command); }
   int operator()(const DelCommand& command) const { return run_del(command); }

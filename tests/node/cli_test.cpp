@@ -215,8 +215,54 @@ TEST_CASE("mistakes in admin topology are named") {
                  "either --plan"));
 }
 
-TEST_CASE("the proxy is named, and says that it isn't there") {
-  CHECK(contains(mistake(parsed({"proxy"})), "no proxy yet"));
+TEST_CASE("the proxy takes flags and the reference service's environment; flags win") {
+  const auto options = expected<proxy::Options>(
+      parsed({"proxy", "--port=9000", "--ttl-ms", "500", "--prefixes", "user:,ttl-ms=100"},
+             {"PROXY_HOST=0.0.0.0", "PROXY_PORT=8001", "PROXY_MAX_KEYS=7", "PROXY_TTL_MS=1",
+              "REDIS_HOST=redis.example", "REDIS_PORT=6380", "PROXY_UNKNOWN=1", "GYRE_LISTEN=x"}));
+  CHECK(options.listen == proxy::ListenAddress{"0.0.0.0", 9000});
+  CHECK(options.keys_max == 7);
+  CHECK(options.others.ttl_max == milliseconds(500));
+  CHECK(options.redis_host == "redis.example");
+  CHECK(options.redis_port == 6380);
+  CHECK(options.cores == 2);
+  REQUIRE(options.policies.size() == 1);
+  CHECK(options.policies[0].ttl_max == milliseconds(100));
+  CHECK(options.admin == proxy::ListenAddress{"127.0.0.1", 19000});
+}
+
+TEST_CASE("the proxy's defaults are the reference service's, on the loopback address") {
+  const auto options = expected<proxy::Options>(parsed({"proxy"}));
+  CHECK(options.listen == proxy::ListenAddress{"127.0.0.1", 8000});
+  CHECK(options.keys_max == 1000);
+  CHECK(options.others.ttl_max == seconds(10));
+  CHECK(options.redis_port == 6379);
+  CHECK_FALSE(options.resp);
+}
+
+TEST_CASE("mistakes in the proxy's settings say what is accepted") {
+  CHECK(contains(mistake(parsed({"proxy", "--prot", "1"})), "did you mean --port?"));
+  CHECK(contains(mistake(parsed({"proxy", "--port", "70000"})),
+                 "--port 70000 is not a whole number from 0 to 65535"));
+  CHECK(contains(mistake(parsed({"proxy"}, {"PROXY_TTL_MS=0"})), "PROXY_TTL_MS=0 is not"));
+  CHECK(contains(mistake(parsed({"proxy"}, {"REDIS_PORT=tcp://10.0.0.1:6379"})), "Kubernetes"));
+  CHECK(contains(mistake(parsed({"proxy", "--host", "example.com"})), "numeric address"));
+  CHECK(contains(mistake(parsed({"proxy", "--eviction", "random"})), "s3-fifo nor lru"));
+  CHECK(contains(mistake(parsed({"proxy", "--prefixes", "a,b"})), "--prefixes a,b has b"));
+  CHECK(contains(mistake(parsed({"proxy", "--admin", "127.0.0.1:8000"})), "choose another port"));
+  CHECK(contains(mistake(parsed({"proxy", "--redis-user", "u"})), "--redis-password-file"));
+}
+
+TEST_CASE("the proxy shows every value and where it came from") {
+  const auto finished = expected<Finished>(
+      parsed({"proxy", "--print-config", "--port", "9000"}, {"REDIS_HOST=redis"}));
+  CHECK(finished.exit_code == exit_ok);
+  CHECK(contains(finished.output, "PROXY_PORT=9000"));
+  CHECK(contains(finished.output, "# --port"));
+  CHECK(contains(finished.output, "REDIS_HOST=redis"));
+  CHECK(contains(finished.output, "# REDIS_HOST"));
+  CHECK(contains(finished.output, "PROXY_MAX_KEYS=1000"));
+  CHECK(contains(finished.output, "# PROXY_RESP is not set"));
 }
 
 }  // namespace gyre

@@ -1,0 +1,395 @@
+#include "proxy/origin.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/printable.hpp"
+
+namespace gyre::proxy {
+
+namespace {
+
+constexpr Nanos sweep_interval = milliseconds(50);
+constexpr Nanos sweep_interval_busy = milliseconds(1);  // more was due than was looked at
+constexpr size_t sweep_entries_max = 512;
+constexpr Nanos hot_keys_age_interval = seconds(10);
+
+constexpr std::string_view no_connection = "Redis can't be reached";
+constexpr std::string_view circuit_open = "Redis does not answer; it is asked again in a while";
+constexpr std::string_view too_many = "too many lookups are under way; try again";
+constexpr std::string_view too_late = "Redis did not answer in time";
+constexpr std::string_view stopping = "shutting down";
+constexpr std::string_view connection_lost = "the connection to Redis was lost";
+constexpr std::string_view injected = "a fault was injected";
+
+CacheOptions cache_options(const Options& options, unsigned cores) {
+  return {.bytes_max = std::max<size_t>(options.cache_bytes_max / cores, 64u << 10),
+          .keys_max = std::max<size_t>(options.keys_max / cores, 1),
+          .eviction = options.eviction,
+          .hash_seed = Reactor::current().random()};
+}
+
+resp::ClientOptions client_options(const Options& options, unsigned core) {
+  resp::ClientOptions client;
+  client.host = options.redis_host;
+  client.port = options.redis_port;
+  client.user = options.redis_user;
+  client.name = fmt::format("gyre-proxy-{}", core);
+  client.database = options.redis_database;
+  client.tracking = options.tracking;
+  client.limits.reply_bytes_max = options.value_bytes_max + (64u << 10);
+  return client;
+}
+
+// What says nothing about Redis' health: the key holds something else, or isn't ours to read.
+bool is_about_the_key(std::string_view error) {
+  return error.starts_with("WRONGTYPE") || error.starts_with("NOPERM");
+}
+
+}  // namespace
+
+struct Origin::Flight : resp::ClientCommand {
+  explicit Flight(Origin& of) : origin(of) {}
+
+  Origin& origin;
+  std::string key;
+  uint64_t hash = 0;
+  uint64_t epoch = 0;  // for a reply that is tracked: of when it came
+  std::string encoded;
+  bool asks_tracking = false;
+  bool tracked = false;
+  bool joinable = true;
+  Waiter* first = nullptr;
+  Waiter* last = nullptr;
+  size_t waiters = 0;
+
+  enum class Got : uint8_t { nothing, value, absent, error };
+  Got got = Got::nothing;
+  bool about_key = false;  // the error
+  std::string value;       // or the error's text, for people
+  std::string error;       // as Redis said it
+  int64_t ttl_ms = 0;      // as PTTL says it: -1 none, -2 no such key
+
+  void add(Waiter& waiter) {
+    waiter.next_waiter_ = nullptr;
+    (last != nullptr ? last->next_waiter_ : first) = &waiter;
+    last = &waiter;
+    ++waiters;
+  }
+};
+
+Origin::SweepTimer::SweepTimer(Origin& of)
+    : Timer([](Timer& self) noexcept { static_cast<SweepTimer&>(self).origin.sweep(); }),
+      origin(of) {}
+
+Origin::Origin(const Options& options, unsigned core, unsigned cores)
+    : options_(options),
+      policies_(options.others, options.policies),
+      cache_(cache_options(options, cores)),
+      flights_max_(std::max<size_t>(options.in_flight_max / cores, 1)),
+      client_(client_options(options, core), *this) {}
+
+Origin::~Origin() {
+  GYRE_ASSERT(flights_count_ == 0);
+}
+
+void Origin::open(const std::string& password) {
+  client_.set_password(password);
+  client_.connect();
+}
+
+Task<void> Origin::close() {
+  co_await client_.close();
+  Reactor::current().disarm(sweep_timer_);
+}
+
+// --- lookups ------------------------------------------------------------------------------------
+
+bool Origin::try_answer(std::string_view key, Answer& answer) {
+  const Nanos now = Reactor::current().now();
+  const uint64_t hash = cache_.hash_of(key);
+  hot_keys_.add(key, hash);
+  const Found found = cache_.lookup(key, hash, now);
+  if (found.freshness != Freshness::fresh && found.freshness != Freshness::revalidate) return false;
+  answer.status = found.negative ? Answer::Status::absent : Answer::Status::found;
+  answer.value = found.value;
+  answer.source = Answer::Source::hit;
+  if (found.freshness == Freshness::fresh) return true;
+  answer.source = Answer::Source::stale;
+  if (!flights_.contains(key)) {
+    std::string_view reason;
+    if (begin_flight(key, hash, reason) != nullptr) ++stats_.refreshes;
+  }
+  return true;
+}
+
+void Origin::ask(Waiter& waiter) noexcept {
+  const std::string_view key = waiter.key();
+  const uint64_t hash = cache_.hash_of(key);
+  if (const auto under_way = flights_.find(key); under_way != flights_.end()) {
+    Flight& flight = *under_way->second;
+    if (flight.waiters >= options_.waiters_max) {
+      ++stats_.refused;
+      answer_failure(waiter, hash, too_many);
+      return;
+    }
+    ++stats_.joined;
+    flight.add(waiter);
+    return;
+  }
+  std::string_view reason;
+  Flight* const flight = begin_flight(key, hash, reason);
+  if (flight == nullptr) {
+    ++stats_.refused;
+    answer_failure(waiter, hash, reason);
+    return;
+  }
+  flight->add(waiter);
+}
+
+// What may be served when Redis does not answer, or that it doesn't.
+void Origin::answer_failure(Waiter& waiter, uint64_t hash, std::string_view reason,
+                            std::string_view error) noexcept {
+  const Found found = cache_.peek(waiter.key(), hash, Reactor::current().now());
+  Answer answer;
+  if (found.freshness == Freshness::absent) {
+    answer.reason = reason;
+    answer.error = error;
+  } else {
+    ++stats_.served_on_error;
+    answer.status = found.negative ? Answer::Status::absent : Answer::Status::found;
+    answer.source = Answer::Source::on_error;
+    answer.value = found.value;
+  }
+  waiter.answered(answer);
+}
+
+Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
+                                     std::string_view& reason) {
+  Reactor& reactor = Reactor::current();
+  if (flights_count_ >= flights_max_) {
+    reason = too_many;
+    return nullptr;
+  }
+  if (faults.fail_permille != 0 && reactor.random() % 1000 < faults.fail_permille) {
+    reason = injected;
+    return nullptr;
+  }
+  if (!breaker_.admit(reactor.now())) {
+    reason = circuit_open;
+    return nullptr;
+  }
+  auto flight = std::make_unique<Flight>(*this);
+  flight->key.assign(key);
+  flight->hash = hash;
+  flight->epoch = cache_.epoch(hash);
+  // Whether the server can is known once there is a connection.
+  flight->asks_tracking =
+      options_.tracking && (client_.state() != resp::ClientState::ready || client_.tracking());
+  if (flight->asks_tracking) {
+    flight->encoded = "*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n";
+  }
+  resp::append_command(flight->encoded, {"GET", key});
+  resp::append_command(flight->encoded, {"PTTL", key});
+  flight->bytes = flight->encoded;
+  flight->replies = flight->asks_tracking ? 3 : 2;
+  flight->deadline = reactor.after(milliseconds(static_cast<int64_t>(options_.redis_timeout_ms)));
+  flight->reply = &Origin::on_reply;
+  flight->done = &Origin::on_done;
+  if (!client_.start(*flight)) {
+    switch (flight->outcome) {
+      case Errc::overloaded:
+        breaker_.forgotten();
+        reason = too_many;
+        break;
+      case Errc::cancelled:
+        breaker_.forgotten();
+        reason = stopping;
+        break;
+      default:
+        breaker_.forgotten();  // that is known without asking
+        reason = no_connection;
+    }
+    return nullptr;
+  }
+  ++stats_.fetches;
+  ++flights_count_;
+  Flight* const begun = flight.release();
+  flights_.emplace(begun->key, begun);
+  return begun;
+}
+
+void Origin::on_reply(resp::ClientCommand& self, uint32_t index,
+                      const resp::Reply& reply) noexcept {
+  auto& flight = static_cast<Flight&>(self);
+  switch (index + (flight.asks_tracking ? 0 : 1)) {
+    case 0:
+      flight.tracked = !reply.is_error();
+      break;
+    case 1:
+      flight.origin.note_get(flight, reply);
+      break;
+    default:
+      flight.ttl_ms = reply.integer().value_or(-2);
+  }
+}
+
+void Origin::note_get(Flight& flight, const resp::Reply& reply) {
+  switch (reply.type()) {
+    case resp::ReplyType::bulk:
+      flight.got = Flight::Got::value;
+      flight.value.assign(reply.text());
+      break;
+    case resp::ReplyType::null:
+      flight.got = Flight::Got::absent;
+      break;
+    case resp::ReplyType::error:
+      flight.got = Flight::Got::error;
+      flight.about_key = is_about_the_key(reply.text());
+      flight.error.assign(reply.text());
+      flight.value = "Redis answered " + printable(reply.text(), 200);
+      break;
+    default:
+      flight.got = Flight::Got::error;
+      flight.value = "Redis answered GET with something that is no value";
+      return;
+  }
+  // Every change from here on is told, behind this reply.
+  if (flight.tracked) flight.epoch = cache_.epoch(flight.hash);
+}
+
+void Origin::on_done(resp::ClientCommand& self) noexcept {
+  auto& flight = static_cast<Flight&>(self);
+  flight.origin.end_flight(&flight);
+}
+
+void Origin::detach(Flight& flight) noexcept {
+  if (std::exchange(flight.joinable, false)) flights_.erase(flight.key);
+}
+
+void Origin::detach_all() noexcept {
+  for (const auto& [key, flight] : flights_) flight->joinable = false;
+  flights_.clear();
+}
+
+void Origin::land(Flight& flight) {
+  const Nanos now = Reactor::current().now();
+  const bool negative = flight.got == Flight::Got::absent;
+  if (!negative && flight.ttl_ms == -2) return;  // gone meanwhile
+  if (flight.key.size() > key_bytes_max) return;
+  const Policy& policy = policies_.of(flight.key);
+  const Lifetime lifetime = lifetime_of(policy, negative, flight.ttl_ms, flight.sent_at, now,
+                                        Reactor::current().random());
+  static_cast<void>(
+      cache_.insert(flight.key, flight.hash, flight.epoch, flight.value, negative, lifetime, now));
+  watch_expiry();
+}
+
+void Origin::end_flight(Flight* ended) noexcept {
+  const std::unique_ptr<Flight> flight(ended);
+  const Nanos now = Reactor::current().now();
+  detach(*flight);
+  --flights_count_;
+  std::string_view reason;
+  bool failed = true;
+  if (flight->outcome == Errc::ok && flight->got != Flight::Got::error) {
+    failed = false;
+    breaker_.succeeded();
+    land(*flight);
+  } else if (flight->outcome == Errc::ok) {
+    ++stats_.error_replies;
+    reason = flight->value;
+    if (flight->about_key) {
+      breaker_.succeeded();
+    } else {
+      breaker_.failed(now);
+    }
+  } else if (flight->outcome == Errc::cancelled) {
+    breaker_.forgotten();
+    reason = stopping;
+  } else {
+    breaker_.failed(now);
+    reason = flight->outcome == Errc::timed_out ? too_late : connection_lost;
+    stats_.fetches_timed_out += flight->outcome == Errc::timed_out;
+  }
+  stats_.fetches_failed += failed;
+  Answer answer;
+  answer.source = Answer::Source::fetched;
+  answer.status =
+      flight->got == Flight::Got::absent ? Answer::Status::absent : Answer::Status::found;
+  answer.value = flight->value;
+  for (Waiter* at = flight->first; at != nullptr;) {
+    Waiter& waiter = *at;
+    at = at->next_waiter_;
+    if (failed) {
+      answer_failure(waiter, flight->hash, reason, flight->error);
+    } else {
+      waiter.answered(answer);
+    }
+  }
+}
+
+// --- invalidation -------------------------------------------------------------------------------
+
+void Origin::invalidate(std::string_view key) noexcept {
+  static_cast<void>(cache_.invalidate(key, cache_.hash_of(key)));
+  if (const auto under_way = flights_.find(key); under_way != flights_.end()) {
+    detach(*under_way->second);
+  }
+}
+
+void Origin::invalidate_all() noexcept {
+  ++stats_.flushes;
+  cache_.invalidate_all(false);
+  detach_all();
+}
+
+void Origin::connected(bool tracking) noexcept {
+  // What came without tracking is not known to be true.
+  if (tracking && !tracked_before_) cache_.invalidate_all(true);
+  tracked_before_ = tracking;
+  breaker_.succeeded();
+}
+
+void Origin::pushed(const resp::Reply& push) noexcept {
+  if (push.size() != 2 || push[0].text() != "invalidate") return;
+  const resp::Reply keys = push[1];
+  if (keys.is_null()) {  // FLUSHALL, FLUSHDB
+    invalidate_all();
+    return;
+  }
+  for (const resp::Reply key : keys) {
+    ++stats_.invalidations;
+    invalidate(key.text());
+  }
+}
+
+void Origin::lost() noexcept {
+  if (!tracked_before_) return;
+  ++stats_.flushes;
+  cache_.invalidate_all(true);
+  detach_all();
+}
+
+// --- expiry -------------------------------------------------------------------------------------
+
+void Origin::watch_expiry() noexcept {
+  Reactor& reactor = Reactor::current();
+  if (!sweep_timer_.armed()) reactor.arm(sweep_timer_, reactor.after(sweep_interval));
+}
+
+void Origin::sweep() noexcept {
+  Reactor& reactor = Reactor::current();
+  const bool more = cache_.expire(reactor.now(), sweep_entries_max);
+  if (reactor.now() - aged_at_ > hot_keys_age_interval) {
+    aged_at_ = reactor.now();
+    hot_keys_.age();
+  }
+  if (cache_.keys() == 0) return;
+  reactor.arm(sweep_timer_, reactor.after(more ? sweep_interval_busy : sweep_interval));
+}
+
+}  // namespace gyre::proxy

@@ -1,0 +1,350 @@
+#include "proxy/resp_exchanges.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/hash.hpp"
+#include "proxy/proxy.hpp"
+#include "resp/number_text.hpp"
+
+namespace gyre::proxy {
+
+namespace {
+
+// A command that Redis works on for longer than that has lost its client's patience too.
+constexpr Nanos pass_timeout = seconds(30);
+constexpr size_t given_max = 10'000;  // to a transaction, that is remembered key by key
+
+std::string_view why_not(Errc outcome) {
+  switch (outcome) {
+    case Errc::timed_out:
+      return "Redis did not answer in time; the command may have been carried out";
+    case Errc::overloaded:
+      return "too much is under way; try again";
+    case Errc::cancelled:
+      return "shutting down";
+    default:
+      return "the connection to Redis was lost; the command may have been carried out";
+  }
+}
+
+// As Redis cuts a range out of a string of `size`; empty if there is none.
+std::string_view range_of(std::string_view value, int64_t start, int64_t end) {
+  const auto size = static_cast<int64_t>(value.size());
+  if (start < 0 && end < 0 && start > end) return {};
+  if (start < 0) start = std::max<int64_t>(0, start + size);
+  if (end < 0) end = std::max<int64_t>(0, end + size);
+  end = std::min(end, size - 1);
+  if (start > end || size == 0) return {};
+  return value.substr(static_cast<size_t>(start), static_cast<size_t>(end - start + 1));
+}
+
+}  // namespace
+
+void write_answer(resp::ReplyWriter& to, const ReadForm& form, const Answer& answer) {
+  if (answer.status == Answer::Status::unavailable) {
+    if (!answer.error.empty()) {
+      to.error(answer.error);
+    } else {
+      to.error(fmt::format("ERR gyre proxy: {}", answer.reason));
+    }
+    return;
+  }
+  const bool found = answer.status == Answer::Status::found;
+  switch (form.kind) {
+    case ReadForm::Kind::get:
+      if (found) {
+        to.bulk(answer.value);
+      } else {
+        to.null();
+      }
+      return;
+    case ReadForm::Kind::strlen:
+      to.integer(found ? static_cast<int64_t>(answer.value.size()) : 0);
+      return;
+    case ReadForm::Kind::getrange:
+      to.bulk(found ? range_of(answer.value, form.start, form.end) : std::string_view());
+  }
+}
+
+// --- reads --------------------------------------------------------------------------------------
+
+void RemoteRead::begin(void* owner, Done done) {
+  owner_ = owner;
+  done_ = done;
+  core_ = front_.owner_of(key());
+  if (core_ == front_.index()) {
+    look(front_.origin());
+    return;
+  }
+  deliver = [](Message& self, Reactor&) noexcept {
+    auto& read = static_cast<RemoteRead&>(self);
+    read.look(read.front_.origin_of(read.core_));
+  };
+  Reactor::current().send(core_, *this);
+}
+
+void RemoteRead::look(Origin& origin) {
+  Answer answer;
+  if (origin.try_answer(key(), answer)) {
+    answered(answer);
+  } else {
+    origin.ask(*this);
+  }
+}
+
+void RemoteRead::answered(const Answer& answer) noexcept {
+  value_.assign(answer.value);
+  reason_.assign(answer.reason);
+  error_.assign(answer.error);
+  answer_ = answer;
+  answer_.value = value_;
+  answer_.reason = reason_;
+  answer_.error = error_;
+  if (core_ == front_.index()) {
+    done_(*this);
+    return;
+  }
+  deliver = [](Message& self, Reactor&) noexcept {
+    auto& read = static_cast<RemoteRead&>(self);
+    read.done_(read);
+  };
+  Reactor::current().send(front_.index(), *this);
+}
+
+ReadExchange::ReadExchange(resp::Connection& connection, RespFront& front, std::string_view key,
+                           const ReadForm& form)
+    : Exchange(connection), key_hash_(hash64(key)), form_(form), read_(front, key) {
+  touches({&key_hash_, 1}, true, false);
+}
+
+void ReadExchange::begin() {
+  read_.begin(this, [](RemoteRead& read) noexcept {
+    auto& exchange = *static_cast<ReadExchange*>(read.owner());
+    exchange.connection().finished(exchange);
+  });
+}
+
+void ReadExchange::respond(resp::ReplyWriter& to) {
+  write_answer(to, form_, read_.answer());
+}
+
+ManyReadsExchange::ManyReadsExchange(resp::Connection& connection, RespFront& front,
+                                     resp::Command command)
+    : Exchange(connection) {
+  for (const std::string_view key : command.subspan(1)) {
+    key_hashes_.push_back(hash64(key));
+    reads_.push_back(std::make_unique<RemoteRead>(front, key));
+  }
+  missing_ = reads_.size();
+  touches(key_hashes_, true, false);
+}
+
+void ManyReadsExchange::begin() {
+  // The last one may end this object.
+  const size_t count = reads_.size();
+  for (size_t i = 0; i < count; ++i) {
+    reads_[i]->begin(this, [](RemoteRead& read) noexcept {
+      auto& exchange = *static_cast<ManyReadsExchange*>(read.owner());
+      if (--exchange.missing_ == 0) exchange.connection().finished(exchange);
+    });
+  }
+}
+
+// One that can't be had fails them all; a key of another type counts as none, as in Redis.
+void ManyReadsExchange::respond(resp::ReplyWriter& to) {
+  for (const auto& read : reads_) {
+    const Answer& answer = read->answer();
+    if (answer.status != Answer::Status::unavailable || answer.error.starts_with("WRONGTYPE")) {
+      continue;
+    }
+    write_answer(to, ReadForm{}, answer);
+    return;
+  }
+  to.array(reads_.size());
+  for (const auto& read : reads_) {
+    const Answer& answer = read->answer();
+    if (answer.status == Answer::Status::found) {
+      to.bulk(answer.value);
+    } else {
+      to.null();
+    }
+  }
+}
+
+// --- passed on ----------------------------------------------------------------------------------
+
+PassExchange::PassExchange(RespConnection& connection, RespFront& front, resp::Command command,
+                           CommandKind kind)
+    : Exchange(connection), client_(connection), front_(front), kind_(kind) {
+  in_session_ = kind == CommandKind::session || kind == CommandKind::blocking ||
+                (connection.session && connection.session->is_open);
+  for (const char c : command[0]) name_ += resp::to_lower(c);
+  encoded_ = fmt::format("*{}\r\n", command.size());
+  for (const std::string_view word : command) {
+    encoded_ += fmt::format("${}\r\n", word.size());
+    encoded_ += word;
+    encoded_ += "\r\n";
+  }
+  bytes = encoded_;
+  raw = [](resp::ClientCommand& self, std::string_view reply) noexcept {
+    static_cast<PassExchange&>(self).reply_text_.assign(reply);
+  };
+  done = [](resp::ClientCommand& self) noexcept { static_cast<PassExchange&>(self).replied(); };
+  const bool writes = kind == CommandKind::write || kind == CommandKind::blocking;
+  if (writes) {
+    for (const std::string_view word : command.subspan(1)) {
+      given_hashes_.push_back(hash64(word));
+      if (word.size() <= Origin::key_bytes_max) given_.emplace_back(word);
+    }
+  }
+  everything_ = kind == CommandKind::flush;
+  if (kind == CommandKind::session && (name_ == "multi" || name_ == "watch")) {
+    // From here on, as commands come; not only when this one is begun.
+    front.session_of(connection).is_open = true;
+  }
+  if (in_session_ || everything_) {
+    touches_everything();
+  } else if (writes) {
+    touches(given_hashes_, false, true);
+  }
+}
+
+void PassExchange::begin() {
+  // What begins a session may have come since this was made.
+  in_session_ = in_session_ || (client_.session && client_.session->is_open);
+  ++front_.stats().passed_on;
+  if (in_session_) {
+    begin_in_session();
+    return;
+  }
+  if (!given_.empty() || everything_) front_.invalidate_soon(given_, everything_);
+  deadline = Reactor::current().after(pass_timeout);
+  if (!front_.shared(client_.protocol()).start(*this)) {
+    fail(outcome == Errc::closed ? "Redis can't be reached" : std::string(why_not(outcome)));
+  }
+}
+
+void PassExchange::begin_in_session() {
+  Session& session = front_.session_of(client_);
+  if (session.broken) {
+    const bool ends = name_ == "exec" || name_ == "discard" || name_ == "unwatch";
+    if (ends) {
+      session.is_open = session.in_multi = session.broken = false;
+      given_ = std::exchange(session.given, {});
+    }
+    error_ = name_ == "exec"
+                 ? "EXECABORT Transaction discarded because the connection to Redis was lost"
+                 : "ERR gyre proxy: the connection to Redis was lost within a transaction";
+    invalidate();
+    return;
+  }
+  for (const std::string& word : given_) {
+    if (session.given.size() < given_max) session.given.push_back(word);
+  }
+  if (kind_ != CommandKind::blocking) {
+    deadline = Reactor::current().after(pass_timeout);
+  } else if (!session.in_multi) {
+    client_.blocking = this;
+  }
+  if (!given_.empty()) front_.invalidate_soon(given_, false);
+  if (session.client.start(*this)) return;
+  client_.blocking = nullptr;
+  session.is_open = session.in_multi = false;
+  fail(outcome == Errc::closed ? "Redis can't be reached" : std::string(why_not(outcome)));
+}
+
+void PassExchange::fail(std::string why) {
+  error_ = "ERR gyre proxy: " + std::move(why);
+  client_.finished(*this);
+}
+
+void PassExchange::give_up() {
+  Session& session = *client_.session;
+  session.client.cancel(*this);
+  session.client.drop("its client has gone");  // Redis would go on waiting there
+  outcome = Errc::closed;
+  replied();
+}
+
+void PassExchange::replied() {
+  if (client_.blocking == this) client_.blocking = nullptr;
+  if (outcome != Errc::ok) error_ = fmt::format("ERR gyre proxy: {}", why_not(outcome));
+  if (in_session_) note_session(outcome == Errc::ok && !reply_text_.starts_with('-'));
+  if (given_.empty() && !everything_) {
+    client_.finished(*this);
+  } else {
+    invalidate();
+  }
+}
+
+// What the reply to a command says of the session.
+void PassExchange::note_session(bool succeeded) {
+  Session& session = *client_.session;
+  if (name_ == "multi") {
+    session.in_multi = session.in_multi || succeeded;
+    session.is_open = session.is_open && (succeeded || session.broken || session.in_multi);
+  } else if (name_ == "exec" || name_ == "discard") {
+    // Whatever became of it: what it was given may have changed.
+    given_ = std::exchange(session.given, {});
+    everything_ = given_.size() >= given_max;
+    session.is_open = session.in_multi = session.broken = false;
+  } else if (name_ == "unwatch" && !session.in_multi) {
+    session.is_open = session.broken = false;
+    session.given.clear();
+  } else if (!session.is_open) {
+    session.given.clear();
+  }
+}
+
+// On every core, one after the other; then back.
+void PassExchange::invalidate() {
+  visit(front_.index());
+  deliver = [](Message& self, Reactor& at) noexcept {
+    auto& exchange = static_cast<PassExchange&>(self);
+    if (at.core() == exchange.front_.index()) {
+      exchange.client_.finished(exchange);
+      return;
+    }
+    exchange.visit(at.core());
+    exchange.travel_from(at.core() + 1);
+  };
+  travel_from(0);
+}
+
+// To the next core from `core` on that has not been visited, else home.
+void PassExchange::travel_from(unsigned core) {
+  const unsigned home = front_.index();
+  if (core == home) ++core;
+  if (core < front_.proxy().cores()) {
+    Reactor::current().send(core, *this);
+  } else if (Reactor::current().core() != home) {
+    Reactor::current().send(home, *this);
+  } else {
+    client_.finished(*this);
+  }
+}
+
+void PassExchange::visit(unsigned core) {
+  Origin& origin = front_.origin_of(core);
+  if (everything_) {
+    origin.invalidate_all();
+    return;
+  }
+  for (const std::string& key : given_) {
+    if (front_.owner_of(key) == core) origin.invalidate(key);
+  }
+}
+
+void PassExchange::respond(resp::ReplyWriter& to) {
+  if (!error_.empty()) {
+    to.error(error_);
+  } else {
+    to.raw(reply_text_);
+  }
+}
+
+}  // namespace gyre::proxy
