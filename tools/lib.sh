@@ -41,6 +41,7 @@ check_packages=(
   "ip and tc, which make networks for clusters|iproute2"
   "redis-cli and redis-benchmark, which talk to --resp|redis-tools"
   "nginx, which the lab compares with|nginx-light"
+  "Redis, which the proxy stands in front of|redis-server"
   "Chromium, which looks at the lab's report|chromium"
   "redis-cli and redis-benchmark|redis-tools"
   "the Redis client for Python|python3-redis"

@@ -113,12 +113,17 @@ NodeProcess::~NodeProcess() {
 }
 
 void NodeProcess::launch() {
-  std::vector<std::string> arguments = {binary(), "serve"};
-  if (!has_flag(flags, "--listen")) {
+  std::vector<std::string> arguments = {binary(), command};
+  const bool is_proxy = command == "proxy";
+  if (is_proxy && !has_flag(flags, "--port") && std::getenv("PROXY_PORT") == nullptr) {
+    if (port_ == 0) port_ = free_port();
+    arguments.insert(arguments.end(), {"--port", std::to_string(port_)});
+  }
+  if (!is_proxy && !has_flag(flags, "--listen")) {
     if (port_ == 0) port_ = free_port();
     arguments.insert(arguments.end(), {"--listen", "127.0.0.1:" + std::to_string(port_)});
   }
-  if (!has_flag(flags, "--data")) arguments.insert(arguments.end(), {"--data", data_});
+  if (!is_proxy && !has_flag(flags, "--data")) arguments.insert(arguments.end(), {"--data", data_});
   if (!has_flag(flags, "--cores")) {
     arguments.insert(arguments.end(), {"--cores", std::to_string(cores_under_test())});
   }
@@ -219,7 +224,7 @@ void NodeProcess::kill() {
 
 std::string NodeProcess::ready_line() const {
   const std::string text = read_text(root_ + "/out");
-  const size_t at = text.find("gyre serves");
+  const size_t at = text.find(command == "proxy" ? "gyre proxy serves" : "gyre serves");
   if (at == std::string::npos) return {};
   return text.substr(at, text.find('\n', at) + 1 - at);
 }

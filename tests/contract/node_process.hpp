@@ -32,7 +32,7 @@ struct Exit {
 
 class NodeProcess {
  public:
-  // Extra flags of `gyre serve`; --listen, --data and --cores are given unless they are in `flags`.
+  // Extra flags of `gyre serve` (or `command`); --listen, --data and --cores are given unless they are in `flags`.
   explicit NodeProcess(std::vector<std::string> flags = {}, bool start_now = true);
   ~NodeProcess();  // kills it, removes the directory
   NodeProcess(const NodeProcess&) = delete;
@@ -72,8 +72,9 @@ class NodeProcess {
   double metric(const std::string& name) const;
 
   std::vector<std::string> flags;
-  uint64_t descriptors_max = 0;  // a hard limit for the next start; 0: ours
-  int error_descriptor = -1;     // standard error of later starts, instead of a file
+  std::string command = "serve";  // or proxy, for which --port, and no --data, is given
+  uint64_t descriptors_max = 0;   // a hard limit for the next start; 0: ours
+  int error_descriptor = -1;      // standard error of later starts, instead of a file
   // A descriptor of the namespace that later starts live in, and die with the thread that started
   // them; otherwise they live in ours.
   int network_namespace = -1;
