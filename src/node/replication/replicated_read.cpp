@@ -301,6 +301,7 @@ void ReplicatedRead::answer() {
   const bool live = newest_.state == ReadState::live;
   answered_(owner_, {.status = static_cast<uint16_t>(live ? 200 : 404),
                      .version = newest_.version,
+                     .expire_at_ms = live ? newest_.expire_at_ms : 0,
                      .value = live ? newest_.value : std::string_view()});
 }
 

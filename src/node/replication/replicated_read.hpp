@@ -28,7 +28,8 @@ namespace gyre {
 struct ReadAnswer {
   uint16_t status = 504;  // 200, 404, 504
   Version version;
-  std::string_view value;  // during the call
+  uint64_t expire_at_ms = 0;  // 0: never
+  std::string_view value;     // during the call
 };
 
 class ReplicatedRead {

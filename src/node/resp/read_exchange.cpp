@@ -4,9 +4,10 @@
 
 #include "node/entity_exchange.hpp"
 #include "node/node.hpp"
+#include "node/replication/coordinator.hpp"
+#include "node/replication/replicated_read.hpp"
 #include "node/resp/carried_words.hpp"
 #include "node/resp/key_of.hpp"
-#include "node/resp/modify_exchange.hpp"
 #include "node/resp/resp_server.hpp"
 #include "node/resp/store_task.hpp"
 #include "store/large_reader.hpp"
@@ -28,10 +29,32 @@ class KeyReadExchange final : public resp::Exchange, public StoreTask {
         apply_(apply) {
     touches({&key_hash_, 1}, true, false);
   }
-  void begin() override { go(); }
+  void begin() override {
+    if (!home().has_coordinator()) return go();
+    Coordinator& coordinator = home().coordinator();
+    const uint32_t from = coordinator.default_replicas();
+    ReplicatedRead::start(coordinator, key_.view(), from / 2 + 1, from, this,
+                          [](void* self, const ReadAnswer& read) noexcept {
+                            static_cast<KeyReadExchange*>(self)->take_replicated(read);
+                          });
+  }
   void respond(resp::ReplyWriter& to) override { to.raw(answer_); }
 
  private:
+  void take_replicated(const ReadAnswer& from) {
+    if (from.status == 504) {
+      resp::ReplyWriter(answer_, protocol())
+          .error("NOREPLICAS Not enough good replicas to read from.");
+    } else {
+      StoreRead read;
+      read.version = from.version;
+      read.expire_at_ms = from.expire_at_ms;
+      read.size_bytes = from.value.size();
+      read.value = from.value;
+      answer(read, from.status == 200);
+    }
+    completed();
+  }
   void work(Core& owner) override {
     StoreRead read;
     const ReadOutcome outcome =
@@ -96,14 +119,14 @@ class KeyReadExchange final : public resp::Exchange, public StoreTask {
 }  // namespace
 
 resp::Exchange* read_key(Invocation& in, size_t key_index, LargeBytes large, ReadApply apply) {
-  if (refused_in_cluster(in)) return nullptr;
   if (!is_key(in[key_index])) return in.error(key_too_long);
   std::string room;
   const std::string_view stored = stored_key_of(in.client, in[key_index], room);
   const uint64_t key_hash = hash64(stored);
   Core& core = in.server.core();
   const uint32_t shard = in.server.node().shard_for(stored);
-  if (in.server.node().owner_of(shard) == core.index() && in.client.may_read(key_hash)) {
+  if (in.server.node().owner_of(shard) == core.index() && !core.has_coordinator() &&
+      in.client.may_read(key_hash)) {
     StoreRead read;
     const ReadOutcome outcome =
         core.shard(shard).try_get(stored, Reactor::current().wall_ms(), read);
