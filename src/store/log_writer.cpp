@@ -300,7 +300,7 @@ bool LogWriter::try_append(LogWrite& write) {
 
 void LogWriter::enqueue(LogWrite& write) {
   GYRE_ASSERT(!failed_ && !closing_);
-  if (!write.deferred && write.record.body_bytes() > whole_record_bytes_max) {
+  if (!write.record.deferred && write.record.body_bytes() > whole_record_bytes_max) {
     begin_large(write);
   } else {
     queue_.push(write);
@@ -350,12 +350,12 @@ void LogWriter::fill_from_large() {
 
 // Puts the head of the queue where it belongs. False: there is no room for it.
 bool LogWriter::take_head() {
-  if (queue_.head->deferred) {
+  if (queue_.head->record.deferred) {
     LogWrite& write = queue_.pop();
     const LogClient::Prepared prepared = client_.prepare(write);
     if (prepared == LogClient::Prepared::later) postponed_.push(write);
     if (prepared != LogClient::Prepared::ready) return true;
-    write.deferred = false;
+    write.record.deferred = false;
     if (write.record.body_bytes() > whole_record_bytes_max) {
       begin_large(write);
       return true;
@@ -379,7 +379,7 @@ uint64_t LogWriter::position_floor() const {
 bool LogWriter::awaits_older(std::string_view key, Version version) const {
   for (const LogWriteQueue* queue : {&queue_, &large_}) {
     for (const LogWrite* write = queue->head; write != nullptr; write = write->next) {
-      if (!write->deferred && write->record.key == key && write->record.version < version)
+      if (!write->record.deferred && write->record.key == key && write->record.version < version)
         return true;
     }
   }

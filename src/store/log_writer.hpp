@@ -66,7 +66,6 @@ namespace gyre {
 // One write in the log. Intrusive; must not move or die between append and its completion.
 struct LogWrite {
   WriteRecord record;
-  bool deferred = false;  // what is to be written is said by LogClient::prepare
   uint64_t seq = 0;
   LogWrite* next = nullptr;
 

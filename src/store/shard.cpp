@@ -184,7 +184,7 @@ void Shard::append(StoreWrite& write) {
 }
 
 void Shard::append_now(StoreWrite& write) {
-  if (write.deferred) return append_modify(static_cast<StoreModify&>(write));
+  if (write.record.deferred) return append_modify(static_cast<StoreModify&>(write));
   if (!write.record.version) {
     write.record.version = context_.clock.next(Reactor::current().wall_us());
   } else {
@@ -238,7 +238,7 @@ void Shard::end_delays() {
 void Shard::logged(LogWrite& log_write) noexcept {
   auto& write = static_cast<StoreWrite&>(log_write);
   const WriteRecord& record = write.record;
-  if (write.holds_others) let_others_go(write);
+  if (!holders_.empty()) let_others_go(write);
   active_->charged_bytes += std::exchange(write.charged_bytes, 0);
   if (record.value_buffer != nullptr) {
     active_->table.add(write.seq, record.kind, record.version, record.expire_at_ms, record.key,
@@ -259,7 +259,7 @@ void Shard::committed(uint64_t seq) noexcept {
 
 void Shard::completed(LogWrite& log_write, Errc status) noexcept {
   auto& write = static_cast<StoreWrite&>(log_write);
-  if (write.holds_others) let_others_go(write);
+  if (!holders_.empty()) let_others_go(write);
   if (write.charged_bytes != 0)
     context_.write_memory.release(std::exchange(write.charged_bytes, 0));
   write.done(write, status);

@@ -100,7 +100,6 @@ struct StoreWrite : LogWrite {
   std::string key_storage;   // filled when the write has to wait
   Nanos asked_at = 0;        // of a write that waits its turn
   Nanos patience = WriteController::delay_max;  // a longer wait is refused
-  bool holds_others = false;                    // the shard's: a StoreModify that waits
 
   static size_t charge_for(size_t key_bytes, size_t value_bytes) {
     return Memtable::entry_bytes_max(key_bytes, value_bytes);
@@ -144,7 +143,7 @@ struct StoreModify : StoreWrite {
   // absent, too. A large value is in `current.large_buffer`, if it was wanted.
   using Compute = Act (*)(StoreModify& self, const StoreRead& current, bool present) noexcept;
 
-  StoreModify() { deferred = true; }
+  StoreModify() { record.deferred = true; }
 
   Compute compute = nullptr;
   bool wants_value = true;               // else a large one isn't read for it

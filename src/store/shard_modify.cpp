@@ -38,8 +38,8 @@ void Shard::append_modify(StoreModify& modify) {
   }
   const Prepared prepared = prepare(modify);
   if (prepared == Prepared::gone) return;
-  modify.deferred = prepared == Prepared::later;
-  if (!modify.deferred && log_->try_append(modify)) return;
+  modify.record.deferred = prepared == Prepared::later;
+  if (!modify.record.deferred && log_->try_append(modify)) return;
   hold_others(modify);
   log_->enqueue(modify);
 }
@@ -106,24 +106,24 @@ bool Shard::charge(StoreModify& modify) {
 
 // From now on writes of its key wait until it is logged or gone.
 void Shard::hold_others(StoreModify& modify) {
-  if (modify.holds_others || store_test_faults.modify_holds_nobody) return;
-  modify.holds_others = true;
-  holders_.emplace(modify.hash, &modify);
+  if (!store_test_faults.modify_holds_nobody) holders_.emplace(modify.hash, &modify);
 }
 
 bool Shard::is_held(StoreWrite& write) {
   if (write.hash == 0) write.hash = hash64(write.record.key);
   const auto holder = holders_.find(write.hash);
   if (holder == holders_.end()) return false;
-  if (!write.deferred) keep_bytes(write);
+  if (!write.record.deferred) keep_bytes(write);
   holder->second->held_.push(write);
   return true;
 }
 
+// If it holds any back.
 void Shard::let_others_go(StoreWrite& write) {
-  auto& modify = static_cast<StoreModify&>(write);
-  modify.holds_others = false;
-  holders_.erase(modify.hash);
+  const auto holder = holders_.find(write.hash);
+  if (holder == holders_.end() || holder->second != &write) return;
+  StoreModify& modify = *holder->second;
+  holders_.erase(holder);
   if (modify.held_.empty()) return;
   released_.take_all(modify.held_);
   Reactor::current().at_tick_end(release_hook_);
@@ -144,7 +144,7 @@ void Shard::append_released() {
 // --- nothing to be written -----------------------------------------------------------------------
 
 void Shard::leave(StoreModify& modify, uint64_t seen_seq) {
-  if (modify.holds_others) let_others_go(modify);
+  let_others_go(modify);
   if (seen_seq <= visible_seq_ || store_test_faults.leave_before_durable) {
     return completed(modify, Errc::ok);
   }

@@ -30,6 +30,7 @@ namespace gyre {
 // What goes into the log. Views: key and value live until the last byte is in a frame.
 struct WriteRecord {
   Kind kind = Kind::value;  // value or tombstone
+  bool deferred = false;    // LogClient::prepare says what is written
   Version version;
   uint64_t expire_at_ms = 0;
   std::string_view key;
