@@ -456,7 +456,7 @@ http::Exchange* Core::refuse(http::Connection& connection, uint16_t status, std:
 }
 
 http::Exchange* Core::start(http::Connection& connection, const http::RequestHead& head) {
-  if (rate_limit_.enabled() && !rate_limit_.admit(connection.peer(), Reactor::current().now())) {
+  if (!admits(connection.peer())) {
     return refuse(connection, 429, "over the rate limit of this client address; slow down");
   }
   std::string_view path = head.path;

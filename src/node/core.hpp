@@ -132,6 +132,10 @@ class Core final : public ConnectionSink, public peer::PeerSink, public http::Ha
   void expedite_read(ReadExchange& read);  // it has become the next to be answered
   void read_ended(ReadTurn turn);
 
+  // Takes one request of this client address; false: it is over its rate limit.
+  bool admits(uint64_t peer) {
+    return !rate_limit_.enabled() || rate_limit_.admit(peer, Reactor::current().now());
+  }
   void count(RequestKind kind) { ++stats_.requests_by_kind[static_cast<size_t>(kind)]; }
   void count_status(uint16_t status) { ++stats_.responses_by_class[status / 100 % 6]; }
 

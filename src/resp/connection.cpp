@@ -20,6 +20,7 @@ constexpr uint64_t command_bytes_per_second_min = 64u << 10;
 // Comparing two commands key by key must not take long: beyond it they are taken to conflict.
 constexpr size_t comparisons_max = 4096;
 constexpr size_t spare_texts_max = 64;
+constexpr size_t spare_text_bytes_first = 1u << 10;
 constexpr size_t spare_text_bytes_max = 4u << 10;
 constexpr char tls_handshake = '\x16';
 
@@ -44,7 +45,10 @@ class Connection::ReadyReplies final : public Exchange {
  public:
   explicit ReadyReplies(Connection& connection) : Exchange(connection) {
     std::vector<std::string>& spare = connection.limits().spare_texts;
-    if (spare.empty()) return;
+    if (spare.empty()) {
+      text.reserve(spare_text_bytes_first);
+      return;
+    }
     text = std::move(spare.back());
     spare.pop_back();
   }
@@ -184,6 +188,8 @@ Task<bool> Connection::process(std::string_view bytes) {
       case CommandParser::Event::command:
         break;
     }
+    // Whoever works on it accounts for what he keeps; the parser lets go of it at once.
+    static_cast<void>(account_unparsed(0));
     if (const Command command = parser_.command(); is_foreign(command)) {
       cut_off(command[0]);
       co_return false;

@@ -2,6 +2,7 @@
 // pipelines, errors.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <thread>
 
 #include "resp_socket.hpp"
@@ -63,6 +64,41 @@ TEST_CASE("values of any bytes and sizes") {
         "-ERR the key is longer than 65536 bytes\r\n");
   client.say("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4194305\r\n");
   CHECK(client.hear_the_end() == "-ERR Protocol error: invalid bulk length\r\n");
+}
+
+TEST_CASE("a value of the largest size fits into little memory, again and again") {
+  NodeProcess node({"--resp", "127.0.0.1:0", "--durability", "none", "--memory", "192M"});
+  RespSocket client(node);
+  const std::string value = random_bytes(1, 16u << 20);
+  for (int i = 0; i < 6; ++i) {
+    CAPTURE(i);
+    std::string said = client.ask({"SET", key_of(i % 2), value});
+    // A flush may have to come first.
+    for (int tries = 0; tries < 50 && said != "+OK\r\n"; ++tries) {
+      CHECK((said.starts_with("-OOM") || said.starts_with("-TRYAGAIN")));
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      said = client.ask({"SET", key_of(i % 2), value});
+    }
+    CHECK(said == "+OK\r\n");
+    const std::string got = client.ask({"GET", key_of(i % 2)});
+    CHECK(got.size() == bulk(value).size());
+  }
+}
+
+TEST_CASE("a client over its rate limit is told so") {
+  NodeProcess node({"--resp", "127.0.0.1:0", "--rate-limit", "20"});
+  RespSocket client(node);
+  std::string bytes;
+  for (int i = 0; i < 200; ++i) bytes += "PING\r\n";
+  client.say(bytes);
+  int refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    const std::string reply = client.hear();
+    if (reply == "+PONG\r\n") continue;
+    CHECK(reply == "-ERR over the rate limit of this client address; slow down\r\n");
+    ++refused;
+  }
+  CHECK(refused > 100);
 }
 
 TEST_CASE("a pipeline is answered in order, and each command sees what came before it") {

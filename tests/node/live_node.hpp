@@ -93,6 +93,7 @@ class LiveNode {
   LiveNode(const LiveNode&) = delete;
   LiveNode& operator=(const LiveNode&) = delete;
 
+  unsigned cores() const { return node_.cores(); }
   uint16_t port() { return node_.core(0).port(); }
   uint16_t resp_port() { return node_.core(0).resp()->port(); }
   uint64_t mallocs_of_cores() const {

@@ -52,6 +52,7 @@ RespServer::RespServer(Node& node, Core& core) : node_(node), core_(core) {
   limits_.output_total_bytes_max = config.memory_plan.transit_bytes_per_core / 2;
   limits_.output_bytes_pause =
       std::min(limits_.output_bytes_pause, limits_.output_total_bytes_max / 2);
+  limits_.spare_texts.reserve(64);
   batches_.resize(node.cores());
   next_number_ = core.index() + 1;
 }
@@ -251,20 +252,40 @@ void RespServer::foreigner_cut_off(resp::Connection&, std::string_view what) noe
 }
 
 bool RespServer::unparsed_bytes_changed(size_t before, size_t after) noexcept {
-  return core_.unparsed_bytes_changed(before, after);
+  // Before the store is open there is no budget.
+  if (core_.state() == NodeState::recovering) return after < before || after < (64u << 10);
+  Semaphore& transit = core_.transit_memory();
+  // A command may be a little larger than the largest value, and so than what there is for it.
+  const size_t held = std::min<size_t>(before, transit.capacity());
+  const size_t wanted = std::min<size_t>(after, transit.capacity());
+  if (wanted <= held) {
+    const size_t returned = std::min<size_t>(held - wanted, unparsed_bytes_);
+    unparsed_bytes_ -= returned;
+    transit.release(returned);
+    return true;
+  }
+  // One command may always come; several leave a half to everything else.
+  const size_t more = wanted - held;
+  const bool others = unparsed_bytes_ > held;
+  if ((others && unparsed_bytes_ + more > transit.capacity() / 2) || !transit.try_acquire(more)) {
+    core_.transit_awaited();
+    return false;
+  }
+  unparsed_bytes_ += more;
+  return true;
 }
 
 Task<bool> RespServer::unparsed_bytes_wanted(size_t more) {
   // Before the store is open nobody may wait.
   if (core_.state() == NodeState::recovering || !core_.may_wait_for_transit()) co_return false;
   core_.transit_awaited();
-  if (more > core_.transit_memory().capacity() / 2) co_return false;
+  const uint64_t wanted = std::min<uint64_t>(more, core_.transit_memory().capacity());
   core_.transit_waits(1);
   const bool room =
-      (co_await with_timeout<void>(memory_patience, acquire(core_.transit_memory(), more)))
+      (co_await with_timeout<void>(memory_patience, acquire(core_.transit_memory(), wanted)))
           .has_value();
   core_.transit_waits(-1);
-  if (room) core_.transit_memory().release(more);  // at once taken by account_unparsed
+  if (room) core_.transit_memory().release(wanted);  // taken again at once
   co_return room;
 }
 
@@ -277,6 +298,8 @@ void RespServer::post(StoreTask& task) {
 }
 
 void RespServer::batch_ended(resp::Connection&) noexcept {
+  // Replies that nobody reads: the stalest clients are let go.
+  if (output_bytes_live() > limits_.output_total_bytes_max) core_.transit_awaited();
   for (TaskBatch*& batch : batches_) {
     if (batch != nullptr) std::exchange(batch, nullptr)->send();
   }
@@ -320,6 +343,9 @@ resp::Exchange* RespServer::start(resp::Connection& connection, resp::Command co
   Invocation invocation{*this, client, command, *spec};
   if (!spec->allows_words(command.size())) return invocation.wrong_arity();
   if (!may) return invocation.error("NOAUTH Authentication required.");
+  if (!core_.admits(client.peer())) {
+    return invocation.error("ERR over the rate limit of this client address; slow down");
+  }
   if (core_.state() == NodeState::recovering && (spec->flags & command_flag::loading) == 0) {
     return invocation.error(loading_message);
   }

@@ -106,6 +106,7 @@ class RespServer final : public ConnectionSink, public resp::Handler {
   uint64_t next_number_ = 0;
   std::unordered_map<uint64_t, unsigned> unauthenticated_;  // connections by address
   std::vector<TaskBatch*> batches_;                         // by core, what is to be sent there
+  size_t unparsed_bytes_ = 0;                               // of all clients, within transit memory
   Nanos foreigner_logged_at_ = 0;
   RespStats stats_;
   std::optional<ScanPositions> scan_positions_;

@@ -1,5 +1,6 @@
 #include "node/resp/write_task.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -62,6 +63,7 @@ void WriteTask::be_tombstone() {
 }
 
 bool WriteTask::reserve_transit(uint64_t bytes) {
+  bytes = std::min(bytes, home().transit_memory().capacity() - transit_bytes_);
   if (!home().transit_memory().try_acquire(bytes)) return false;
   transit_bytes_ += bytes;
   return true;
