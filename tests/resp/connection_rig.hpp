@@ -52,6 +52,7 @@ class SlowHandler final : public resp::Handler {
     void detach() override { handler_.log.push_back("detach " + name_); }
     void respond(resp::ReplyWriter& to) override {
       if (is_stream) return to.begin_bulk(bytes_);
+      if (name_.starts_with("READ none")) return to.null();
       to.bulk(name_);
     }
     Task<bool> stream(resp::Connection& to) override {

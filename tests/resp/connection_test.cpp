@@ -58,6 +58,17 @@ TEST_CASE("what reads a key waits for its writes, and what writes it for its rea
   });
 }
 
+TEST_CASE("a batch ends before the connection waits for a part of it") {
+  with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
+    talker.say("WRITE a 20\r\nREAD a 5\r\n");
+    static_cast<void>(co_await talker.hear(2));
+    const Log& log = server.handler.log;
+    CHECK(std::ranges::find(log, "batch") < std::ranges::find(log, "end WRITE a 20"));
+    const auto begun = std::ranges::find(log, "begin READ a 5");
+    CHECK(std::find(begun, log.end(), "batch") < std::ranges::find(log, "end READ a 5"));
+  });
+}
+
 TEST_CASE("writes of one key don't wait for one another") {
   with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
     talker.say("WRITE a 20\r\nWRITE a 10\r\nWRITE a 15\r\n");
@@ -101,8 +112,8 @@ TEST_CASE("what touches everything waits for all and lets all wait") {
 
 TEST_CASE("a change of protocol holds from its own answer on") {
   with_resp_server([](RespServer&, RespTalker& talker) -> Task<void> {
-    talker.say("PROTO 2\r\nREAD a 10\r\nPROTO 3\r\nPROTO 2\r\nPROTO 3\r\n");
-    CHECK(co_await talker.hear(5) == "$-1\r\n$9\r\nREAD a 10\r\n_\r\n$-1\r\n_\r\n");
+    talker.say("PROTO 2\r\nREAD none 10\r\nPROTO 3\r\nREAD none 5\r\nPROTO 2\r\nPROTO 3\r\n");
+    CHECK(co_await talker.hear(6) == "$-1\r\n$-1\r\n_\r\n_\r\n$-1\r\n_\r\n");
   });
 }
 

@@ -23,7 +23,9 @@ constexpr double per_cached_read = 0;
 // Replies that wait for those of the other core are gathered in strings; how many there are at a time
 // depends on how the two run.
 constexpr double per_read_elsewhere = 0.01;
-constexpr double per_write = 0.01;
+constexpr double per_write = 0.02;
+// A command of several keys is an array of large parts, of which a burst has more than a core keeps.
+constexpr double per_write_of_keys = 0.1;
 constexpr int keys = 500;
 
 struct Load {
@@ -76,7 +78,7 @@ const Load reads[] = {
 };
 const Load writes[] = {
     {"SET", set, ok, per_write},
-    {"MSET", mset, ok, per_write},
+    {"MSET", mset, ok, per_write_of_keys},
 };
 
 struct Shape {
