@@ -506,6 +506,11 @@ Task<void> Client::run() {
     if (trouble_.empty()) trouble_ = why.empty() ? "the connection broke" : std::move(why);
     if (!was_ready) down_ = true;
     tried_ = true;
+    // Before anybody can start what waits for the next connection.
+    if (was_ready) {
+      ++stats_.lost;
+      listener_.lost();
+    }
     if (socket_ != nullptr) {
       co_await socket_->close();
       socket_.reset();
@@ -515,11 +520,7 @@ Task<void> Client::run() {
                                       was_ready ? "upstream_lost" : "upstream_unreachable",
                                       options_.host, options_.port, trouble_));
     }
-    if (was_ready) {
-      ++stats_.lost;
-      listener_.lost();
-      if (reactor.now() - ready_at_ > options_.backoff_max) backoff_ = 0;
-    }
+    if (was_ready && reactor.now() - ready_at_ > options_.backoff_max) backoff_ = 0;
     end_owed(Errc::closed);
     if (down_) fail_waiting(Errc::closed);
     if (stopping_) break;

@@ -252,6 +252,41 @@ TEST_CASE("what is under way when the connection breaks ends, and the client con
   });
 }
 
+TEST_CASE(
+    "what is started after a loss, on whatever occasion, is started after the listener knows") {
+  // Who has told a connection something that later commands rely on must not miss its end.
+  struct Watch : Log {
+    void lost() noexcept override {
+      Log::lost();
+      known = true;
+    }
+    bool known = false;
+  };
+  play([](Play& play, resp::Client&) -> Task<void> {
+    play.redis.data["a"] = {"1"};
+    Watch watch;
+    resp::Client client(play.options, watch);
+    client.connect();
+    co_await until([&] { return client.state() == ClientState::ready; });
+    play.redis.cut();
+    std::unique_ptr<TestCommand> waiting;
+    while (waiting == nullptr) {
+      // Every state that can be seen from outside.
+      if (client.state() != ClientState::ready) {
+        CHECK(watch.known);
+        waiting = std::make_unique<TestCommand>(
+            play.log, std::initializer_list<std::string_view>{"GET", "a"});
+        REQUIRE_OR_RETURN(client.start(*waiting));
+      } else {
+        co_await yield();
+      }
+    }
+    static_cast<void>(co_await waiting->finished.wait());
+    CHECK(waiting->said == std::vector<std::string>{"1"});
+    co_await client.close();
+  });
+}
+
 TEST_CASE("bytes that are no replies end the connection, never a wrong answer") {
   static const std::vector<std::string> nonsense = {
       "hello\r\n",
