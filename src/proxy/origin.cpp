@@ -17,6 +17,9 @@ constexpr Nanos sweep_interval_busy = milliseconds(1);  // more was due than was
 constexpr size_t sweep_entries_max = 512;
 constexpr Nanos hot_keys_age_interval = seconds(10);
 
+// Of one value for all who wait for it, each of whom gets a copy.
+constexpr size_t copies_bytes_max = 128u << 20;
+
 constexpr std::string_view no_connection = "Redis can't be reached";
 constexpr std::string_view circuit_open = "Redis does not answer; it is asked again in a while";
 constexpr std::string_view too_many = "too many lookups are under way; try again";
@@ -321,9 +324,17 @@ void Origin::end_flight(Flight* ended) noexcept {
   answer.status =
       flight->got == Flight::Got::absent ? Answer::Status::absent : Answer::Status::found;
   answer.value = flight->value;
+  size_t copied_bytes = 0;
   for (Waiter* at = flight->first; at != nullptr;) {
     Waiter& waiter = *at;
     at = at->next_waiter_;
+    if (!failed && copied_bytes != 0 && copied_bytes + flight->value.size() > copies_bytes_max) {
+      Answer refused;
+      refused.reason = too_many;
+      waiter.answered(refused);
+      continue;
+    }
+    copied_bytes += flight->value.size();
     if (failed) {
       answer_failure(waiter, flight->hash, reason, flight->error);
     } else {
