@@ -312,6 +312,29 @@ TEST_CASE("a change in Redis is seen at once, and no older value after a newer o
   CHECK(stale_most < milliseconds(410));
 }
 
+TEST_CASE("who asks after a change does not join a fetch from before it") {
+  struct One {
+    static Task<void> ask(Stage* stage, Answer* answer) { *answer = co_await stage->get("k"); }
+  };
+  play(
+      [](Stage& stage) -> Task<void> {
+        stage.redis.set("k", "old");
+        stage.redis.delay = milliseconds(500);  // of each of the three commands of a fetch
+        Answer first;
+        Scope scope(nullptr, "asker");
+        scope.spawn(One::ask(&stage, &first));
+        co_await until([&] { return stage.redis.count("PTTL") == 1; });
+        stage.redis.set("k", "new");  // GET has been answered, PTTL has not
+        static_cast<void>(co_await sleep_for(milliseconds(250)));
+        CHECK(first.status == 0);
+        const Answer second = co_await stage.get("k");
+        co_await scope.join();
+        CHECK(first.body == "old");
+        CHECK(second.body == "new");
+      },
+      [](Stage& stage) { stage.options.redis_timeout_ms = 10'000; });
+}
+
 TEST_CASE("nothing is served past the time to live that Redis has for it") {
   play([](Stage& stage) -> Task<void> {
     Reactor& reactor = Reactor::current();
