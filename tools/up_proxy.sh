@@ -29,7 +29,8 @@ run_proxy() {
   else
     resp_port=${resp_port##*:}
   fi
-  redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no --loglevel warning &
+  redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no \
+    >/dev/null &
   redis=$!
   # shellcheck disable=SC2064
   trap "kill $redis 2>/dev/null || true" EXIT
@@ -51,10 +52,10 @@ In another terminal:
 Ctrl-C stops both.
 
 TEXT
-  trap : INT TERM # the proxy's and Redis' to act on
   "$gyre" proxy --redis-host 127.0.0.1 --redis-port "$redis_port" "${flags[@]}" "$@" &
   local proxy_pid=$!
-  trap 'kill -TERM $proxy_pid 2>/dev/null || true' TERM
+  # Processes in the background don't hear Ctrl-C.
+  trap 'kill -TERM $proxy_pid 2>/dev/null || true' INT TERM
   local code=0
   wait "$proxy_pid" || code=$?
   while kill -0 "$proxy_pid" 2>/dev/null; do wait "$proxy_pid" || code=$?; done
