@@ -3,7 +3,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <map>
 #include <set>
+#include <sstream>
 #include <string>
 
 using namespace gyre;
@@ -68,4 +72,57 @@ TEST_CASE("only telling who one is is possible before the password") {
     }
   }
   CHECK(names == std::set<std::string_view>{"auth", "hello", "quit", "reset"});
+}
+
+namespace {
+
+std::string upper(std::string_view name) {
+  std::string text(name);
+  for (char& c : text) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+    if (c == '|') c = ' ';
+  }
+  return text;
+}
+
+// A Markdown table, by groups.
+std::string commands_as_page() {
+  std::map<std::string, std::map<std::string, const CommandSpec*>> groups;
+  for (const CommandSpec& spec : command_table()) {
+    if (spec.run != nullptr) groups[std::string(spec.group)][upper(spec.name)] = &spec;
+    for (const CommandSpec& subcommand : spec.subcommands) {
+      groups[std::string(subcommand.group)][upper(subcommand.name)] = &subcommand;
+    }
+  }
+  std::string page = "| group | command | Redis since | cost | |\n|---|---|---|---|---|\n";
+  for (const auto& [group, commands] : groups) {
+    for (const auto& [name, spec] : commands) {
+      page += "| " + group + " | `" + name + "` | " + std::string(spec->since) + " | " +
+              std::string(spec->complexity) + " | " + std::string(spec->summary) + " |\n";
+    }
+  }
+  return page;
+}
+
+}  // namespace
+
+// GYRE_TEST_PAGE names the page; with GYRE_WRITE_PAGE=1 the test writes it anew.
+TEST_CASE("the page of commands says what the table says") {
+  const char* path = std::getenv("GYRE_TEST_PAGE");
+  REQUIRE(path != nullptr);
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  const std::string page = text.str();
+  const std::string begin = "<!-- commands -->\n";
+  const size_t from = page.find(begin);
+  const size_t to = page.find("<!-- end of commands -->");
+  REQUIRE(from != std::string::npos);
+  REQUIRE(to != std::string::npos);
+  const std::string wanted =
+      page.substr(0, from + begin.size()) + commands_as_page() + page.substr(to);
+  if (std::getenv("GYRE_WRITE_PAGE") != nullptr) {
+    std::ofstream(path) << wanted;
+  } else {
+    CHECK(page == wanted);
+  }
 }
