@@ -278,9 +278,11 @@ class DeleteExchange final : public ManyKeys<DeletePart> {
 void DeletePart::looked() {
   found_ = look_.state() == ValueTask::State::found;
   if (!found_) return completed();
-  write_.start();
+  RespServer& server = of_.server();
+  resp::Connection& connection = of_.connection();
+  write_.start();  // may be the end of all this
   // Begun behind the commands that came in one piece: nobody else sends it.
-  of_.server().batch_ended(of_.connection());
+  server.batch_ended(connection);
 }
 
 void DeletePart::completed() {
