@@ -58,8 +58,8 @@ struct Options {
   std::string prefix = "key";
   ValueSizes values;
   uint64_t range_records = 100;
-  std::string replicas;  // "A/F", asked for with every entity and range; empty: the service's own
-  std::string get_path;  // of GETs, the key behind it; empty: the contract's
+  std::string replicas;   // "A/F", asked for with every entity and range; empty: the service's own
+  std::string get_path;   // of GETs, the key behind it; empty: the contract's
   unsigned expected = 0;  // a status that is good, too
   uint64_t fill = 0;
   uint64_t filled = 0;  // by an earlier run

@@ -316,10 +316,11 @@ class LogWriter {
   uint64_t record_end_position_ = 0;  // end of the last frame that holds entries
   uint64_t written_position_ = 0;     // through which writes have completed
   bool reopened_;
-  LogWriteQueue framed_;     // ended in the open frame
-  LogWriteQueue queue_;      // not encoded at all
-  LogWriteQueue postponed_;  // deferred, behind a large record: first of the queue when it is looked at
-  LogWriteQueue large_;      // being encoded by fragments, oldest first
+  LogWriteQueue framed_;  // ended in the open frame
+  LogWriteQueue queue_;   // not encoded at all
+  LogWriteQueue
+      postponed_;        // deferred, behind a large record: first of the queue when it is looked at
+  LogWriteQueue large_;  // being encoded by fragments, oldest first
   uint64_t record_id_next_ = 1;
   bool ending_ = false;   // close() was called
   bool closing_ = false;  // … and what was queued is written
