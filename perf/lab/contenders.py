@@ -51,8 +51,8 @@ class Place:
     durability: str
     operation: str
     beyond_memory: bool = False  # the data is larger, and the page cache is not to help
-    behind_port: int = 0  # of the Redis that a proxy stands before
     peers: tuple[str, ...] = ()  # URLs of all nodes, this one included; none: it is alone
+    behind_port: int = 0  # of the Redis that a proxy stands before
 
     @property
     def url(self) -> str:

@@ -49,7 +49,7 @@ TEST_CASE("redis-cli sets and gets, with both protocols, inline and from a pipe"
         "All data transferred. Waiting for the last reply...\nLast reply received from server.\n"
         "errors: 0, replies: 1\n");
   CHECK(output_of(cli + "GET a") == "b\n");
-  CHECK(has(output_of("printf 'HELP SET\\n' | " + cli), "Sets the string value of a key"));
+  CHECK(has(output_of("printf 'HELP SET\\n' | " + cli), "Stores a value"));
 }
 
 TEST_CASE("redis-cli tells the password") {
