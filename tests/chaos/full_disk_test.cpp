@@ -62,9 +62,10 @@ void fill_up(NodeProcess& node, Load& load) {
   MESSAGE(load.counts().acknowledged.load() << " writes acknowledged; then: " << load.refusal());
   check_no(load.look(node.port(), false));
   HttpClient client(node.port());
-  // Of two shards one may still have room.
+  // Of two shards one may still have room, and a log that finds none for its next segment has some in
+  // the present one, at most as many frames as that holds.
   unsigned refused = 0;
-  for (unsigned i = 0; i < 16; ++i) {
+  for (unsigned i = 0; i < 16 || (refused == 0 && i < 20'000); ++i) {
     const HttpAnswer answer = client.put(test::entity("probe-" + std::to_string(i)), "value");
     if (answer.status == 201) continue;
     ++refused;
