@@ -461,9 +461,9 @@ Result<void> check_whole(Options& options) {
     std::fill(std::begin(options.weights), std::end(options.weights), 0);
     options.weights[static_cast<size_t>(Operation::path)] = 1;
   }
-  if (options.redis && (options.uses(Operation::range) || !options.replicas.empty() ||
-                        !options.headers.empty() || !options.host.empty() ||
-                        !options.get_path.empty() || options.expected != 0)) {
+  if (options.redis &&
+      (options.uses(Operation::range) || !options.replicas.empty() || !options.headers.empty() ||
+       !options.host.empty() || !options.get_path.empty() || options.expected != 0)) {
     return usage("the Redis protocol has no ranges, --replicas, --header, --get or --expect");
   }
   if (!options.get_path.empty() && (options.verify || !options.path.empty())) {
