@@ -385,7 +385,7 @@ class Server:
         try:
             with socket.create_connection(("127.0.0.1", self.place.port), timeout=5) as client:
                 if self.contender.scheme == "redis":
-                    client.sendall(b"PING\r\n")
+                    client.sendall(b"*1\r\n$4\r\nPING\r\n")
                     return client.recv(16).startswith(b"+PONG")
                 if self.contender.name == "sender":
                     return True
