@@ -11,6 +11,7 @@
 #include "base/assert.hpp"
 #include "http/chars.hpp"
 #include "http/response.hpp"
+#include "runtime/patience.hpp"
 
 namespace gyre::http {
 
@@ -22,14 +23,6 @@ bool is_unreserved(char c) {
 }
 
 // An address needs no name server, and no thread that asks one.
-bool is_numeric(std::string_view host) {
-  if (host.find(':') != std::string_view::npos) return true;
-  for (char c : host) {
-    if (!is_digit(c) && c != '.') return false;
-  }
-  return !host.empty();
-}
-
 }  // namespace
 
 std::string Endpoint::authority() const {
@@ -107,7 +100,7 @@ Client::~Client() {
 
 Task<Result<Descriptor>> Client::connect_any(Endpoint endpoint) {
   std::vector<std::string> addresses;
-  if (is_numeric(endpoint.host)) {
+  if (is_numeric_host(endpoint.host)) {
     addresses.push_back(endpoint.host);
   } else {
     Result<std::vector<std::string>> found = co_await resolve(endpoint.host);

@@ -20,6 +20,7 @@
 #include "node/resp/resp_server.hpp"
 #include "node/scan_exchange.hpp"
 #include "peer/hello.hpp"
+#include "runtime/patience.hpp"
 
 namespace gyre {
 
@@ -28,8 +29,6 @@ namespace {
 constexpr std::string_view entity_methods = "GET, HEAD, PUT, DELETE";
 constexpr std::string_view read_methods = "GET, HEAD";
 constexpr uint32_t retry_after_s = 1;
-constexpr Nanos port_patience = seconds(2);
-constexpr Nanos port_retry_interval = milliseconds(20);
 constexpr Nanos relief_interval = milliseconds(100);
 constexpr Nanos stall_patience = milliseconds(500);  // while memory is short
 
@@ -78,15 +77,7 @@ void Core::start() {
 }
 
 Task<Result<void>> Core::open_listener(Listener& listener, Listener::Options options) {
-  Result<void> opened = co_await listener.open(options);
-  // The kernel closes the listener of a killed process only after it has torn down its ring, some
-  // time after the process is gone: only a port that stays taken belongs to somebody.
-  const Nanos give_up = Reactor::current().now() + port_patience;
-  while (!opened && opened.error().os_error == EADDRINUSE && Reactor::current().now() < give_up) {
-    if (!co_await sleep_for(port_retry_interval)) break;
-    opened = co_await listener.open(options);
-  }
-  co_return opened;
+  return open_patiently(listener, std::move(options));
 }
 
 Task<Result<void>> Core::listen(bool probe) {

@@ -10,21 +10,13 @@
 #include "base/assert.hpp"
 #include "base/limits.hpp"
 #include "peer/frame_output.hpp"
+#include "runtime/patience.hpp"
 
 namespace gyre::peer {
 
 namespace {
 
 constexpr Nanos deadline_grain = milliseconds(1);
-
-Task<Result<Descriptor>> connect_address(const std::string& address, uint16_t port) {
-  co_return co_await connect_to(address, port);
-}
-
-bool is_numeric(std::string_view host) {
-  return host.find(':') != std::string_view::npos ||
-         host.find_first_not_of("0123456789.") == std::string_view::npos;
-}
 
 }  // namespace
 
@@ -384,21 +376,7 @@ void Link::pause() noexcept {
 }
 
 Task<Result<Descriptor>> Link::reach() {
-  std::vector<std::string> addresses{options_.host};
-  if (!is_numeric(options_.host)) {
-    Result<std::vector<std::string>> found = co_await resolve(options_.host);
-    if (!found) co_return fail(std::move(found.error()));
-    addresses = std::move(*found);
-  }
-  Error last = Error::of(Errc::not_found, "no address for " + options_.host);
-  for (std::string& address : addresses) {
-    Result<Descriptor> fd = co_await with_timeout<Descriptor>(
-        options_.reach_timeout, connect_address(address, options_.port));
-    if (fd) co_return fd;
-    last = std::move(fd.error());
-    if (last.code == Errc::cancelled) break;
-  }
-  co_return fail(std::move(last));
+  co_return co_await connect_to_any(options_.host, options_.port, options_.reach_timeout);
 }
 
 Task<Result<Met>> Link::attempt() {

@@ -12,6 +12,7 @@
 #include "http/target.hpp"
 #include "proxy/proxy.hpp"
 #include "proxy/report.hpp"
+#include "runtime/patience.hpp"
 
 namespace gyre::proxy {
 
@@ -22,8 +23,6 @@ constexpr std::string_view known_paths =
     "unknown path; known are /lookup?key=KEY, /v1/entity?id=KEY, /stats, /metrics, /livez, /readyz";
 constexpr size_t unparsed_bytes_max = 32u << 20;  // of all connections of a core
 constexpr uint32_t retry_after_s = 1;
-constexpr Nanos port_patience = seconds(2);
-constexpr Nanos port_retry_interval = milliseconds(20);
 
 struct Key {
   std::string_view text;
@@ -92,13 +91,7 @@ Task<Result<void>> HttpFront::listen(bool probe, uint16_t port) {
                                  .backlog = static_cast<int>(options.listen_backlog),
                                  .reuse_port = proxy_.cores() > 1,
                                  .probe_port = probe};
-  Result<void> opened = co_await listener_.open(wanted);
-  // A killed process may hold its port for a moment.
-  const Nanos give_up = Reactor::current().now() + port_patience;
-  while (!opened && opened.error().os_error == EADDRINUSE && Reactor::current().now() < give_up) {
-    if (!co_await sleep_for(port_retry_interval)) break;
-    opened = co_await listener_.open(wanted);
-  }
+  Result<void> opened = co_await open_patiently(listener_, wanted);
   if (!opened && opened.error().os_error == EADDRINUSE) {
     co_return fail(Errc::busy,
                    fmt::format("{}:{} is in use by another process: stop it, or choose another "

@@ -13,15 +13,14 @@
 #include "proxy/proxy.hpp"
 #include "proxy/resp_exchanges.hpp"
 #include "resp/number_text.hpp"
+#include "runtime/patience.hpp"
 
 namespace gyre::proxy {
 
 namespace {
 
 constexpr size_t unparsed_bytes_max = 64u << 20;  // of all connections of a core
-constexpr Nanos port_patience = seconds(2);
-constexpr Nanos port_retry_interval = milliseconds(20);
-constexpr Nanos pass_silence_max = seconds(10);  // Redis may work on one command for long
+constexpr Nanos pass_silence_max = seconds(10);   // Redis may work on one command for long
 constexpr Nanos pass_answer_max = seconds(60);
 constexpr Nanos no_limit = seconds(366ll * 86400);
 constexpr std::string_view version_if_unknown = "7.0.0";
@@ -92,13 +91,7 @@ Task<Result<void>> RespFront::listen(bool probe, uint16_t port) {
                                  .backlog = static_cast<int>(proxy_.options().listen_backlog),
                                  .reuse_port = proxy_.cores() > 1,
                                  .probe_port = probe && port != 0};
-  Result<void> opened = co_await listener_.open(wanted);
-  // A killed process may hold its port for a moment.
-  const Nanos give_up = Reactor::current().now() + port_patience;
-  while (!opened && opened.error().os_error == EADDRINUSE && Reactor::current().now() < give_up) {
-    if (!co_await sleep_for(port_retry_interval)) break;
-    opened = co_await listener_.open(wanted);
-  }
+  Result<void> opened = co_await open_patiently(listener_, wanted);
   if (!opened) {
     co_return fail(
         Error::from_errno(opened.error().os_error,

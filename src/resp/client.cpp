@@ -10,6 +10,7 @@
 
 #include "base/assert.hpp"
 #include "base/printable.hpp"
+#include "runtime/patience.hpp"
 
 namespace gyre::resp {
 
@@ -17,15 +18,6 @@ namespace {
 
 constexpr Nanos check_grain = milliseconds(1);
 constexpr size_t held_bytes_kept = 64u << 10;
-
-Task<Result<Descriptor>> connect_address(std::string address, uint16_t port) {
-  co_return co_await connect_to(std::move(address), port);
-}
-
-bool is_numeric(std::string_view host) {
-  return host.find(':') != std::string_view::npos ||
-         host.find_first_not_of("0123456789.") == std::string_view::npos;
-}
 
 }  // namespace
 
@@ -453,21 +445,7 @@ void Client::drop(std::string why) {
 }
 
 Task<Result<Descriptor>> Client::reach() {
-  std::vector<std::string> addresses{options_.host};
-  if (!is_numeric(options_.host)) {
-    Result<std::vector<std::string>> found = co_await resolve(options_.host);
-    if (!found) co_return fail(std::move(found.error()));
-    addresses = std::move(*found);
-  }
-  Error last = Error::of(Errc::not_found, "no address for " + options_.host);
-  for (std::string& address : addresses) {
-    Result<Descriptor> fd = co_await with_timeout<Descriptor>(
-        options_.reach_timeout, connect_address(address, options_.port));
-    if (fd) co_return fd;
-    last = std::move(fd.error());
-    if (last.code == Errc::cancelled) break;
-  }
-  co_return fail(std::move(last));
+  co_return co_await connect_to_any(options_.host, options_.port, options_.reach_timeout);
 }
 
 Task<Result<void>> Client::attempt() {

@@ -7,6 +7,7 @@
 
 #include "base/assert.hpp"
 #include "resp/number_text.hpp"
+#include "runtime/patience.hpp"
 
 namespace gyre::resp {
 
@@ -543,31 +544,11 @@ void Connection::abort() {
   changed_.set();
 }
 
-// FIN after the last answer; what the client still sends is read and dropped for a while, since
-// closing with unread bytes would reset the connection and take the answer from the client.
 Task<void> Connection::linger() {
-  Reactor& reactor = Reactor::current();
-  static_cast<void>(co_await socket_.shutdown_send());
-  reactor.disarm(timer_);
-  struct Interrupt : Timer {
-    explicit Interrupt(Socket& of)
-        : Timer([](Timer& self) noexcept {
-            static_cast<Interrupt&>(self).socket.interrupt_receive();
-          }),
-          socket(of) {}
-    Socket& socket;
-  } timer(socket_);
-  const Nanos end = reactor.now() + limits_.linger_max;
-  const uint64_t bytes_at_start = socket_.bytes_received();
-  for (;;) {
-    reactor.disarm(timer);
-    reactor.arm(timer, std::min(end, reactor.now() + limits_.linger));
-    Result<std::string_view> bytes = co_await socket_.receive();
-    socket_.release();
-    if (!bytes || bytes->empty() || reactor.now() >= end) break;
-    if (socket_.bytes_received() - bytes_at_start > limits_.linger_bytes_max) break;
-  }
-  reactor.disarm(timer);
+  Reactor::current().disarm(timer_);
+  co_await gyre::linger(socket_, {.silence = limits_.linger,
+                                  .longest = limits_.linger_max,
+                                  .bytes_max = limits_.linger_bytes_max});
 }
 
 }  // namespace gyre::resp
