@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 
+OUTPUT_LINES = 40  # of a failed test, per stream
+OUTPUT_COLUMNS = 300
 SUITES = ["unit", "sim", "contract", "chaos", "fuzz", "perf", "house"]
 DOCTEST_COUNTS = re.compile(r"\[doctest\] test cases: *\d+ \| *(\d+) passed \| *(\d+) failed")
 
@@ -67,6 +69,17 @@ def suite_of(name, by_name):
     return next((suite for suite in SUITES if suite in its_marks), "other")
 
 
+def print_output(configuration, entry):
+    """The end of what a failed test said, so that it stands beside the result."""
+    name = entry["name"].split(" / ")[-1]
+    for stream in ("stdout", "stderr"):
+        lines = (entry.get(stream) or "").splitlines()
+        if lines:
+            cut = ", its end" if len(lines) > OUTPUT_LINES else ""
+            print(f"\n== {configuration}: {name}: {stream}{cut}")
+            print("\n".join(line[:OUTPUT_COLUMNS] for line in lines[-OUTPUT_LINES:]))
+
+
 def report(results_dir):
     rows, unfinished, notes = {}, [], []
     with open(os.path.join(results_dir, "runs"), encoding="utf-8") as runs:
@@ -77,7 +90,6 @@ def report(results_dir):
             entries = read_results(path) if os.path.exists(path) else []
             if len(entries) < int(expected):
                 unfinished.append((configuration, int(expected) - len(entries)))
-            busy = 0.0
             for entry in entries:
                 passed, failed = cases(entry)
                 row = rows.setdefault(
@@ -86,7 +98,8 @@ def report(results_dir):
                 row[0] += passed
                 row[1] += failed
                 row[2] += entry["duration"]
-                busy += entry["duration"]
+                if failed:
+                    print_output(configuration, entry)
                 if failed or entry["result"] == "SKIP":
                     notes.append((configuration, entry["name"].split(" / ")[-1], entry["result"]))
             rows[("(build and run)", configuration)] = [None, None, float(seconds)]

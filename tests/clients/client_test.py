@@ -1,56 +1,48 @@
-"""Starts a node with a RESP listener on free ports, runs a client against it, stops the node.
+"""Starts a node with a RESP listener on ports of its own choice, runs a client against it, stops it.
 
   client_test.py GYRE CORES COMMAND…      COMMAND gets HOST and PORT, then its other arguments
 
 Exit code: the client's, or 1 if the node didn't start or didn't stop as it should.
 """
 
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 
 READY_SECONDS = 60
 CLIENT_SECONDS = 240
 STOP_SECONDS = 30
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until_served(node, port):
-    end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end:
-        if node.poll() is not None:
-            raise SystemExit(f"the node ended with {node.returncode} instead of serving")
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1) as connection:
-                connection.sendall(b"PING\r\n")
-                if connection.recv(7) == b"+PONG\r\n":
-                    return
-        except OSError:
-            pass
-        time.sleep(0.02)
-    raise SystemExit(f"the node didn't answer PING within {READY_SECONDS} s")
+def resp_port(node):
+    """The port that the node has chosen, out of the line that it prints when it serves."""
+    for line in node.stdout:
+        ready = re.match(r"gyre serves .* resp=127\.0\.0\.1:(\d+) ", line)
+        if ready:
+            return ready[1]
+    raise SystemExit(f"the node ended with {node.wait()} instead of serving")
 
 
 def main():
     gyre, cores, client, *arguments = sys.argv[1:]
     data = tempfile.mkdtemp(prefix="gyre-client-test-")
-    http_port, resp_port = free_port(), free_port()
     node = subprocess.Popen(
-        [gyre, "serve", "--listen", f"127.0.0.1:{http_port}", "--resp", f"127.0.0.1:{resp_port}"]
-        + ["--data", data, "--cores", cores, "--memory", "256M"]
+        [gyre, "serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"]
+        + ["--data", data, "--cores", cores, "--memory", "256M"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    # A node that doesn't start is ended, which ends the reading of its output.
+    too_late = threading.Timer(READY_SECONDS, node.kill)
     try:
-        wait_until_served(node, resp_port)
-        command = [client, "127.0.0.1", str(resp_port)]
+        too_late.start()
+        port = resp_port(node)
+        too_late.cancel()
+        command = [client, "127.0.0.1", port]
         if client.endswith((".mjs", ".py")):
             interpreter = "node" if client.endswith(".mjs") else "/usr/bin/python3"
             command = [interpreter, *command]
@@ -61,6 +53,7 @@ def main():
             raise SystemExit(f"the node ended with {stopped}")
         sys.exit(ended.returncode)
     finally:
+        too_late.cancel()
         if node.poll() is None:
             node.kill()
             node.wait()
