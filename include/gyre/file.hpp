@@ -90,6 +90,8 @@ class [[nodiscard]] File {
   IoDone truncate(uint64_t length) const {
     return IoDone({.code = OpCode::truncate, .fd = fd_, .length = length});
   }
+  // Its name may be gone.
+  Task<Result<FileStatus>> status() const;
   IoDone close();
 
  private:

@@ -48,7 +48,7 @@ enum class OpCode : uint8_t {
   remove_dir,  // path (empty)
   // answers in structures, done off the loop
   list_dir,    // path; out = std::vector<DirEntry>*
-  stat,        // path; out = FileStatus*
+  stat,        // path, or an open fd (without its name, too); out = FileStatus*
   free_space,  // path; out = uint64_t* bytes available
   lock_file,   // path, created if missing; exclusive until fd is closed; -EWOULDBLOCK if held;
                // result: fd
@@ -89,6 +89,7 @@ struct FileStatus {
   bool exists = false;
   bool is_directory = false;
   uint64_t size_bytes = 0;
+  uint64_t links = 0;  // names of a file, 0 once all are removed; of directories anything
 };
 
 // What comes with a completion beside the result.

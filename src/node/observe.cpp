@@ -42,6 +42,8 @@ CoreReport report_of(Core& core) {
     out.stats = shard.stats();
     out.log = shard.log_stats();
     out.log_disk_bytes = shard.log_disk_bytes();
+    out.removal_waiting_bytes = shard.remover().waiting_bytes();
+    out.removal = shard.remover().stats();
     out.memtable_bytes = shard.memtable_bytes();
     out.cache_used_bytes = shard.cache().used_bytes();
     out.cache_capacity_bytes = shard.cache().capacity_bytes();
@@ -490,6 +492,11 @@ void ObserveExchange::answer_metrics(const std::vector<CoreReport>& reports) {
             [](const ShardReport& s) { return s.log.written_bytes; });
   per_shard(text, reports, "log_disk_bytes", "gauge", "Size of the log's files.",
             [](const ShardReport& s) { return s.log_disk_bytes; });
+  per_shard(text, reports, "removal_waiting_bytes", "gauge",
+            "Bytes of files that nobody uses any more and that are being removed, piece by piece.",
+            [](const ShardReport& s) { return s.removal_waiting_bytes; });
+  per_shard(text, reports, "removed_bytes_total", "counter", "Bytes of files removed.",
+            [](const ShardReport& s) { return s.removal.bytes; });
   per_shard(text, reports, "memtable_bytes", "gauge", "Memory of memtables.",
             [](const ShardReport& s) { return s.memtable_bytes; });
   per_shard(text, reports, "flushes_total", "counter", "Memtables written to tables.",

@@ -38,6 +38,8 @@ struct CoreReport {
     ShardStats stats;
     LogStats log;
     uint64_t log_disk_bytes = 0;
+    uint64_t removal_waiting_bytes = 0;
+    FileRemover::Stats removal;
     uint64_t memtable_bytes = 0;
     ValueFileTotals values;
     std::vector<DamagedTable> damaged;

@@ -268,6 +268,13 @@ Task<Result<std::vector<DirEntry>>> list_directory(std::string path) {
   co_return entries;
 }
 
+Task<Result<FileStatus>> File::status() const {
+  FileStatus status;
+  Result<void> done = co_await IoDone({.code = OpCode::stat, .fd = fd_, .out = &status});
+  if (!done) co_return fail(done.error());
+  co_return status;
+}
+
 Task<Result<FileStatus>> file_status(std::string path) {
   FileStatus status;
   Result<void> done = co_await IoDone({.code = OpCode::stat, .out = &status}, path);

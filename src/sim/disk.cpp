@@ -245,6 +245,7 @@ int32_t Disk::truncate(const DiskRequest& request) {
 
 int32_t Disk::fsync(const DiskRequest& request, bool lasting) {
   if (!lasting) return 0;
+  freed_since_commit_ = 0;
   Inode& inode = inodes_.at(request.inode);
   if (inode.is_directory) {
     if (options.skip_durability & skip_dir_fsync) {
@@ -265,6 +266,7 @@ void Disk::close(InodeId id, bool unlock) {
   GYRE_ASSERT(inode.opens != 0);
   if (unlock) inode.locked = false;
   --inode.opens;
+  if (inode.links == 0 && inode.opens == 0) bytes_freed_by_close_ += inode.charged_bytes;
   charge(id);
   drop_if_unused(id);
 }

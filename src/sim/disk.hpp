@@ -108,6 +108,7 @@ class Disk {
 
   int32_t list_dir(std::string_view path, std::vector<DirEntry>& out);
   int32_t stat(std::string_view path, FileStatus& out) const;
+  FileStatus stat(InodeId id) const;
   uint64_t free_bytes() const;
   bool is_directory(InodeId inode) const;
   std::string path_of(InodeId inode) const;
@@ -136,8 +137,10 @@ class Disk {
   // Whole content of a file as the program sees it, or as a power cut would leave it at worst.
   std::string content(std::string_view path) const;
   std::string durable_content(std::string_view path) const;
-  // Files that lost their last name while they were open: whoever closes them frees their blocks.
-  uint64_t removed_while_open() const { return removed_while_open_; }
+  // Bytes of files without a name that their last close freed: who closes waits for that.
+  uint64_t bytes_freed_by_close() const { return bytes_freed_by_close_; }
+  // The most that was freed between two syncs. A journal tells the disk of it all at once.
+  uint64_t bytes_freed_per_commit_max() const { return freed_per_commit_max_; }
   // Faults that have struck, by kind.
   const std::map<std::string, uint64_t>& faults() const { return faults_; }
 
@@ -202,7 +205,9 @@ class Disk {
   std::vector<NameChange> name_changes_;  // pending, in order
   InodeId next_inode_ = root + 1;
   uint64_t used_bytes_ = 0;
-  uint64_t removed_while_open_ = 0;
+  uint64_t bytes_freed_by_close_ = 0;
+  uint64_t freed_since_commit_ = 0;
+  uint64_t freed_per_commit_max_ = 0;
   uint64_t points_ = 0;
   uint64_t stop_point_ = 0;
   CrashPhase stop_phase_ = CrashPhase::before;

@@ -113,6 +113,8 @@ void Disk::charge(InodeId id) {
   Inode& inode = inodes_.at(id);
   const bool alive = inode.links != 0 || inode.opens != 0;
   const uint64_t bytes = alive ? inode.file.current().allocated_bytes() : 0;
+  if (bytes < inode.charged_bytes) freed_since_commit_ += inode.charged_bytes - bytes;
+  freed_per_commit_max_ = std::max(freed_per_commit_max_, freed_since_commit_);
   used_bytes_ = used_bytes_ - inode.charged_bytes + bytes;
   inode.charged_bytes = bytes;
 }
@@ -156,7 +158,6 @@ int32_t Disk::unlink(const DiskRequest& request) {
   if (place.inode == 0) return -ENOENT;
   const Inode& inode = inodes_.at(place.inode);
   if (inode.is_directory) return -EISDIR;
-  if (inode.links == 1 && inode.opens != 0) ++removed_while_open_;
   change_names({{place.directory, place.name, 0}});
   return 0;
 }
@@ -217,9 +218,16 @@ int32_t Disk::stat(std::string_view path, FileStatus& out) const {
   out = {};
   const Place place = find(path);
   if (place.inode == 0) return place.error == -ENOENT ? 0 : place.error;
-  const Inode& inode = inodes_.at(place.inode);
-  out = {true, inode.is_directory, inode.is_directory ? 0 : inode.file.current().size()};
+  out = stat(place.inode);
   return 0;
+}
+
+FileStatus Disk::stat(InodeId id) const {
+  const Inode& inode = inodes_.at(id);
+  return {.exists = true,
+          .is_directory = inode.is_directory,
+          .size_bytes = inode.is_directory ? 0 : inode.file.current().size(),
+          .links = inode.links};
 }
 
 std::string Disk::path_of(InodeId id) const {

@@ -190,6 +190,9 @@ bool SimBackend::claim_handle(Op& op) {
     case OpCode::truncate:
     case OpCode::close:
       break;
+    case OpCode::stat:
+      if (op.fd < 0) return true;  // by path
+      break;
     default:
       return true;  // no descriptor
   }

@@ -168,8 +168,12 @@ int32_t SimBackend::answer(const Op& op) {
   switch (op.code) {
     case OpCode::list_dir:
       return disk.list_dir(op.path, *static_cast<std::vector<DirEntry>*>(op.out));
-    case OpCode::stat:
-      return disk.stat(op.path, *static_cast<FileStatus*>(op.out));
+    case OpCode::stat: {
+      auto& status = *static_cast<FileStatus*>(op.out);
+      if (op.fd < 0) return disk.stat(op.path, status);
+      status = disk.stat(node_.handles_.at(op.fd).inode);
+      return 0;
+    }
     case OpCode::free_space: {
       FileStatus status;
       disk.stat(op.path, status);

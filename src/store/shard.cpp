@@ -123,6 +123,7 @@ Task<void> Shard::promise_log_end() {
 Task<void> Shard::drop_tables() {
   levels_ = std::make_shared<TableLevels>();
   co_await host_->drain();
+  remover_.hurry();
   co_await scope_.join();
 }
 
@@ -500,6 +501,7 @@ Task<void> Shard::flush_loop() {
     // Everything is in the log and in memory. Merges, deletions and people make room; until then
     // the memory for writes fills up, and writes are refused.
     ++stats_.flushes_without_space;
+    remover_.hurry();
     flush_error_ = done.error();
     flushed_.set();
     Reactor::current().log(
@@ -600,6 +602,7 @@ Task<void> Shard::merge_loop(MergeLane& lane) {
       continue;
     }
     lane.error = done.error();
+    if (lane.error->code == Errc::no_space) remover_.hurry();
     Reactor::current().log(
         "warn", fmt::format("shard={} event=compaction_failed reason=\"{}\" again_in_s={}",
                             options_.identity.index, done.error().message(), pause / seconds(1)));
@@ -648,15 +651,10 @@ Task<Result<void>> Shard::compact() {
 
 void Shard::file_dropped(void* self, DroppedFile file) noexcept {
   auto& shard = *static_cast<Shard*>(self);
-  const std::string name = file.kind == FileKind::table ? table_file_name(file.file_number)
-                                                        : value_file_name(file.file_number);
-  shard.scope_.spawn_background(
-      close_and_remove(std::move(file.file), join_path(shard.options_.directory, name)));
-}
-
-Task<void> Shard::close_and_remove(File file, std::string path) {
-  if (file.is_open()) static_cast<void>(co_await file.close());
-  co_await remove_file(std::move(path));
+  shard.remover_.remove(std::move(file.file),
+                        file.kind == FileKind::table ? table_file_name(file.file_number)
+                                                     : value_file_name(file.file_number),
+                        file.size_bytes);
 }
 
 Task<void> Shard::remove_file(std::string path) {

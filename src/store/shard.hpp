@@ -42,6 +42,7 @@
 
 #include "store/block_cache.hpp"
 #include "store/compaction_picker.hpp"
+#include "store/file_remover.hpp"
 #include "store/large_reader.hpp"
 #include "store/log_feed.hpp"
 #include "store/log_reader.hpp"
@@ -73,6 +74,7 @@ struct ShardOptions {
   uint64_t separate_value_bytes_min = separate_value_bytes_min_default;
   uint64_t value_file_bytes_max = 256u << 20;  // of one that a merge writes; then the next
   Nanos scrub_period = 0;                      // every table is checked once in this time; 0: never
+  uint64_t removal_piece_bytes = FileRemover::piece_bytes_default;
 };
 
 // What shards of a core share; outlives them.
@@ -299,6 +301,7 @@ class Shard final : private LogClient {
   // Of tables and value files in use.
   uint64_t stored_bytes() const { return levels_->total_bytes() + host_->value_totals().bytes; }
   uint64_t log_disk_bytes() const { return log_->disk_bytes(); }
+  const FileRemover& remover() const { return remover_; }
 
  private:
   friend class Scan;
@@ -389,7 +392,10 @@ class Shard final : private LogClient {
   void committed(uint64_t seq) noexcept override;
   void completed(LogWrite& write, Errc status) noexcept override;
   void log_failed(const Error& error) noexcept override;
-  void log_waits_for_space() noexcept override { visible_moved_.set(); }
+  void log_waits_for_space() noexcept override {
+    remover_.hurry();
+    visible_moved_.set();
+  }
 
   void become_read_only(const Error& error);
   void rotate_if_full();
@@ -467,7 +473,6 @@ class Shard final : private LogClient {
   Task<Result<void>> scrub(Ref<BlockFile> file, uint64_t bytes_per_second);
   Task<void> scrub_loop();
   static void file_dropped(void* self, DroppedFile file) noexcept;
-  static Task<void> close_and_remove(File file, std::string path);
   static Task<void> remove_file(std::string path);
   Task<void> drop_tables();
 
@@ -523,6 +528,7 @@ class Shard final : private LogClient {
   Event compaction_wanted_;
   Event compacted_;  // a job has ended
   Event merge_may_go_on_;
+  FileRemover remover_{scope_, options_.directory, options_.removal_piece_bytes};
   Scope scope_;
 };
 

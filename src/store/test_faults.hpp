@@ -26,6 +26,7 @@ struct StoreTestFaults {
   bool scan_sees_later_writes = false;        // instead of those of its start
   bool trust_blocks = false;                  // their checksums are not looked at
   bool drop_values_early = false;     // a value file goes with the first table that names it
+  bool cut_linked_files = false;      // what is removed here loses its bytes in checkpoints, too
   bool ignore_promises = false;       // damage to acknowledged frames is a torn tail
   bool read_behind_gap = false;       // a start goes on with what is whole behind a torn frame
   bool modify_sees_visible = false;   // instead of the newest state

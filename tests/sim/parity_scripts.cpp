@@ -155,10 +155,22 @@ void unlinked_while_open(Rig& rig, Notes& notes) {
   const std::string path = rig.directory() + "/f";
   const int fd = rig.open(path, flag_read | flag_write | flag_create);
   rig.write(fd, 0, "still here");
+  FileStatus status;
+  const auto stat = [&] {
+    notes.note("stat", rig.stat_open(fd, status));
+    notes.note("size", static_cast<int64_t>(status.size_bytes));
+    notes.note("links", static_cast<int64_t>(status.links));
+  };
+  stat();
+  rig.named(OpCode::link, path, path + "2");
   notes.note("unlink", rig.named(OpCode::unlink, path));
+  stat();
+  notes.note("unlink the other name", rig.named(OpCode::unlink, path + "2"));
   std::string into;
   notes.note("read", rig.read(fd, 0, into, 100));
   notes.say(into);
+  notes.note("truncate", rig.sized(OpCode::truncate, fd, 0, 5));
+  stat();
   notes.note("close", rig.close(fd));
 }
 
@@ -418,9 +430,20 @@ free space of nothing: ENOENT
 resolve an address: 0
 127.0.0.1
 )"},
-    {"unlinked_while_open", &unlinked_while_open, R"(unlink: 0
+    {"unlinked_while_open", &unlinked_while_open, R"(stat: 0
+size: 10
+links: 1
+unlink: 0
+stat: 0
+size: 10
+links: 1
+unlink the other name: 0
 read: 10
 still here
+truncate: 0
+stat: 0
+size: 5
+links: 0
 close: 0
 )"},
     {"listening", &listening, R"(connect to nobody: ECONNREFUSED

@@ -122,6 +122,12 @@ class Rig {
     op.out = &out;
     return run(op);
   }
+  int32_t stat_open(int fd, FileStatus& out) {
+    TestOp op(OpCode::stat);
+    op.fd = fd;
+    op.out = &out;
+    return run(op);
+  }
   int32_t resolve(const std::string& name, std::vector<std::string>& out) {
     TestOp op(OpCode::resolve);
     op.path = name.c_str();

@@ -9,6 +9,7 @@
 #include "log_image.hpp"
 #include "model_rig.hpp"
 #include "order_rig.hpp"
+#include "removal_support.hpp"
 #include "store/test_faults.hpp"
 #include "table_support.hpp"
 
@@ -149,6 +150,8 @@ const Bug bugs[] = {
      0, merge_events},
     {"a value file is removed while tables name it", &StoreTestFaults::drop_values_early, 0,
      value_crashes},
+    {"a removed file loses its bytes in checkpoints, too", &StoreTestFaults::cut_linked_files, 0,
+     linked_file_is_cut},
     {"the clock is forgotten at open", &StoreTestFaults::forget_clock, 0, log_crashes},
     {"a merge takes the older version", &StoreTestFaults::merge_takes_older, 0, model},
     {"tombstones are dropped too early", &StoreTestFaults::drop_tombstones_early, 0, model},

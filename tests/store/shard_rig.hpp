@@ -70,6 +70,7 @@ inline ShardOptions small_shard_options(std::string directory = "shard") {
   options.cache_bytes = 256u << 10;
   options.compaction.base_bytes_min = 64u << 10;
   options.compaction.table_bytes_target = 16u << 10;
+  options.removal_piece_bytes = 8u << 10;
   return options;
 }
 

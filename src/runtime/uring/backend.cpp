@@ -155,12 +155,9 @@ void UringBackend::start_offload(Op& op, uint64_t token) {
   job->core = core_;
   job->owner = owner_;
   job->token = token;
-  if (op.code == OpCode::truncate) {
-    job->fd = op.fd;
-    job->length = op.length;
-  } else {
-    job->path = op.path;
-  }
+  job->fd = op.fd;
+  if (op.code == OpCode::truncate) job->length = op.length;
+  if (op.path != nullptr) job->path = op.path;
   node_.offload(std::move(job));
 }
 

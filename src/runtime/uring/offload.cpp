@@ -46,12 +46,16 @@ int32_t list_dir(const std::string& path, std::vector<DirEntry>& entries) {
   return -error;
 }
 
-int32_t stat_path(const std::string& path, FileStatus& out) {
+int32_t stat_file(const std::string& path, int fd, FileStatus& out) {
   struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) return errno == ENOENT ? 0 : -errno;
+  const bool by_fd = fd >= 0;
+  if ((by_fd ? ::fstat(fd, &status) : ::stat(path.c_str(), &status)) != 0) {
+    return !by_fd && errno == ENOENT ? 0 : -errno;
+  }
   out.exists = true;
   out.is_directory = S_ISDIR(status.st_mode);
   out.size_bytes = static_cast<uint64_t>(status.st_size);
+  out.links = status.st_nlink;
   return 0;
 }
 
@@ -138,7 +142,7 @@ void OffloadJob::run() {
       result = list_dir(path, entries);
       break;
     case OpCode::stat:
-      result = stat_path(path, status);
+      result = stat_file(path, fd, status);
       break;
     case OpCode::free_space:
       result = free_space(path, free_bytes);

@@ -22,7 +22,7 @@ struct OffloadJob {
   uint64_t owner = 0;
   uint64_t token = 0;
   std::string path;
-  int fd = -1;          // truncate
+  int fd = -1;          // truncate, stat
   uint64_t length = 0;  // truncate
 
   // The answer.
