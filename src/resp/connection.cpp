@@ -1,11 +1,13 @@
 #include "resp/connection.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include <gyre/time.hpp>
 
 #include "base/assert.hpp"
+#include "resp/glance.hpp"
 #include "resp/number_text.hpp"
 #include "runtime/patience.hpp"
 
@@ -23,6 +25,7 @@ constexpr size_t comparisons_max = 4096;
 constexpr size_t spare_texts_max = 64;
 constexpr size_t spare_text_bytes_first = 1u << 10;
 constexpr size_t spare_text_bytes_max = 4u << 10;
+constexpr size_t keys_ahead = 16;
 constexpr char tls_handshake = '\x16';
 
 size_t class_of(uint64_t key_hash) {
@@ -174,9 +177,11 @@ Task<void> Connection::read_commands() {
 
 // False: the connection reads no further. If it has to wait, the rest of `bytes` is in carry_.
 Task<bool> Connection::process(std::string_view bytes) {
+  size_t seen_ahead = 0;  // of `bytes`
   for (;;) {
     const CommandParser::Step step = parser_.feed(bytes);
     bytes.remove_prefix(step.consumed);
+    seen_ahead -= std::min(seen_ahead, step.consumed);
     switch (step.event) {
       case CommandParser::Event::need_more:
         end_batch();
@@ -211,7 +216,15 @@ Task<bool> Connection::process(std::string_view bytes) {
       carry_.assign(bytes);
       co_return co_await wait_for_room();
     }
+    if (seen_ahead == 0 && !bytes.empty()) seen_ahead = look_ahead(bytes);
   }
+}
+
+size_t Connection::look_ahead(std::string_view bytes) {
+  std::array<std::string_view, keys_ahead> keys;
+  const Glance seen = glance_at(bytes, keys);
+  if (seen.keys > 1) handler_.keys_expected(*this, std::span(keys).first(seen.keys));
+  return seen.bytes;
 }
 
 Exchange* Connection::start_command() {

@@ -141,6 +141,12 @@ class Handler {
   // the end of its begin() or detach(). Either answers at once through connection.out() and returns
   // nullptr, or returns what will work on it.
   virtual Exchange* start(Connection& connection, Command command) = 0;
+  // Of a pipeline: the keys, as far as can be told, of commands that will be started next. They are
+  // valid during this call.
+  virtual void keys_expected(Connection& connection,
+                             std::span<const std::string_view> keys) noexcept {
+    static_cast<void>(connection), static_cast<void>(keys);
+  }
   // Everything that was received has been started, or the connection is about to wait.
   virtual void batch_ended(Connection& connection) noexcept { static_cast<void>(connection); }
   // The connection ends without an answer: a browser ("POST", "Host:", an HTTP request line) or a TLS
@@ -248,6 +254,7 @@ class Connection {
   Task<bool> process(std::string_view bytes);
   Exchange* start_command();
   bool is_foreign(Command command) const;
+  size_t look_ahead(std::string_view bytes);
   void cut_off(std::string_view what);
   void end_batch();
   Task<bool> wait_turn(Exchange& exchange);

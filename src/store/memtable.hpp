@@ -212,9 +212,11 @@ class Memtable {
   // An add of a key of this hash is about to come, or to come at once: lets its cache misses begin.
   void prefetch_slot(uint64_t hash) const { index_.prefetch_slot(hash); }
   void prefetch_entry(uint64_t hash) const {
-    index_.prefetch_node(hash);
+    prefetch_node(hash);
     arena_.prefetch_next();
   }
+  // A look for a key of this hash is: after prefetch_slot().
+  void prefetch_node(uint64_t hash) const { index_.prefetch_node(hash); }
 
   // Of the entries of `key` with seq <= visible_seq the one with the greatest version, or nullptr.
   const Node* get(std::string_view key, uint64_t visible_seq) const {

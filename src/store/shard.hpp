@@ -231,6 +231,16 @@ class Shard final : private LogClient {
   Errc write(StoreWrite& write);
   // A write of a key with this hash64 is about to come: a hint, which saves it a cache miss.
   void write_expected(uint64_t key_hash) const { active_->table.prefetch_slot(key_hash); }
+  // A key is about to be read or written: lets the cache misses of its search in memory begin. First
+  // for all keys that are, then, when those have come, for what they lead to.
+  void key_expected(uint64_t key_hash) const {
+    for (const MemRef& mem : immutable_) mem->table.prefetch_slot(key_hash);
+    active_->table.prefetch_slot(key_hash);
+  }
+  void key_at_hand(uint64_t key_hash) const {
+    for (const MemRef& mem : immutable_) mem->table.prefetch_node(key_hash);
+    active_->table.prefetch_node(key_hash);
+  }
   // As a coroutine, for tests, tools and embedding. Waits for memory, and for up to 10 s where write
   // would answer Errc::overloaded.
   Task<Result<Version>> put(std::string key, ValueBuffer value, uint64_t expire_at_ms = 0);

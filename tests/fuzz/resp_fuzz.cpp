@@ -3,12 +3,14 @@
 // an error is final, every reply whose end was found can be read as a tree; and whatever is written
 // as a reply is read back as what it was.
 #include <algorithm>
+#include <array>
 #include <string>
 #include <string_view>
 
 #include "../resp/parse_commands.hpp"
 #include "../resp/parse_replies.hpp"
 #include "fuzz.hpp"
+#include "resp/glance.hpp"
 #include "resp/number_text.hpp"
 #include "resp/reply_writer.hpp"
 
@@ -19,6 +21,21 @@ using namespace gyre::test;
 
 constexpr resp::ReplyLimits reply_limits{.reply_bytes_max = 1u << 16, .elements_max = 1u << 12};
 
+// What is seen ahead is what the parser says later.
+void check_glance(std::string_view bytes, const resp::CommandLimits& limits) {
+  std::array<std::string_view, 8> keys;
+  const resp::Glance seen = resp::glance_at(bytes, keys);
+  FUZZ_CHECK(seen.bytes <= bytes.size() && seen.keys <= keys.size());
+  const ParsedCommands parsed = parse_commands(bytes.substr(0, seen.bytes), seen.bytes + 1, limits);
+  if (!parsed.error.empty()) return;  // beyond the limits, which a look doesn't know
+  FUZZ_CHECK(parsed.idle);
+  size_t at = 0;
+  for (const std::vector<std::string>& words : parsed.commands) {
+    if (words.size() > 1) FUZZ_CHECK(at < seen.keys && keys[at++] == words[1]);
+  }
+  FUZZ_CHECK(at == seen.keys);
+}
+
 void check_commands(std::string_view bytes, size_t piece_bytes, const resp::CommandLimits& limits) {
   const ParsedCommands whole = parse_commands(bytes, bytes.size() + 1, limits);
   FUZZ_CHECK(whole.broken.empty());
@@ -26,6 +43,7 @@ void check_commands(std::string_view bytes, size_t piece_bytes, const resp::Comm
   FUZZ_CHECK(pieces == whole);
   FUZZ_CHECK(parse_commands(bytes, 1, limits) == whole);
   FUZZ_CHECK(pieces.held_bytes_most <= 64 * bytes.size() + 16'384);
+  check_glance(bytes, limits);
 }
 
 // Walks over all of it.

@@ -113,6 +113,9 @@ class SlowHandler final : public resp::Handler {
     return nullptr;
   }
   void batch_ended(resp::Connection&) noexcept override { log.push_back("batch"); }
+  void keys_expected(resp::Connection&, std::span<const std::string_view> keys) noexcept override {
+    keys_expected_at_once.emplace_back(keys.begin(), keys.end());
+  }
   void foreigner_cut_off(resp::Connection&, std::string_view what) noexcept override {
     foreigners.emplace_back(what);
   }
@@ -132,6 +135,7 @@ class SlowHandler final : public resp::Handler {
   }
 
   std::vector<std::string> log;
+  std::vector<std::vector<std::string>> keys_expected_at_once;
   std::vector<std::string> foreigners;
   std::vector<resp::Connection*> connections;
   int closed = 0;

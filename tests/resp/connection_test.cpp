@@ -45,6 +45,36 @@ TEST_CASE("the handler hears of the end of what came in one piece") {
   });
 }
 
+TEST_CASE("the handler hears of the keys of a pipeline ahead, a number of them at a time") {
+  with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
+    const auto read = [](int key) {
+      const std::string name = std::to_string(key);
+      return "*3\r\n$4\r\nREAD\r\n$2\r\n" + name + "\r\n$1\r\n0\r\n";
+    };
+    // One by one nothing is ahead.
+    for (int key = 10; key < 13; ++key) {
+      talker.say(read(key));
+      static_cast<void>(co_await talker.hear(1));
+    }
+    CHECK(server.handler.keys_expected_at_once.empty());
+    std::string all;
+    for (int key = 20; key < 60; ++key) all += read(key);
+    talker.say(all);
+    static_cast<void>(co_await talker.hear(40));
+    // The network may cut it in pieces: each begins with a command that nobody has looked ahead at.
+    std::vector<std::string> keys;
+    for (const auto& at_once : server.handler.keys_expected_at_once) {
+      CHECK(at_once.size() > 1);
+      CHECK(at_once.size() <= 16);
+      keys.insert(keys.end(), at_once.begin(), at_once.end());
+    }
+    CHECK(std::ranges::is_sorted(keys));
+    CHECK(std::ranges::adjacent_find(keys) == keys.end());
+    CHECK(keys.size() >= 30);
+    CHECK(keys.front() == "21");
+  });
+}
+
 TEST_CASE("what reads a key waits for its writes, and what writes it for its reads") {
   with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
     talker.say("WRITE a 20\r\nREAD b 10\r\nREAD a 5\r\nWRITE a 5\r\nREAD c 5\r\n");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 
 #include "base/assert.hpp"
 #include "base/printable.hpp"
+#include "node/database_key.hpp"
 #include "node/memory_wait.hpp"
 #include "node/node.hpp"
 #include "node/resp/invocation.hpp"
@@ -295,6 +297,28 @@ void RespServer::post(StoreTask& task) {
   TaskBatch*& batch = batches_[task.owner()];
   if (batch == nullptr) batch = new TaskBatch(*this, task.owner());
   batch->add(task);
+}
+
+// Two rounds: a key's place in the index must have come before what it leads to can be asked for.
+void RespServer::keys_expected(resp::Connection& connection,
+                               std::span<const std::string_view> keys) noexcept {
+  if (core_.state() == NodeState::recovering) return;
+  struct Place {
+    uint64_t hash;
+    const Shard* shard;
+  };
+  std::array<Place, 64> places;
+  size_t count = 0;
+  const unsigned database = static_cast<RespClient&>(connection).database;
+  for (const std::string_view key : keys.first(std::min(keys.size(), places.size()))) {
+    if (database != 0 || has_database_prefix(key)) continue;
+    const uint32_t shard = node_.shard_for(key);
+    if (node_.owner_of(shard) != core_.index()) continue;
+    const Place place{hash64(key), &core_.shard(shard)};
+    place.shard->key_expected(place.hash);
+    places[count++] = place;
+  }
+  for (const Place& place : std::span(places).first(count)) place.shard->key_at_hand(place.hash);
 }
 
 void RespServer::batch_ended(resp::Connection&) noexcept {

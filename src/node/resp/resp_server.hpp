@@ -80,6 +80,8 @@ class RespServer final : public ConnectionSink, public resp::Handler {
   // --- ConnectionSink, resp::Handler ------------------------------------------------------------
   void connected(int fd) noexcept override;
   resp::Exchange* start(resp::Connection& connection, resp::Command command) override;
+  void keys_expected(resp::Connection& connection,
+                     std::span<const std::string_view> keys) noexcept override;
   void batch_ended(resp::Connection& connection) noexcept override;
   void foreigner_cut_off(resp::Connection& connection, std::string_view what) noexcept override;
   void connection_closed(resp::Connection& connection) noexcept override;
