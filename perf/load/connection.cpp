@@ -43,7 +43,7 @@ Task<Result<Descriptor>> connect_once(std::string address, uint16_t port) {
 }  // namespace
 
 Connection::Connection(Worker& worker, size_t target, Ledger* ledger)
-    : worker_(worker), target_(target) {
+    : worker_(worker), target_(target), ring_(worker.options().pipeline) {
   if (ledger != nullptr) checker_ = std::make_unique<Checker>(worker.options(), *ledger);
 }
 
@@ -71,17 +71,17 @@ Task<void> Connection::run() {
     scanner_ = resp::ReplyScanner();
     reply_.clear();
     timed_out_ = malformed_ = false;
-    state_ = State::idle;
+    count_ = 0;
+    up_ = true;
     worker_.connected(*this);
     co_await talk();
-    const bool was_busy = state_ == State::busy;
     const bool broken = socket_->broken();
-    state_ = State::down;
-    worker_.disconnected(*this, was_busy,
-                         timed_out_   ? Worker::Loss::timeout
-                         : malformed_ ? Worker::Loss::malformed
-                         : broken     ? Worker::Loss::write
-                                      : Worker::Loss::read);
+    up_ = false;
+    worker_.disconnected(*this, timed_out_   ? Worker::Loss::timeout
+                                : malformed_ ? Worker::Loss::malformed
+                                : broken     ? Worker::Loss::write
+                                             : Worker::Loss::read);
+    count_ = 0;
     co_await socket_->close();
     socket_.reset();
     // A server that takes connections and answers nothing is not asked again at once.
@@ -99,8 +99,7 @@ Task<void> Connection::talk() {
     if (!bytes) co_return;
     if (bytes->empty()) {
       // An answer without a length ends with the connection.
-      if (state_ == State::busy &&
-          parser_.end_of_stream().event == http::ResponseParser::Event::complete) {
+      if (count_ != 0 && parser_.end_of_stream().event == http::ResponseParser::Event::complete) {
         answered(parser_.status(), false);
       }
       co_return;
@@ -111,17 +110,17 @@ Task<void> Connection::talk() {
 
 bool Connection::take(std::string_view bytes) {
   using Event = http::ResponseParser::Event;
-  bytes_ += bytes.size();
   for (;;) {
     const http::ResponseParser::Step step = parser_.feed(bytes);
+    bytes_ += step.consumed;
     bytes.remove_prefix(step.consumed);
     switch (step.event) {
       case Event::need_more:
         // Bytes that nobody asked for don't belong to any request.
-        malformed_ = state_ != State::busy && !parser_.idle();
+        malformed_ = count_ == 0 && !parser_.idle();
         return !malformed_;
       case Event::head:
-        if (state_ == State::busy) break;
+        if (count_ != 0) break;
         malformed_ = true;
         return false;
       case Event::interim:
@@ -130,7 +129,7 @@ bool Connection::take(std::string_view bytes) {
         if (checker_ != nullptr) checker_->body(step.body, step.chunk_ends);
         break;
       case Event::complete:
-        malformed_ = !bytes.empty();
+        malformed_ = !bytes.empty() && count_ == 1;
         answered(parser_.status(), parser_.keep_alive());
         if (malformed_ || !parser_.keep_alive()) return false;
         break;
@@ -142,31 +141,46 @@ bool Connection::take(std::string_view bytes) {
 }
 
 void Connection::send(const Request& request) {
-  request_ = request;
-  state_ = State::busy;
-  sent_at = 0;
-  bytes_ = 0;
-  if (checker_ != nullptr) checker_->begin(request);
+  ++count_;
+  under_way(count_ - 1) = {request, 0};
+  if (count_ == 1) expect_answer();
   worker_.workload().write(request, target_, *socket_);
 }
 
-// One request at a time, so one reply.
+void Connection::expect_answer() {
+  bytes_ = 0;
+  if (checker_ != nullptr) checker_->begin(under_way(0).request);
+}
+
+void Connection::stamp_sent(Nanos at) {
+  to_stamp = false;
+  for (size_t i = count_; i > 0 && under_way(i - 1).sent_at == 0; --i)
+    under_way(i - 1).sent_at = at;
+}
+
 bool Connection::take_reply(std::string_view bytes) {
-  bytes_ += bytes.size();
-  const resp::ReplyScanner::Step step = scanner_.feed(bytes);
-  const bool is_end = step.event == resp::ReplyScanner::Event::reply;
-  malformed_ = state_ != State::busy || step.event == resp::ReplyScanner::Event::error ||
-               (is_end && step.consumed != bytes.size());
-  if (malformed_) return false;
-  reply_.append(bytes);
-  if (!is_end) return true;
-  const unsigned status = status_of(scanner_.type(), reply_);
-  if (checker_ != nullptr && status == 200) {
-    const size_t begin = reply_.find('\n') + 1;
-    checker_->body(std::string_view(reply_).substr(begin, reply_.size() - begin - 2), false);
+  while (!bytes.empty()) {
+    const resp::ReplyScanner::Step step = scanner_.feed(bytes);
+    malformed_ = count_ == 0 || step.event == resp::ReplyScanner::Event::error;
+    if (malformed_) return false;
+    std::string_view reply = bytes.substr(0, step.consumed);
+    bytes.remove_prefix(step.consumed);
+    bytes_ += step.consumed;
+    if (step.event != resp::ReplyScanner::Event::reply) {
+      reply_.append(reply);
+      return true;
+    }
+    if (!reply_.empty()) reply = reply_.append(reply);
+    const unsigned status = status_of(scanner_.type(), reply);
+    if (checker_ != nullptr && status == 200) {
+      const size_t begin = reply.find('\n') + 1;
+      checker_->body(reply.substr(begin, reply.size() - begin - 2), false);
+    }
+    malformed_ = !bytes.empty() && count_ == 1;
+    reply_.clear();
+    answered(status, true);
+    if (malformed_) return false;
   }
-  reply_.clear();
-  answered(status, true);
   return true;
 }
 
@@ -175,13 +189,17 @@ void Connection::answered(unsigned status, bool keep_alive) {
   Finding finding;
   if (checker_ != nullptr) finding = checker_->finish(status);
   // A connection that closes now takes no further request.
-  const bool reusable = keep_alive && !malformed_;
-  state_ = reusable ? State::idle : State::down;
-  worker_.answered(*this, status, bytes_, finding);
+  up_ = keep_alive && !malformed_;
+  const UnderWay done = under_way(0);
+  const uint64_t bytes = bytes_;
+  first_ = (first_ + 1) % ring_.size();
+  if (--count_ != 0) expect_answer();
+  worker_.answered(*this, done.request, done.sent_at, status, bytes, finding);
 }
 
 void Connection::time_out() {
   timed_out_ = true;
+  up_ = false;
   socket_->abort();
 }
 

@@ -1,10 +1,11 @@
 // One connection of the generator: connects, sends the request it is given, reads its answer, and
-// connects again when the connection broke. One request at a time.
+// connects again when the connection broke. Up to --pipeline requests at a time, answered in order.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <gyre/socket.hpp>
 #include <gyre/task.hpp>
@@ -20,24 +21,31 @@ class Worker;
 
 class Connection {
  public:
-  enum class State : uint8_t { down, idle, busy };
+  struct UnderWay {
+    Request request;
+    Nanos sent_at = 0;  // handed to the kernel; 0 while it still waits for that
+  };
 
   Connection(Worker& worker, size_t target, Ledger* ledger);
 
   // Until the task is stopped.
   Task<void> run();
-  // Only when idle. The bytes leave at the end of the tick.
+  // Only with room. The bytes leave at the end of the tick.
   void send(const Request& request);
   // The answer is not worth waiting for any more.
   void time_out();
 
-  State state() const { return state_; }
-  const Request& request() const { return request_; }
+  bool has_room() const { return up_ && count_ < ring_.size(); }
+  // What isn't answered yet, oldest first; after a loss, what was lost.
+  size_t count_under_way() const { return count_; }
+  UnderWay& under_way(size_t index) { return ring_[(first_ + index) % ring_.size()]; }
+  // What was sent since the last call was handed over now.
+  void stamp_sent(Nanos at);
   size_t target() const { return target_; }
 
-  // The worker's: when the request was handed to the kernel, 0 while it still waits for that.
-  Nanos sent_at = 0;
+  // The worker's.
   bool was_connected = false;
+  bool to_stamp = false;
   // The worker's list of idle connections.
   Connection* next_idle = nullptr;
   Connection* previous_idle = nullptr;
@@ -50,6 +58,7 @@ class Connection {
   bool take(std::string_view bytes);
   bool take_reply(std::string_view bytes);
   void answered(unsigned status, bool keep_alive);
+  void expect_answer();
 
   Worker& worker_;
   size_t target_;
@@ -58,8 +67,10 @@ class Connection {
   resp::ReplyScanner scanner_;  // of a Redis server
   std::string reply_;           // as far as it has come
   std::unique_ptr<Checker> checker_;
-  Request request_;
-  State state_ = State::down;
+  std::vector<UnderWay> ring_;
+  size_t first_ = 0;
+  size_t count_ = 0;
+  bool up_ = false;  // takes requests
   bool timed_out_ = false;
   bool malformed_ = false;
   bool useful_ = false;  // something was answered since it was made

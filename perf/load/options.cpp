@@ -281,6 +281,10 @@ constexpr Flag flags[] = {
      [](Options& o, std::string_view text) {
        return set_unsigned(text, 60'000, o.connections, "a number from 1 to 60000");
      }},
+    {"--pipeline", 0, true,
+     [](Options& o, std::string_view text) {
+       return set_unsigned(text, 1024, o.pipeline, "a number from 1 to 1024");
+     }},
     {"--threads", 't', true,
      [](Options& o, std::string_view text) {
        return set_unsigned(text, 64, o.threads, "a number from 1 to 64");

@@ -47,6 +47,7 @@ struct Options {
   std::string path;    // of Operation::path
   unsigned threads = 1;
   unsigned connections = 64;
+  unsigned pipeline = 1;  // requests under way on a connection
   Profile profile{.rate_from = 0, .rate_to = 0, .warmup = -1, .duration = seconds(10)};
   bool rate_given = false;
   bool closed = false;  // no schedule: every connection asks as fast as it is answered

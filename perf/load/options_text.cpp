@@ -23,6 +23,8 @@ Load
   -d, --duration TIME   measured part of the run: 30s, 5m, 1h (default 10s; 0 only fills)
       --warmup TIME     before it, at its first rate, not measured (default a tenth, at most 5s)
   -c, --connections N   (default 64)
+      --pipeline N      requests that a connection sends before the first of them is answered
+                        (default 1)
   -t, --threads N       threads, each with a part of connections and schedule (default 1)
       --timeout TIME    a request without its answer after that is an error (default 10s)
       --drain TIME      how long answers are awaited at the end (default 2s)

@@ -76,6 +76,7 @@ void put_plan(Json& json, const Options& options) {
   json.number("duration_s", static_cast<double>(profile.duration) / 1e9);
   json.number("warmup_s", static_cast<double>(profile.warmup) / 1e9);
   json.count("connections", options.connections);
+  json.count("pipeline", options.pipeline);
   json.count("threads", options.threads);
   json.open("mix", '{');
   for (size_t i = 0; i < operation_count; ++i) {

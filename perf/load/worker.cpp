@@ -89,33 +89,39 @@ void Worker::give_out(Nanos at) {
   while (is_due(at) && idle_first_ != nullptr) {
     Connection& connection = *idle_first_;
     remove_idle(connection);
-    became_idle(connection, at);
+    has_room(connection, at);
   }
 }
 
-void Worker::became_idle(Connection& connection, Nanos at) {
-  if (phase_ == Phase::fill && give_fill(connection, false)) return;
-  Request request;
-  if (options_.closed) {
-    if (phase_ == Phase::load && at < end_) {
+// It isn't listed as idle.
+void Worker::has_room(Connection& connection, Nanos at) {
+  if (!connection.has_room()) return;
+  if (phase_ == Phase::fill) {
+    while (connection.has_room() && give_fill(connection, false)) {
+    }
+  } else if (options_.closed) {
+    while (phase_ == Phase::load && at < end_ && connection.has_room()) {
+      Request request;
       request.intended = at;
       workload_.choose(request);
-      return start(connection, request);
+      start(connection, request);
     }
   } else if (phase_ == Phase::load || phase_ == Phase::drain) {
     looked_at_ = at;
     if (is_due(at)) {
+      Request request;
       request.intended = schedule_->next();
       schedule_->advance();
       // It was late by our fault until there was no idle connection any more.
       const Nanos lag = std::max<Nanos>(0, std::min(at, none_idle_since_) - request.intended);
       request.queue_wait = at - request.intended - lag;
       workload_.choose(request);
-      return start(connection, request);
+      start(connection, request);
     }
-    if (!pacer_.armed() && phase_ == Phase::load) Reactor::current().arm(pacer_, at + 1);
+    const bool goes_on = connection.has_room() && phase_ == Phase::load;
+    if (goes_on && !pacer_.armed()) Reactor::current().arm(pacer_, at + 1);
   }
-  push_idle(connection);
+  if (connection.has_room()) push_idle(connection);
 }
 
 bool Worker::give_fill(Connection& connection, bool again) {
@@ -147,24 +153,23 @@ void Worker::start(Connection& connection, Request& request) {
   ++busy_;
   // Before the socket's own hook, so that it runs after it: as late as a look at the clock can be.
   if (just_sent_.empty()) Reactor::current().at_tick_end(sent_hook_);
-  just_sent_.push_back(&connection);
+  if (!std::exchange(connection.to_stamp, true)) just_sent_.push_back(&connection);
   connection.send(request);
 }
 
 void Worker::stamp_sent() noexcept {
   const Nanos at = now();
-  for (Connection* connection : just_sent_) connection->sent_at = at;
+  for (Connection* connection : just_sent_) connection->stamp_sent(at);
   just_sent_.clear();
 }
 
 // --- what becomes of them ------------------------------------------------------------------------
 
-void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
-                      const Finding& finding) {
+void Worker::answered(Connection& connection, const Request& request, Nanos sent_at,
+                      unsigned status, uint64_t bytes, const Finding& finding) {
   if (phase_ == Phase::over) return;  // it counts as unfinished
   const Nanos at = now();
   watching_since_ = 0;  // this tick was work
-  const Request request = connection.request();
   --busy_;
   end_write(request, end_of_write(status));
   if (request.filling) {
@@ -183,9 +188,9 @@ void Worker::answered(Connection& connection, unsigned status, uint64_t bytes,
       ++second_errors_;
       if (recorder_.examples.size() < examples_max) recorder_.examples.push_back(finding.wrong);
     }
-    record(request, status, connection.sent_at, at);
+    record(request, status, sent_at, at);
   }
-  if (connection.state() == Connection::State::idle) became_idle(connection, at);
+  if (connection.has_room() && !connection.listed_idle) has_room(connection, at);
 }
 
 void Worker::record(const Request& request, unsigned status, Nanos sent_at, Nanos at) {
@@ -238,7 +243,7 @@ void Worker::answered_fill(const Request& request, unsigned status) {
 void Worker::connected(Connection& connection) {
   ++connected_;
   if (!std::exchange(connection.was_connected, true)) ++once_connected_;
-  became_idle(connection, now());
+  has_room(connection, now());
 }
 
 void Worker::connect_failed(Connection& connection, const Error& error) {
@@ -252,15 +257,19 @@ void Worker::connect_failed(Connection& connection, const Error& error) {
   }
 }
 
-void Worker::disconnected(Connection& connection, bool was_busy, Loss loss) {
+void Worker::disconnected(Connection& connection, Loss loss) {
   --connected_;
   if (connected_ == 0) none_connected_since_ = now();
   if (connection.listed_idle) remove_idle(connection);
   if (phase_ == Phase::over) return;
   if (phase_ == Phase::load) ++recorder_.reconnects;
-  if (!was_busy) return;
+  for (size_t i = 0; i < connection.count_under_way(); ++i) {
+    lost(connection.under_way(i).request, loss);
+  }
+}
+
+void Worker::lost(const Request& request, Loss loss) {
   --busy_;
-  const Request& request = connection.request();
   end_write(request, Ledger::End::unknown);
   if (request.filling) {
     fill_again_.push_back(request.key);

@@ -6,8 +6,8 @@
 // gives the CPU away: a tick with nothing to do takes about a microsecond, and answers that come
 // meanwhile are dealt with as ever.
 //
-// A request that is due goes to the connection that has been idle longest. If none is idle it
-// queues, and the next connection that becomes free takes it. The queue has no memory: it is the
+// A request that is due goes to the connection that has had room longest (with --pipeline a connection
+// has room for that many). If none has it queues, and the next connection that is answered takes it. The queue has no memory: it is the
 // part of the schedule between the next request to send and the present. What a request is (its
 // operation, key, value) is drawn when it is sent. The pacer doesn't watch the clock while all
 // connections are busy.
@@ -43,9 +43,11 @@ class Worker {
   enum class Loss : uint8_t { read, write, timeout, malformed };
   void connected(Connection& connection);
   void connect_failed(Connection& connection, const Error& error);
-  void answered(Connection& connection, unsigned status, uint64_t bytes, const Finding& finding);
-  // The connection is down; `was_busy`: with a request under way.
-  void disconnected(Connection& connection, bool was_busy, Loss loss);
+  // The request is no longer under way.
+  void answered(Connection& connection, const Request& request, Nanos sent_at, unsigned status,
+                uint64_t bytes, const Finding& finding);
+  // The connection is down, what it has under way is lost.
+  void disconnected(Connection& connection, Loss loss);
 
   const Options& options() const { return options_; }
   Workload& workload() { return workload_; }
@@ -85,6 +87,7 @@ class Worker {
   void count_unfinished();
   Task<void> count_queued();
   bool count_unfinished(Nanos intended);
+  void lost(const Request& request, Loss loss);
   void close_second();
   void sample_rate(Nanos now);
   void look_for_timeouts(Nanos now);
@@ -97,7 +100,7 @@ class Worker {
   void give_out(Nanos now);
   void start(Connection& connection, Request& request);
   void stamp_sent() noexcept;
-  void became_idle(Connection& connection, Nanos now);
+  void has_room(Connection& connection, Nanos now);
   bool give_fill(Connection& connection, bool again);
   void record(const Request& request, unsigned status, Nanos sent_at, Nanos now);
   void end_write(const Request& request, Ledger::End end);

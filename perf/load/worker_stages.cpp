@@ -103,10 +103,9 @@ Task<bool> Worker::fill() {
     while (idle_first_ != nullptr) {
       Connection& connection = *idle_first_;
       remove_idle(connection);
-      if (!give_fill(connection, true)) {
-        push_idle(connection);
-        break;
-      }
+      const bool gave = give_fill(connection, true);
+      if (connection.has_room()) push_idle(connection);
+      if (!gave) break;
     }
     if (now() - fill_progress_at_ > fill_patience) {
       shared_.stop(
@@ -140,7 +139,7 @@ Task<void> Worker::load() {
     while (idle_first_ != nullptr) {
       Connection& connection = *idle_first_;
       remove_idle(connection);
-      became_idle(connection, now());
+      has_room(connection, now());
     }
   } else {
     phase_ = Phase::load;
@@ -187,9 +186,8 @@ bool Worker::count_unfinished(Nanos intended) {
 void Worker::count_unfinished() {
   counted_at_ = now();
   for (const auto& connection : connections_) {
-    if (connection->state() == Connection::State::busy &&
-        count_unfinished(connection->request().intended)) {
-      ++recorder_.unfinished_sent;
+    for (size_t i = 0; i < connection->count_under_way(); ++i) {
+      if (count_unfinished(connection->under_way(i).request.intended)) ++recorder_.unfinished_sent;
     }
   }
 }
@@ -264,10 +262,9 @@ void Worker::close_second() {
 void Worker::look_for_timeouts(Nanos at) {
   if (busy_ == 0) return;
   for (const auto& connection : connections_) {
-    if (connection->state() == Connection::State::busy && connection->sent_at > 0 &&
-        at - connection->sent_at > options_.timeout) {
-      connection->time_out();
-    }
+    if (connection->count_under_way() == 0) continue;
+    const Nanos sent_at = connection->under_way(0).sent_at;
+    if (sent_at > 0 && at - sent_at > options_.timeout) connection->time_out();
   }
 }
 

@@ -42,6 +42,8 @@ TEST_CASE("rates, times and sizes in all their spellings") {
   CHECK(burst.profile.arrival == Arrival::burst);
   CHECK(burst.profile.burst == 50);
   CHECK(accepted({"-R1", "--value", "64..1024"}).values.high == 1024);
+  CHECK(accepted({"-R1"}).pipeline == 1);
+  CHECK(accepted({"-R1", "--pipeline", "16"}).pipeline == 16);
   CHECK(accepted({"-R1", "--value", "exp:500"}).values.kind == ValueSizes::Kind::exponential);
 }
 

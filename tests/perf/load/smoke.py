@@ -262,6 +262,46 @@ class Workloads(LoadTest):
         self.assertEqual(done.returncode, 2)
         self.assertIn("no ranges", done.stderr)
 
+    def test_pipelines_are_verified_too(self):
+        common = ["-d", "500ms", "--warmup", "100ms", "-c", "4", "--keys", "500", "--pipeline",
+                  "16", "--drain", "60s", "--verify", "--fill", "500"]
+        resp = free_port()
+        with node("--resp", f"127.0.0.1:{resp}") as server:
+            for url in (server.url, f"redis://127.0.0.1:{resp}"):
+                for workload in (
+                    ["-R", "2000", "--mix", "get=2,put=1,delete=1", "--value", "exp:200"],
+                    ["-R", "4000", "--mix", "get=1,put=1", "--arrival", "burst:100"],
+                    ["--closed", "--mix", "get=2,put=1"],
+                    ["--closed", "--mix", "get=1,put=1", "--value", "10000..40000", "-t2"],
+                ):
+                    with self.subTest(url=url, workload=workload):
+                        report, done = report_of(*common, *workload, url)
+                        self.check_good(report, done)
+                        self.assertEqual(report["plan"]["pipeline"], 16)
+
+    def test_a_pipeline_answered_out_of_order_is_found(self):
+        held = []
+
+        def swapping(server, method, key, body):
+            if method != "GET":
+                return honest(server, method, key, body)
+            held.append(honest(server, method, key, body))
+            return held.pop() + held.pop() if len(held) == 2 else b""
+
+        with Scripted(swapping) as server:
+            _, done = report_of("--closed", "-d500ms", "-c1", "--keys", "50", "--key-order",
+                                "sequential", "--fill", "50", "--verify", "--pipeline", "2",
+                                server.url)
+            self.assertEqual(done.returncode, 3, done.stderr)
+
+    def test_a_connection_that_ends_loses_what_it_has_under_way(self):
+        with Scripted(honest, hangs_up=True) as server:
+            report, _ = report_of("-R", "400", "-d1s", "-c2", "--mix", "put", "--pipeline", "8",
+                                  "--arrival", "burst:16", "--keep-going", server.url)
+            self.check_sums(report)
+            lost = report["result"]["errors"]["read"] + report["result"]["errors"]["write"]
+            self.assertGreater(lost, report["result"]["answered"])
+
     def test_replicas_are_asked_of_every_target_with_every_request(self):
         with Scripted(honest) as one, Scripted(honest) as other:
             done = run("-R", "300", "-d1s", "-c2", "--keys", "10", "--mix", "get,put,delete",
