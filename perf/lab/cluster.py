@@ -76,7 +76,6 @@ class Cluster:
     def __init__(self, contender: Contender, places: list[Place]):
         self.contender, self.places = contender, places
         self.filled: set[tuple] = set()
-        self.rates: dict[str, float] = {}
         self.disturbed: Optional[Server] = None
         self.slowness: Optional[Slowness] = None
         self.nodes: list[Server] = []

@@ -318,7 +318,6 @@ class Server:
                 place, port=place.behind_port, directory=place.directory + "-behind"))
         self.contender, self.place = contender, place
         self.filled: set[tuple] = set()  # keys, bytes of a value, copies
-        self.rates: dict[str, float] = {}  # of redis-benchmark, by operation
         self.stopped = False
         os.makedirs(place.directory, exist_ok=True)
         self.log = os.path.join(place.directory, "log")
@@ -361,10 +360,6 @@ class Server:
     @property
     def fill_urls(self) -> list[str]:
         return self.behind.urls if self.behind else self.urls
-
-    @property
-    def fill_port(self) -> int:
-        return self.place.behind_port or self.place.port
 
     def ticks(self, stats: dict[int, str]) -> int:
         return sum(machine.session_ticks(stats, self.pid)) + \

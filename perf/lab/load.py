@@ -1,17 +1,13 @@
 """One run: a generator against a server, and what it cost the server meanwhile.
 
-gyre-load does the loading; redis-benchmark does where requests are pipelined. The server's CPU
-time is read just before and after the generator runs, so it belongs to all requests of the run, its
-warm-up included; memory is sampled while it runs.
+gyre-load does the loading. The server's CPU time is read just before and after it runs, so it
+belongs to all requests of the run, its warm-up included; memory is sampled while it runs.
 """
 
 import contextlib
-import csv
-import io
 import json
 import os
 import resource
-import socket
 import subprocess
 import time
 from dataclasses import dataclass, replace
@@ -27,7 +23,6 @@ SAMPLE_S = 1.0  # of memory, in long runs
 SAMPLE_SHORT_S = 0.1
 LONG_S = 5.0  # from here on a run keeps its series
 BUSY_MAX = 0.95  # of the generator's thread in a closed loop; above, its own pace was measured
-WARM_UP_REQUESTS = 100_000  # of redis-benchmark
 WARM_UP_SEEDS = 1_000_000  # a warm-up asks for other keys than the run that it is for
 KEPT = ("p50", "p99", "p999", "max")
 
@@ -73,6 +68,8 @@ class Plan:
             words += ["--get", LOOKUP]
         if self.operation == "nonsense":
             words += ["--expect", "400"]
+        if self.pipeline > 1:
+            words += ["--pipeline", str(self.pipeline)]
         if self.range_records:
             words += ["--range-records", str(self.range_records)]
         if self.fill:
@@ -92,21 +89,16 @@ class Generator:
         self.process: Optional[subprocess.Popen] = None
         self.cut: Optional[dict] = None  # the run that did not reach its end
 
-    def fill(self, server: Server, keys: int, value_bytes: int, replicas: str = "",
-             pipelined: bool = False) -> None:
-        """`replicas`: as the load will ask; every copy it may ask for is written. `pipelined`: the
-        keys of redis-benchmark."""
+    def fill(self, server: Server, keys: int, value_bytes: int, replicas: str = "") -> None:
+        """`replicas`: as the load will ask; every copy it may ask for is written."""
         copies = replicas.partition("/")[2]
-        what = (keys, value_bytes, copies, pipelined)
+        what = (keys, value_bytes, copies)
         if what in server.filled:
             return
-        if pipelined:
-            fill_for_redis_benchmark(server.fill_port, keys, value_bytes)
-        else:
-            asked = ["--replicas", f"{copies}/{copies}"] if copies else []
-            self.spawn([self.program, "-q", "-d", "0", "--fill", str(keys), "--keys", str(keys),
-                        "--value", str(value_bytes), *asked, *server.fill_urls])
-            self.wait(server, f"while {server.name} was filled")
+        asked = ["--replicas", f"{copies}/{copies}"] if copies else []
+        self.spawn([self.program, "-q", "-d", "0", "--fill", str(keys), "--keys", str(keys),
+                    "--value", str(value_bytes), *asked, *server.fill_urls])
+        self.wait(server, f"while {server.name} was filled")
         server.filled.add(what)
 
     def start(self, arguments: list[str]) -> None:
@@ -114,12 +106,6 @@ class Generator:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.output)  # a warm-up's, which nobody reads
         self.spawn([self.program, "-q", "--json", self.output, *arguments])
-
-    def start_pipelined(self, server: Server, plan: Plan, requests: int) -> None:
-        test = {"get": "get", "put": "set"}[plan.operation]
-        self.spawn(["redis-benchmark", "-p", str(server.place.port), "-t", test, "-n",
-                    str(requests), "-c", str(plan.connections), "-r", str(plan.keys), "-d",
-                    str(plan.value_bytes), "-P", str(plan.pipeline), "--csv"])
 
     def spawn(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
@@ -174,27 +160,20 @@ class Generator:
         long = plan.seconds >= LONG_S
         read = reads.reads_of(server) if plan.count_reads else None
         before, charged = machine.clocks(server.pids), children_s()
-        if plan.pipeline == 1:
-            path = PATHS.get(plan.operation, "")
-            if companions:
-                companions.start(server)
-            self.start([*plan.arguments(), *(url + path for url in server.urls)])
-            try:
-                self.wait(server, f"while it was loaded ({plan.operation})", sample,
-                          SAMPLE_S if long else SAMPLE_SHORT_S)
-            except BaseException:
-                self.keep_cut(plan, memory)
-                raise
-            run, latencies, requests = read_report(self.output, plan)
-            if companions:
-                run["beside"], more = companions.finish(server, run)
-                requests += more
-        else:
-            # redis-benchmark counts requests, not seconds: the warm-up told how many that are.
-            count = int(server.rates[plan.operation] * plan.seconds)
-            self.start_pipelined(server, plan, count)
-            out, _ = self.wait(server, "while it was loaded", sample)
-            run, latencies, requests = read_redis_csv(out, count)
+        path = PATHS.get(plan.operation, "")
+        if companions:
+            companions.start(server)
+        self.start([*plan.arguments(), *(url + path for url in server.urls)])
+        try:
+            self.wait(server, f"while it was loaded ({plan.operation})", sample,
+                      SAMPLE_S if long else SAMPLE_SHORT_S)
+        except BaseException:
+            self.keep_cut(plan, memory)
+            raise
+        run, latencies, requests = read_report(self.output, plan)
+        if companions:
+            run["beside"], more = companions.finish(server, run)
+            requests += more
         wall_s = time.monotonic() - started
         after = machine.clocks(server.pids)
         sample()
@@ -220,33 +199,11 @@ class Generator:
 
     def warm_up(self, server: Server, plan: Plan) -> None:
         seconds = min(0.5, plan.seconds / 4)
-        if plan.pipeline == 1:
-            path = PATHS.get(plan.operation, "")
-            words = replace(plan, seed=plan.seed + WARM_UP_SEEDS).arguments()
-            words[words.index("-d") + 1] = f"{seconds * 1000:.0f}ms"
-            self.start([*words, *(url + path for url in server.urls)])
-            self.wait(server, "while it was warmed up")
-        else:
-            self.start_pipelined(server, plan, WARM_UP_REQUESTS)
-            out, _ = self.wait(server, "while it was warmed up")
-            server.rates[plan.operation] = read_redis_csv(out, WARM_UP_REQUESTS)[0][
-                "answered_per_s"]
-
-
-def fill_for_redis_benchmark(port: int, keys: int, value_bytes: int) -> None:
-    """Every key that redis-benchmark asks for with -r KEYS: none of its GETs misses."""
-    value = b"x" * value_bytes
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
-        answers = client.makefile("rb")
-        for first in range(0, keys, 1000):
-            names = [b"key:%012d" % number for number in range(first, min(first + 1000, keys))]
-            client.sendall(b"".join(
-                b"*3\r\n$3\r\nSET\r\n$16\r\n%s\r\n$%d\r\n%s\r\n" % (name, len(value), value)
-                for name in names))
-            for _ in names:
-                answer = answers.readline()
-                if answer != b"+OK\r\n":
-                    raise LabError(f"port {port} answered {answer!r} while it was filled")
+        path = PATHS.get(plan.operation, "")
+        words = replace(plan, seed=plan.seed + WARM_UP_SEEDS).arguments()
+        words[words.index("-d") + 1] = f"{seconds * 1000:.0f}ms"
+        self.start([*words, *(url + path for url in server.urls)])
+        self.wait(server, "while it was warmed up")
 
 
 def memory_of(points: list[list[float]], plan: Plan) -> dict:
@@ -304,28 +261,3 @@ def from_report(report: dict, plan: Plan) -> tuple[dict, Histogram, float]:
     }
     requests = result["answered"] * (plan.seconds + plan.warmup_s) / plan.seconds
     return run, latencies, requests
-
-
-def read_redis_csv(text: str, requests: int) -> tuple[dict, Histogram, float]:
-    """redis-benchmark tells percentiles in milliseconds, and no samples."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    if not rows or "rps" not in rows[-1]:
-        raise LabError(f"redis-benchmark printed no table: {text.strip() or 'nothing'}")
-    row = rows[-1]
-
-    def us(name: str) -> Optional[float]:
-        return float(row[name]) * 1e3 if row.get(name) else None
-
-    run = {
-        "rate": None, "answered_per_s": float(row["rps"]), "ok_per_s": float(row["rps"]),
-        "bytes_per_s": None, "ok": requests, "errors": {}, "unfinished": 0, "wrong": 0,
-        "verified": 0, "generator_limited": False,
-        "generator": "redis-benchmark",
-        "latency_us": {
-            "n": requests, "min": us("min_latency_ms"), "mean": us("avg_latency_ms"),
-            "p50": us("p50_latency_ms"), "p90": None, "p99": us("p99_latency_ms"), "p999": None,
-            "p9999": None, "max": us("max_latency_ms"),
-        },
-        "service_us": None, "spectrum": [], "series": None, "hiccup_us": None, "send_lag_us": None,
-    }
-    return run, Histogram(), requests

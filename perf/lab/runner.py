@@ -187,7 +187,7 @@ class Runner:
                 if server.contender.stores:
                     self.progress(f"filling {server.name}", 0)
                     self.generator.fill(server, self.keys_of(step), self.value_bytes_of(step),
-                                        step.replicas, step.pipeline > 1)
+                                        step.replicas)
         self.wait_until_idle(step, started)
         if step.memory:
             self.reopen(step, [its for its in started.values() if its.contender.stores])

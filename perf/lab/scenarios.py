@@ -456,7 +456,7 @@ SCENARIOS = {
         Scenario(
             "resp", "RESP beside Redis",
             "GET and SET over RESP, one core each: CPU per request over 64 connections with one "
-            "request at a time, requests per second with 16 at a time (redis-benchmark), SET with "
+            "request at a time, requests per second with 16 at a time, SET with "
             "every write synced, GET at 10,000/s. Aims: at most Redis' CPU per request, at least "
             "1.3 of its requests per second.",
             "LAB targets", 3, resp_steps),

@@ -679,18 +679,5 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(cli.node_counts("1,24,3,24"), [1, 24, 3])
 
 
-class RedisTables(unittest.TestCase):
-    def test_percentiles_become_microseconds(self):
-        text = ('"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms",'
-                '"p99_latency_ms","max_latency_ms"\n"SET","135135.14","0.3","0.1","0.25","0.4",'
-                '"0.5","1.1"\n')
-        run, _, requests = load.read_redis_csv(text, 1000)
-        self.assertEqual(run["latency_us"]["p50"], 250)
-        self.assertAlmostEqual(run["answered_per_s"], 135135.14)
-        self.assertEqual(requests, 1000)
-        with self.assertRaises(contenders.LabError):
-            load.read_redis_csv("Could not connect", 1)
-
-
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
