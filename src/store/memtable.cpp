@@ -325,7 +325,9 @@ Memtable::Node* Memtable::add_version(Node& newest, Version version, size_t payl
   Node* first = newest.first();
   Node* node = allocate_node(2, payload_bytes);
   node->flags_ = 0;
-  node->rank_ = first->rank_;
+  // Only those in the list are searched by rank. The first's must not be asked for: it is rarely in
+  // the cache, and nothing else here waits for it.
+  node->rank_ = 0;
   node->slot(0) = &newest;
   node->slot(1) = first;
   first->newest() = node;
