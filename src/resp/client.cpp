@@ -18,6 +18,13 @@ namespace {
 
 constexpr Nanos check_grain = milliseconds(1);
 constexpr size_t held_bytes_kept = 64u << 10;
+constexpr Nanos tls_end_patience = milliseconds(1);
+constexpr std::string_view server_wants_tls = "does it expect TLS (--redis-tls)?";
+
+// A TLS server's first word to who speaks without.
+bool is_tls_alert(std::string_view bytes) {
+  return bytes.starts_with("\x15\x03");
+}
 
 }  // namespace
 
@@ -78,7 +85,7 @@ Client::~Client() {
 }
 
 size_t Client::queue_bytes() const {
-  return waiting_bytes_ + (state_ == ClientState::ready ? socket_->output_bytes() : 0);
+  return waiting_bytes_ + (state_ == ClientState::ready ? stream_->output_bytes() : 0);
 }
 
 // --- commands -----------------------------------------------------------------------------------
@@ -125,7 +132,7 @@ void Client::write(ClientCommand& command) {
   command.sequence_ = first_sequence_ + owed_.size();
   if (owed_.empty()) watch(now + options_.silence_max);
   owed_.push_back({Purpose::command, &command, command.replies, 0, now});
-  socket_->append(command.bytes);
+  stream_->append(command.bytes);
 }
 
 void Client::cancel(ClientCommand& command) noexcept {
@@ -166,7 +173,7 @@ void Client::check() noexcept {
   if (stopping_) return;
   const Nanos now = Reactor::current().now();
   // What came while this core was busy is read before it is missed, but only once in a row.
-  if (socket_ != nullptr && socket_->receive_ready() && !std::exchange(postponed_, true)) {
+  if (stream_ != nullptr && stream_->receive_ready() && !std::exchange(postponed_, true)) {
     watch(now + check_grain);
     return;
   }
@@ -179,7 +186,7 @@ void Client::check() noexcept {
   for (const ClientCommand* at = waiting_.head; at != nullptr; at = at->next_) {
     next = std::min(next, at->deadline);
   }
-  if (state_ == ClientState::connecting && socket_ != nullptr) {
+  if (state_ == ClientState::connecting && handshakes_ != 0) {
     const Nanos until = attempted_at_ + options_.connect_timeout;
     if (now >= until) {
       drop("the handshake was not complete in time");
@@ -231,15 +238,30 @@ void Client::end_late(Nanos now) noexcept {
 
 Task<std::string> Client::receive() {
   for (;;) {
-    Result<std::string_view> bytes = co_await socket_->receive();
-    if (!bytes) co_return bytes.error().message();
-    if (bytes->empty()) co_return "the server closed the connection";
+    Result<std::string_view> bytes = std::string_view();
+    if (stream_->is_secure()) {
+      bytes = co_await stream_->receive();
+    } else {
+      bytes = co_await stream_->socket().receive();
+    }
+    if (!bytes || bytes->empty()) co_return end_of_stream(bytes);
     stats_.bytes_received += bytes->size();
     heard_at_ = Reactor::current().now();
+    if (!heard_ && is_tls_alert(*bytes)) {
+      co_return fmt::format("the server's answer is no reply: {}", server_wants_tls);
+    }
+    heard_ = true;
     const bool sound = take(*bytes);
-    socket_->release();
+    stream_->release();
     if (!sound) co_return std::string(scanner_.error());
   }
+}
+
+// A server that expects TLS ends a connection without it, and most say nothing.
+std::string Client::end_of_stream(const Result<std::string_view>& last) const {
+  std::string why = last ? "the server closed the connection" : last.error().message();
+  if (heard_ || stream_->is_secure() || stream_->socket().broken()) return why;
+  return fmt::format("{} before it said anything: {}", why, server_wants_tls);
 }
 
 bool Client::take(std::string_view bytes) {
@@ -263,7 +285,7 @@ bool Client::take(std::string_view bytes) {
       held_.clear();
       if (held_.capacity() > held_bytes_kept) std::string().swap(held_);
     }
-    if (!sound || socket_->broken()) return false;
+    if (!sound || stream_->socket().broken()) return false;
   }
   return true;
 }
@@ -312,12 +334,12 @@ void Client::say(Purpose purpose, std::initializer_list<std::string_view> words)
   append_command(bytes, words);
   owed_.push_back({purpose, nullptr, 1, 0, Reactor::current().now()});
   if (purpose != Purpose::ping) ++handshakes_;
-  socket_->append(bytes);
+  stream_->append(bytes);
 }
 
 bool Client::refuse(std::string why) {
   trouble_ = std::move(why);
-  socket_->abort();
+  stream_->socket().abort();
   return false;
 }
 
@@ -438,10 +460,10 @@ void Client::connect() {
 }
 
 void Client::drop(std::string why) {
-  if (socket_ == nullptr) return;
+  if (stream_ == nullptr) return;
   if (trouble_.empty()) trouble_ = std::move(why);
   down_ = true;
-  socket_->abort();
+  stream_->socket().abort();
 }
 
 Task<Result<Descriptor>> Client::reach() {
@@ -451,8 +473,11 @@ Task<Result<Descriptor>> Client::reach() {
 Task<Result<void>> Client::attempt() {
   Result<Descriptor> fd = co_await with_timeout<Descriptor>(options_.connect_timeout, reach());
   if (!fd) co_return fail(std::move(fd.error()));
-  socket_ = std::make_unique<Socket>(std::move(*fd));
-  co_return Result<void>{};
+  stream_ = std::make_unique<tls::Stream>(std::move(*fd));
+  if (options_.tls == nullptr) co_return Result<void>{};
+  co_return co_await stream_->secure(*options_.tls,
+                                     options_.tls_name.empty() ? options_.host : options_.tls_name,
+                                     attempted_at_ + options_.connect_timeout);
 }
 
 Task<void> Client::run() {
@@ -468,6 +493,7 @@ Task<void> Client::run() {
     tracking_ = false;
     protocol_ = 0;
     handshakes_ = 0;
+    heard_ = false;
     scanner_ = ReplyScanner(options_.limits);
     held_.clear();
     std::string why;
@@ -489,9 +515,9 @@ Task<void> Client::run() {
       ++stats_.lost;
       listener_.lost();
     }
-    if (socket_ != nullptr) {
-      co_await socket_->close();
-      socket_.reset();
+    if (stream_ != nullptr) {
+      co_await stream_->close();
+      stream_.reset();
     }
     if (!stopping_ && (was_ready || trouble_ != trouble_before)) {
       reactor.log("warn", fmt::format("event={} server={}:{} reason=\"{}\"",
@@ -539,6 +565,11 @@ Task<void> Client::close() {
   fail_waiting(Errc::cancelled);
   for (size_t i = 0; i < owed_.size(); ++i) {
     if (owed_[i].command != nullptr) end(*owed_[i].command, Errc::cancelled);
+  }
+  if (state_ == ClientState::ready && stream_->is_secure()) {
+    // The server is told; whether it hears is nobody's concern.
+    stream_->end();
+    static_cast<void>(co_await sleep_for(tls_end_patience));
   }
   if (scope_ != nullptr) {
     scope_->request_stop();

@@ -31,11 +31,11 @@
 #include <gyre/reactor.hpp>
 #include <gyre/result.hpp>
 #include <gyre/scope.hpp>
-#include <gyre/socket.hpp>
 #include <gyre/sync.hpp>
 #include <gyre/task.hpp>
 
 #include "resp/reply_parser.hpp"
+#include "tls/stream.hpp"
 
 namespace gyre::resp {
 
@@ -95,6 +95,10 @@ struct ClientOptions {
   std::string password;
   std::string name;  // CLIENT SETNAME
   unsigned database = 0;
+  // TLS, if there is a context, which lives longer; `tls_name` is what the certificate has to be for,
+  // `host` if it is empty.
+  const tls::Context* tls = nullptr;
+  std::string tls_name;
   bool tracking = false;                    // CLIENT TRACKING ON OPTIN, where the server can
   int protocol = 3;                         // 2: HELLO is not said
   bool allow_resp2 = true;                  // for a server that does not know HELLO
@@ -141,6 +145,7 @@ class Client {
 
   // Of later attempts.
   void set_password(std::string password) { options_.password = std::move(password); }
+  void set_tls(const tls::Context* context) { options_.tls = context; }
   // Connects, without a command.
   void connect();
   // Gives the present connection up, as if it had broken.
@@ -203,6 +208,7 @@ class Client {
   Task<Result<void>> attempt();
   Task<Result<Descriptor>> reach();
   Task<std::string> receive();
+  std::string end_of_stream(const Result<std::string_view>& last) const;
   bool take(std::string_view bytes);
   bool take_reply(std::string_view bytes);
   void greet();
@@ -227,7 +233,7 @@ class Client {
   ClientListener& listener_;
   ClientState state_ = ClientState::idle;
   std::unique_ptr<Scope> scope_;
-  std::unique_ptr<Socket> socket_;  // from the attempt on
+  std::unique_ptr<tls::Stream> stream_;  // from the attempt on
   ReplyScanner scanner_;
   ReplyTree tree_;
   std::string held_;  // the beginning of a reply that came in pieces
@@ -238,6 +244,7 @@ class Client {
   uint64_t first_sequence_ = 0;  // of owed_.front()
   size_t commands_count_ = 0;
   unsigned handshakes_ = 0;  // of these slots
+  bool heard_ = false;       // anything, on this connection
 
   CheckTimer check_timer_{*this};
   PauseTimer pause_timer_{*this};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../store/sim_rig.hpp"
+#include "../tls/tls_rig.hpp"
 #include "fake_redis.hpp"
 
 using namespace gyre;
@@ -69,6 +70,23 @@ struct TestCommand : resp::ClientCommand {
 };
 
 struct Play {
+  void use_tls() {
+    client_context = std::move(*tls::Context::make({
+        .authorities = trust.authority.certificate(),
+        .remedies = {.wrong_name = "(name)", .untrusted = "(trust)", .no_tls = "(no TLS)"},
+    }));
+    server_context = std::move(*tls::Context::make({
+        .role = tls::Role::server,
+        .certificate = trust.server.certificate(),
+        .key = trust.server.key(),
+    }));
+    redis.tls = server_context.get();
+    options.tls = client_context.get();
+    options.tls_name = "redis.test";
+  }
+  TestTrust trust;
+  std::unique_ptr<tls::Context> client_context;
+  std::unique_ptr<tls::Context> server_context;
   FakeRedis redis;
   Log log;
   resp::ClientOptions options;
@@ -97,6 +115,7 @@ void play(
   };
   for (uint64_t seed = 1; seed <= 5; ++seed) {
     CAPTURE(seed);
+    const RepeatableRandom random(seed);
     SimRig rig(seed);
     rig.run(Run::run(body, prepare));
   }
@@ -461,4 +480,91 @@ TEST_CASE("closing ends what is under way and what waits") {
     CHECK_FALSE(other.start(waiting));
     CHECK(waiting.outcome == Errc::cancelled);
   });
+}
+
+TEST_CASE("over TLS everything is as without: order, pushes, losses, passwords") {
+  play(
+      [](Play& play, resp::Client& client) -> Task<void> {
+        play.redis.data["a"] = {"1"};
+        play.redis.data["long"] = {std::string(300'000, 'x')};
+        for (int life = 0; life < 3; ++life) {
+          std::vector<std::unique_ptr<TestCommand>> commands;
+          for (int i = 0; i < 100; ++i) {
+            commands.push_back(std::make_unique<TestCommand>(
+                play.log,
+                std::initializer_list<std::string_view>{"GET", i % 10 == 7 ? "long" : "a"}));
+            REQUIRE_OR_RETURN(client.start(*commands.back()));
+            if (i % 40 == 0) static_cast<void>(co_await sleep_for(milliseconds(2)));
+          }
+          for (size_t i = 0; i < commands.size(); ++i) {
+            static_cast<void>(co_await commands[i]->finished.wait());
+            REQUIRE_OR_RETURN(commands[i]->said.size() == 1);
+            CHECK(commands[i]->said[0] == play.redis.data[i % 10 == 7 ? "long" : "a"].bytes);
+          }
+          TestCommand get(play.log, {"CLIENT", "CACHING", "YES"});
+          get.also({"GET", "a"});
+          REQUIRE_OR_RETURN(client.start(get));
+          static_cast<void>(co_await get.finished.wait());
+          play.redis.set("a", std::to_string(life));
+          const auto pushes = static_cast<size_t>(life) + 1;
+          co_await until([&] { return play.log.count("pushed invalidate a") == pushes; });
+          play.redis.cut();
+          co_await until([&] { return play.log.count("lost") == pushes; });
+        }
+      },
+      [](Play& play) {
+        play.use_tls();
+        play.redis.password = play.options.password = "secret";
+      });
+}
+
+TEST_CASE("a server that is not the one, or speaks no TLS, is no connection, and it is said why") {
+  static const auto trouble_of = [](Play& play, resp::Client& client,
+                                    std::string_view expected) -> Task<void> {
+    TestCommand get(play.log, {"GET", "a"});
+    REQUIRE_OR_RETURN(client.start(get));
+    static_cast<void>(co_await get.finished.wait());
+    CHECK(get.outcome == Errc::closed);
+    CHECK_MESSAGE(client.trouble().find(expected) != std::string::npos, client.trouble());
+    CHECK(play.redis.commands.empty());  // it has been told nothing
+    CHECK(play.log.count("lost") == 0);
+  };
+  play(
+      [](Play& play, resp::Client& client) -> Task<void> {
+        co_await trouble_of(play, client,
+                            "not for '127.0.0.1' but for 'redis.test', 10.0.0.2; (name)");
+      },
+      [](Play& play) {
+        play.use_tls();
+        play.options.tls_name.clear();
+        play.options.password = "secret";
+      });
+  play(
+      [](Play& play, resp::Client& client) -> Task<void> {
+        co_await trouble_of(play, client, "signed by 'CN = other', which is not trusted; (trust)");
+      },
+      [](Play& play) {
+        play.use_tls();
+        const TestCertificate other({.name = "other"});
+        play.server_context = std::move(*tls::Context::make(
+            {.role = tls::Role::server, .certificate = other.certificate(), .key = other.key()}));
+        play.redis.tls = play.server_context.get();
+      });
+  play(
+      [](Play& play, resp::Client& client) -> Task<void> {
+        co_await trouble_of(play, client, "does the other side speak TLS?");
+      },
+      [](Play& play) {
+        play.use_tls();
+        play.redis.tls = nullptr;
+        play.redis.deaf = true;
+      });
+  play(
+      [](Play& play, resp::Client& client) -> Task<void> {
+        co_await trouble_of(play, client, "does it expect TLS (--redis-tls)?");
+      },
+      [](Play& play) {
+        play.use_tls();
+        play.options.tls = nullptr;
+      });
 }

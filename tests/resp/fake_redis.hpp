@@ -22,6 +22,7 @@
 
 #include "resp/command_parser.hpp"
 #include "resp/reply_writer.hpp"
+#include "tls/stream.hpp"
 
 namespace gyre::test {
 
@@ -48,6 +49,7 @@ class FakeRedis {
   std::string instead;   // of the next reply, once
   std::string error;     // of every GET
   bool refuses = false;  // closes connections at once
+  const tls::Context* tls = nullptr;
 
   // --- what it saw
   std::vector<std::vector<std::string>> commands;
@@ -77,7 +79,7 @@ class FakeRedis {
   }
   // Cuts every connection.
   void cut() {
-    for (Connection* connection : open_) connection->socket.abort();
+    for (Connection* connection : open_) connection->stream.socket().abort();
   }
 
   Event listening;
@@ -106,9 +108,9 @@ class FakeRedis {
 
  private:
   struct Connection {
-    explicit Connection(Descriptor fd) : socket(std::move(fd)) {}
-    void say(std::string_view bytes) { socket.append(bytes); }
-    Socket socket;
+    explicit Connection(Descriptor fd) : stream(std::move(fd)) {}
+    void say(std::string_view bytes) { stream.append(bytes); }
+    tls::Stream stream;
     bool tracking = false;
     bool caching = false;  // CLIENT CACHING YES came just before
     bool authenticated = false;
@@ -139,13 +141,22 @@ class FakeRedis {
     open_.push_back(&connection);
     resp::CommandParser parser;
     bool go_on = true;
+    if (tls != nullptr) {
+      go_on = (co_await connection.stream.secure(*tls, "", Reactor::current().after(seconds(60))))
+                  .has_value();
+    }
     while (go_on) {
       while (deaf && co_await sleep_for(milliseconds(1))) {
       }
-      Result<std::string_view> received = co_await connection.socket.receive();
+      Result<std::string_view> received = std::string_view();
+      if (connection.stream.is_secure()) {
+        received = co_await connection.stream.receive();
+      } else {
+        received = co_await connection.stream.socket().receive();
+      }
       if (!received || received->empty()) break;
       std::string bytes(*received);
-      connection.socket.release();
+      connection.stream.release();
       std::string_view rest = bytes;
       for (bool more = true; more && go_on;) {
         const resp::CommandParser::Step step = parser.feed(rest);
@@ -166,8 +177,8 @@ class FakeRedis {
       }
     }
     std::erase(open_, &connection);
-    connection.socket.abort();
-    co_await connection.socket.close();
+    connection.stream.socket().abort();
+    co_await connection.stream.close();
   }
 
   Task<bool> answer(Connection* connection, std::vector<std::string> words) {
