@@ -11,6 +11,7 @@
 #include "runtime/uring/cores.hpp"
 #include "runtime/uring/node.hpp"
 #include "runtime/uring/probe.hpp"
+#include "tls/session.hpp"
 
 namespace gyre {
 
@@ -30,6 +31,7 @@ int run_proxy(const proxy::Options& given) {
     return exit_failed;
   }
   uring::block_signals();
+  if (given.redis_tls) tls::prepare();
   const DescriptorPlan descriptors = plan_descriptors(probed->descriptors_max, given.cores);
   proxy::Options options = given;
   options.connections_max = std::min(options.connections_max, descriptors.connections_max);

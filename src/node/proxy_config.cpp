@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <utility>
 
 #include "base/limits.hpp"
 #include "node/config_values.hpp"
@@ -181,7 +181,7 @@ using P = proxy::Policy;
 
 constexpr uint64_t rate_max = 1'000'000'000;
 
-constexpr std::array<ProxySetting, 29> table = {{
+constexpr ProxySetting table[] = {
     {"host", "PROXY_HOST", "ADDR", "numeric address to listen on", assign_host, print_host},
     {"port", "PROXY_PORT", "PORT", "port for clients, over HTTP (0: a free one)", assign_port,
      print_port},
@@ -254,7 +254,46 @@ constexpr std::array<ProxySetting, 29> table = {{
     {"resp-password-file", "PROXY_RESP_PASSWORD_FILE", "FILE",
      "a file with the password that Redis clients have to tell",
      assign_text<&O::resp_password_file>, print_text<&O::resp_password_file>},
-}};
+    {"redis-tls", "REDIS_TLS", "", "speak TLS to Redis", assign_switch<&O::redis_tls>,
+     print_switch<&O::redis_tls>},
+    {"redis-ca", "REDIS_CA", "FILE",
+     "certificates (PEM) of who may have signed Redis' (default: who the system trusts)",
+     assign_text<&O::redis_ca_file>, print_text<&O::redis_ca_file>},
+    {"redis-cert", "REDIS_CERT", "FILE", "a certificate (PEM) to show to Redis, if it wants one",
+     assign_text<&O::redis_cert_file>, print_text<&O::redis_cert_file>},
+    {"redis-key", "REDIS_KEY", "FILE", "its private key (PEM, without a password)",
+     assign_text<&O::redis_key_file>, print_text<&O::redis_key_file>},
+    {"redis-server-name", "REDIS_SERVER_NAME", "NAME",
+     "name or address that Redis' certificate has to be for (default: --redis-host)",
+     assign_text<&O::redis_server_name>, print_text<&O::redis_server_name>},
+    {"redis-tls-insecure", "REDIS_TLS_INSECURE", "",
+     "take any certificate of Redis: whoever is in between can read and change all",
+     assign_switch<&O::redis_tls_insecure>, print_switch<&O::redis_tls_insecure>},
+};
+
+void check_tls(const Options& options, ConfigProblems& problems) {
+  const std::pair<std::string_view, bool> only_with_tls[] = {
+      {"--redis-ca", !options.redis_ca_file.empty()},
+      {"--redis-cert", !options.redis_cert_file.empty()},
+      {"--redis-key", !options.redis_key_file.empty()},
+      {"--redis-server-name", !options.redis_server_name.empty()},
+      {"--redis-tls-insecure", options.redis_tls_insecure},
+  };
+  for (const auto& [name, given] : only_with_tls) {
+    if (given && !options.redis_tls) {
+      problems.lines.push_back(fmt::format("{} needs --redis-tls", name));
+    }
+  }
+  if (options.redis_cert_file.empty() != options.redis_key_file.empty()) {
+    problems.lines.push_back("--redis-cert and --redis-key need each other");
+  }
+  if (options.redis_tls_insecure &&
+      !(options.redis_ca_file.empty() && options.redis_server_name.empty())) {
+    problems.lines.push_back(
+        "--redis-tls-insecure looks at no certificate: leave it out, or --redis-ca and "
+        "--redis-server-name");
+  }
+}
 
 void check_together(Options& options, ConfigProblems& problems) {
   if (options.admin && *options.admin == options.listen && options.listen.port != 0) {
@@ -273,6 +312,7 @@ void check_together(Options& options, ConfigProblems& problems) {
   if (!options.redis_user.empty() && options.redis_password_file.empty()) {
     problems.lines.push_back("--redis-user needs --redis-password-file");
   }
+  check_tls(options, problems);
 }
 
 }  // namespace

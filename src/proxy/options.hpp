@@ -37,6 +37,12 @@ struct Options {
   std::string redis_user;
   std::string redis_password_file;
   unsigned redis_database = 0;
+  bool redis_tls = false;
+  std::string redis_ca_file;    // PEM; "": the system's authorities
+  std::string redis_cert_file;  // PEM; "": no certificate of our own
+  std::string redis_key_file;
+  std::string redis_server_name;  // that the certificate is for; "": redis_host
+  bool redis_tls_insecure = false;
   bool tracking = true;
   uint64_t redis_timeout_ms = 1000;  // of one fetch
 

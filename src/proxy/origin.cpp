@@ -42,6 +42,7 @@ resp::ClientOptions client_options(const Options& options, unsigned core) {
   client.user = options.redis_user;
   client.name = fmt::format("gyre-proxy-{}", core);
   client.database = options.redis_database;
+  client.tls_name = options.redis_server_name;
   client.tracking = options.tracking;
   client.limits.reply_bytes_max = options.value_bytes_max + (64u << 10);
   return client;
@@ -99,8 +100,9 @@ Origin::~Origin() {
   GYRE_ASSERT(flights_count_ == 0);
 }
 
-void Origin::open(const std::string& password) {
+void Origin::open(const std::string& password, const tls::Context* tls) {
   client_.set_password(password);
+  client_.set_tls(tls);
   client_.connect();
 }
 

@@ -93,8 +93,8 @@ class Origin final : public resp::ClientListener {
   Origin(const Options& options, unsigned core, unsigned cores);
   ~Origin() override;
 
-  // On this core, once its reactor runs. "": no AUTH.
-  void open(const std::string& password);
+  // On this core, once its reactor runs. "": no AUTH; null: no TLS.
+  void open(const std::string& password, const tls::Context* tls = nullptr);
   Task<void> close();
 
   // From memory, without waiting: true and the answer. It is valid until the next call.

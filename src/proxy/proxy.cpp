@@ -8,10 +8,12 @@
 #include <gyre/time.hpp>
 #include <gyre/when.hpp>
 
+#include "base/assert.hpp"
 #include "base/hash.hpp"
 #include "proxy/admin_front.hpp"
 #include "proxy/http_front.hpp"
 #include "proxy/origin.hpp"
+#include "proxy/redis_tls.hpp"
 #include "proxy/resp_front.hpp"
 
 namespace gyre::proxy {
@@ -64,6 +66,7 @@ Task<void> Proxy::run(unsigned index) {
   core.resp.reset();
   core.front.reset();
   core.origin.reset();
+  core.redis_tls.reset();
 }
 
 void Proxy::report(const Error& error) {
@@ -107,6 +110,29 @@ Task<Result<void>> Proxy::read_passwords() {
   co_return Result<void>{};
 }
 
+Task<Result<void>> Proxy::read_certificates() {
+  if (!options_.redis_tls) co_return Result<void>{};
+  Result<tls::Settings> settings = co_await read_redis_tls(options_);
+  if (!settings) co_return fail(settings.error());
+  redis_tls_settings_ = std::move(*settings);
+  if (options_.redis_tls_insecure) {
+    Reactor::current().log("warn",
+                           "event=redis_not_verified advice=\"--redis-tls-insecure trusts whoever "
+                           "answers; use --redis-ca instead\"");
+  }
+  co_return Result<void>{};
+}
+
+void Proxy::connect_to_redis(unsigned core) {
+  CoreParts& parts = cores_[core];
+  if (options_.redis_tls) {
+    auto context = tls::Context::make(redis_tls_settings_);
+    GYRE_ASSERT(context);  // the same texts have made one before
+    parts.redis_tls = std::move(*context);
+  }
+  parts.origin->open(redis_password_, parts.redis_tls.get());
+}
+
 Task<Result<void>> Proxy::listen_all() {
   uint16_t port = options_.listen.port;
   uint16_t resp_port = options_.resp ? options_.resp->port : 0;
@@ -128,6 +154,7 @@ Task<Result<void>> Proxy::listen_all() {
 
 Task<Result<void>> Proxy::start_all() {
   if (Result<void> read = co_await read_passwords(); !read) co_return read;
+  if (Result<void> read = co_await read_certificates(); !read) co_return read;
   if (Result<void> listening = co_await listen_all(); !listening) co_return listening;
   if (options_.admin) {
     admin_ = std::make_unique<AdminFront>(*this);
@@ -135,13 +162,14 @@ Task<Result<void>> Proxy::start_all() {
     admin_->accept();
   }
   co_await on_all([](Proxy& proxy, unsigned core) -> Task<bool> {
-    proxy.origin(core).open(proxy.redis_password_);
+    proxy.connect_to_redis(core);
     const Nanos until = Reactor::current().after(first_connection_patience);
     while (!proxy.origin(core).client().tried() && Reactor::current().now() < until) {
       if (!co_await sleep_for(first_connection_interval)) break;
     }
     co_return true;
   });
+  tls::wipe(redis_tls_settings_.key);
   // Every core is up: a connection may be handed to any of them.
   co_await on_all([](Proxy& proxy, unsigned core) -> Task<bool> {
     proxy.front(core).accept();

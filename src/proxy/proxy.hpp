@@ -19,6 +19,7 @@
 #include <gyre/task.hpp>
 
 #include "proxy/options.hpp"
+#include "tls/session.hpp"
 
 namespace gyre::proxy {
 
@@ -56,6 +57,8 @@ class Proxy {
   HttpFront& front(unsigned core) { return *cores_[core].front; }
   // Null without --resp.
   RespFront* resp_front(unsigned core) { return cores_[core].resp.get(); }
+  // Of a core, once it serves; null without --redis-tls.
+  const tls::Context* redis_tls(unsigned core) const { return cores_[core].redis_tls.get(); }
   // On core 0.
   bool is_draining() const { return draining_; }
 
@@ -66,6 +69,7 @@ class Proxy {
 
  private:
   struct CoreParts {
+    std::unique_ptr<tls::Context> redis_tls;
     std::unique_ptr<Origin> origin;
     std::unique_ptr<HttpFront> front;
     std::unique_ptr<RespFront> resp;
@@ -75,6 +79,8 @@ class Proxy {
   Task<void> lead();
   Task<Result<void>> start_all();
   Task<Result<void>> read_passwords();
+  Task<Result<void>> read_certificates();
+  void connect_to_redis(unsigned core);
   Task<Result<void>> listen_all();
   Task<void> heed_signals(Signals& signals);
   Task<void> on_all(Task<bool> (*work)(Proxy& proxy, unsigned core));
@@ -86,6 +92,7 @@ class Proxy {
   Options options_;
   std::string redis_password_;
   std::string resp_password_;
+  tls::Settings redis_tls_settings_;  // until every core has made its context
   Environment environment_;
   Fabric fabric_;
   ConnectionCounts counts_;

@@ -251,6 +251,7 @@ void ReportExchange::answer_stats(const std::vector<CoreReport>& reports) {
       }
       if (group == "redis") {
         json.string("address", fmt::format("{}:{}", options.redis_host, options.redis_port));
+        json.boolean("tls", options.redis_tls);
         json.string("version", reports.front().server_version);
         const auto down = std::ranges::find_if_not(reports, is_up);
         json.string("trouble", down == reports.end() ? "" : down->trouble);

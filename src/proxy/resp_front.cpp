@@ -110,6 +110,8 @@ resp::ClientOptions RespFront::client_options(resp::Protocol protocol, bool own)
   client.password = redis_password_;
   client.name = fmt::format("gyre-proxy-{}-{}", index_, own ? "own" : "shared");
   client.database = options.redis_database;
+  client.tls = proxy_.redis_tls(index_);
+  client.tls_name = options.redis_server_name;
   client.protocol = static_cast<int>(protocol);
   client.allow_resp2 = false;
   client.silence_max = own ? no_limit : pass_silence_max;

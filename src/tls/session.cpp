@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -124,6 +125,11 @@ struct Session::Bytes {
 
 void prepare() {
   OPENSSL_init_ssl(0, nullptr);
+}
+
+void wipe(std::string& secret) {
+  OPENSSL_cleanse(secret.data(), secret.size());
+  secret.clear();
 }
 
 Result<std::unique_ptr<Context>> Context::make(const Settings& settings) {

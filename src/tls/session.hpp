@@ -77,6 +77,8 @@ class Context {
 
 // Reads OpenSSL's own configuration file, once for the process: before reactors run.
 void prepare();
+// Overwrites a secret that is not needed any more.
+void wipe(std::string& secret);
 
 class Session {
  public:

@@ -251,6 +251,14 @@ TEST_CASE("mistakes in the proxy's settings say what is accepted") {
   CHECK(contains(mistake(parsed({"proxy", "--prefixes", "a,b"})), "--prefixes a,b has b"));
   CHECK(contains(mistake(parsed({"proxy", "--admin", "127.0.0.1:8000"})), "choose another port"));
   CHECK(contains(mistake(parsed({"proxy", "--redis-user", "u"})), "--redis-password-file"));
+  CHECK(contains(mistake(parsed({"proxy", "--redis-ca", "f"})), "--redis-ca needs --redis-tls"));
+  CHECK(contains(mistake(parsed({"proxy"}, {"REDIS_TLS_INSECURE=1"})),
+                 "--redis-tls-insecure needs --redis-tls"));
+  CHECK(contains(mistake(parsed({"proxy", "--redis-tls", "--redis-cert", "f"})),
+                 "--redis-cert and --redis-key need each other"));
+  CHECK(
+      contains(mistake(parsed({"proxy", "--redis-tls", "--redis-tls-insecure", "--redis-ca", "f"})),
+               "--redis-tls-insecure looks at no certificate"));
 }
 
 TEST_CASE("the proxy shows every value and where it came from") {
@@ -263,6 +271,8 @@ TEST_CASE("the proxy shows every value and where it came from") {
   CHECK(contains(finished.output, "# REDIS_HOST"));
   CHECK(contains(finished.output, "PROXY_MAX_KEYS=1000"));
   CHECK(contains(finished.output, "# PROXY_RESP is not set"));
+  CHECK(contains(finished.output, "REDIS_TLS=false"));
+  CHECK(contains(finished.output, "# REDIS_CA is not set"));
 }
 
 }  // namespace gyre
