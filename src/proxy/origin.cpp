@@ -26,6 +26,7 @@ constexpr std::string_view too_many = "too many lookups are under way; try again
 constexpr std::string_view too_late = "Redis did not answer in time";
 constexpr std::string_view stopping = "shutting down";
 constexpr std::string_view connection_lost = "the connection to Redis was lost";
+constexpr std::string_view too_long = "the value is longer than --max-value allows";
 constexpr std::string_view injected = "a fault was injected";
 
 CacheOptions cache_options(const Options& options, unsigned cores) {
@@ -44,7 +45,9 @@ resp::ClientOptions client_options(const Options& options, unsigned core) {
   client.database = options.redis_database;
   client.tls_name = options.redis_server_name;
   client.tracking = options.tracking;
-  client.limits.reply_bytes_max = options.value_bytes_max + (64u << 10);
+  client.kept_bytes_max = options.value_bytes_max + (64u << 10);
+  client.limits.reply_bytes_max = std::max(client.kept_bytes_max, client.limits.reply_bytes_max);
+  client.too_long_reply = fmt::format("-ERR gyre proxy: {}\r\n", too_long);
   return client;
 }
 
@@ -253,9 +256,10 @@ void Origin::note_get(Flight& flight, const resp::Reply& reply) {
       break;
     case resp::ReplyType::error:
       flight.got = Flight::Got::error;
-      flight.about_key = is_about_the_key(reply.text());
+      flight.about_key = flight.too_long || is_about_the_key(reply.text());
       flight.error.assign(reply.text());
-      flight.value = "Redis answered " + printable(reply.text(), 200);
+      flight.value = flight.too_long ? std::string(too_long)
+                                     : "Redis answered " + printable(reply.text(), 200);
       break;
     default:
       flight.got = Flight::Got::error;

@@ -116,7 +116,10 @@ resp::ClientOptions RespFront::client_options(resp::Protocol protocol, bool own)
   client.allow_resp2 = false;
   client.silence_max = own ? no_limit : pass_silence_max;
   client.answer_max = own ? no_limit : pass_answer_max;
-  client.limits.reply_bytes_max = options.value_bytes_max + (64u << 20);
+  client.kept_bytes_max = options.value_bytes_max + (64u << 20);
+  client.limits.reply_bytes_max = std::max(client.kept_bytes_max, client.limits.reply_bytes_max);
+  client.too_long_reply =
+      "-ERR gyre proxy: the reply is longer than --max-value and 64 MiB allow\r\n";
   return client;
 }
 

@@ -95,6 +95,7 @@ bool Client::start(ClientCommand& command) {
   const Nanos now = Reactor::current().now();
   const size_t queued = queue_bytes();
   command.outcome = Errc::ok;
+  command.too_long = false;
   command.sent_at = 0;
   if (stopping_) {
     command.outcome = Errc::cancelled;
@@ -271,7 +272,11 @@ bool Client::take(std::string_view bytes) {
       case ReplyScanner::Event::error:
         return false;
       case ReplyScanner::Event::need_more:
-        held_.append(bytes);
+        if (!dropping_ && is_too_long()) {
+          drop_held();
+          dropping_ = true;
+        }
+        if (!dropping_) held_.append(bytes);
         return true;
       case ReplyScanner::Event::reply:
         break;
@@ -280,14 +285,33 @@ bool Client::take(std::string_view bytes) {
     bytes.remove_prefix(step.consumed);
     const bool in_pieces = !held_.empty();
     if (in_pieces) whole = held_.append(whole);
-    const bool sound = take_reply(whole);
-    if (in_pieces) {
-      held_.clear();
-      if (held_.capacity() > held_bytes_kept) std::string().swap(held_);
-    }
+    const bool dropped = std::exchange(dropping_, false) || is_too_long();
+    const bool sound = dropped ? take_long_reply() : take_reply(whole);
+    if (in_pieces) drop_held();
     if (!sound || stream_->socket().broken()) return false;
   }
   return true;
+}
+
+bool Client::is_too_long() const {
+  return scanner_.announced_bytes() > options_.kept_bytes_max;
+}
+
+void Client::drop_held() noexcept {
+  held_.clear();
+  if (held_.capacity() > held_bytes_kept) std::string().swap(held_);
+}
+
+// Who waits for it is told; of anything else nothing may be missed.
+bool Client::take_long_reply() {
+  if (scanner_.type() == ReplyType::push) return refuse("a push is too long");
+  if (owed_.empty() || owed_.front().purpose != Purpose::command) {
+    return refuse("a reply is too long");
+  }
+  ++stats_.replies_too_long;
+  // The callback may end the command.
+  if (owed_.front().command != nullptr) owed_.front().command->too_long = true;
+  return take_reply(options_.too_long_reply);
 }
 
 bool Client::take_reply(std::string_view bytes) {
@@ -496,6 +520,7 @@ Task<void> Client::run() {
     heard_ = false;
     scanner_ = ReplyScanner(options_.limits);
     held_.clear();
+    dropping_ = false;
     std::string why;
     if (Result<void> reached = co_await attempt(); reached) {
       greet();

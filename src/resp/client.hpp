@@ -16,6 +16,9 @@
 // silence_max. When a connection ends, however, the listener hears of it first and then every
 // command under way ends with Errc::closed. Bytes that are no reply end it too.
 //
+// A reply longer than `kept_bytes_max` costs its command only: it is read to its end and dropped, and
+// an error stands in for it. What comes behind it comes that much later.
+//
 // Everything here belongs to one core. Callbacks run as plain code; they may start and cancel
 // commands, but not destroy the client.
 #pragma once
@@ -63,6 +66,7 @@ struct ClientCommand {
   OnReply reply = nullptr;  // for each, in order; the reply is valid during the call
   OnRaw raw = nullptr;      // instead of `reply`: the reply's bytes as they came, not looked into
   OnDone done = nullptr;
+  bool too_long = false;  // a reply was, and an error stood in for it
 
   // --- for `done`: ok once all replies have come; else timed_out, closed or cancelled
   Errc outcome = Errc::ok;
@@ -111,7 +115,10 @@ struct ClientOptions {
   Nanos answer_max = seconds(10);
   size_t queue_bytes_max = 8u << 20;  // not yet sent
   size_t commands_max = 16384;        // under way
-  ReplyLimits limits{.reply_bytes_max = 64u << 20, .elements_max = 1u << 20};
+  // A longer reply ends the connection.
+  ReplyLimits limits{.reply_bytes_max = 1u << 30, .elements_max = 1u << 20};
+  size_t kept_bytes_max = 64u << 20;  // of one reply
+  std::string too_long_reply = "-ERR the reply is too long\r\n";
 };
 
 enum class ClientState : uint8_t { idle, connecting, ready, pausing, closed };
@@ -121,6 +128,7 @@ struct ClientStats {
   uint64_t commands = 0;
   uint64_t replies = 0;
   uint64_t replies_late = 0;  // to what had ended
+  uint64_t replies_too_long = 0;
   uint64_t pushes = 0;
   uint64_t timed_out = 0;
   uint64_t refused = 0;  // over a bound, or nobody there
@@ -166,6 +174,8 @@ class Client {
   // As the server called itself; empty before the first HELLO.
   const std::string& server_version() const { return server_version_; }
   size_t commands_under_way() const { return commands_count_; }
+  // Memory of the reply that is on its way.
+  size_t held_bytes() const { return held_.capacity(); }
   const ClientStats& stats() const { return stats_; }
   const ClientOptions& options() const { return options_; }
 
@@ -211,6 +221,9 @@ class Client {
   std::string end_of_stream(const Result<std::string_view>& last) const;
   bool take(std::string_view bytes);
   bool take_reply(std::string_view bytes);
+  bool take_long_reply();
+  bool is_too_long() const;
+  void drop_held() noexcept;
   void greet();
   bool handshake(Purpose purpose, const Reply& reply);
   void say(Purpose purpose, std::initializer_list<std::string_view> words);
@@ -236,7 +249,8 @@ class Client {
   std::unique_ptr<tls::Stream> stream_;  // from the attempt on
   ReplyScanner scanner_;
   ReplyTree tree_;
-  std::string held_;  // the beginning of a reply that came in pieces
+  std::string held_;       // the beginning of a reply that came in pieces
+  bool dropping_ = false;  // it is too long: nothing of it is held
 
   List waiting_;
   size_t waiting_bytes_ = 0;

@@ -151,6 +151,7 @@ ReplyScanner::Step ReplyScanner::feed(std::string_view bytes) {
   size_t at = 0;
   if (state_ == State::done) {
     state_ = State::start;
+    type_ = ReplyType::null;
     reply_bytes_ = 0;
     elements_ = 0;
   }

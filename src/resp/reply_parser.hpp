@@ -64,6 +64,8 @@ class ReplyScanner {
   ReplyType type() const { return type_; }
   // Bytes of the reply that has ended or is under way.
   uint64_t reply_bytes() const { return reply_bytes_; }
+  // And what is still to come of the string that it stands in.
+  uint64_t announced_bytes() const { return reply_bytes_ + bulk_missing_; }
   // No byte of a reply has arrived since the last one ended.
   bool idle() const {
     return state_ == State::done || (state_ == State::start && depth_ == 0 && reply_bytes_ == 0);

@@ -174,6 +174,28 @@ TEST_CASE("how long a value is seen that another client has overwritten in Redis
   CHECK(figure(stats, "invalidations") > static_cast<uint64_t>(rounds) / 2);
 }
 
+TEST_CASE("a value over the limit is refused by itself; its connection stays, and it is not kept") {
+  RedisProcess redis;
+  RedisClient direct(redis.port());
+  direct.run({"SET", "large", random_bytes(1, 30'000'000)});
+  direct.run({"SET", "k", "v"});
+  ProxyProcess proxy(redis, {"--max-value", "1M"});
+  HttpClient client(proxy.port());
+  for (int round = 0; round < 8; ++round) {
+    const HttpAnswer answer = client.get("/v1/entity?id=large");
+    CHECK(answer.status == 503);
+    CHECK(answer.body == "the value is longer than --max-value allows\n");
+    CHECK(client.get("/v1/entity?id=k").body == "v");
+  }
+  const std::string stats = client.get("/stats").body;
+  CHECK(figure(stats, "too_long") == 8);
+  CHECK(figure(stats, "lost") == 0);
+  direct.run({"SET", "large", "small"});
+  CHECK(ask_until(client, "/v1/entity?id=large", [](const HttpAnswer& answer) {
+          return answer.status == 200;
+        }).body == "small");
+}
+
 TEST_CASE("every way in which a key changes is seen") {
   RedisProcess redis;
   RedisClient direct(redis.port());

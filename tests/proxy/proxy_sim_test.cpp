@@ -589,3 +589,39 @@ TEST_CASE("what the proxy tells of itself") {
     CHECK(answer.body == "[+]redis ok\n[+]serving ok\n");
   });
 }
+
+TEST_CASE("a value that is too long is refused by itself, each time, and nobody else notices") {
+  play(
+      [](Stage& stage) -> Task<void> {
+        stage.redis.data["long"] = {std::string(300'000, 'x')};
+        stage.redis.data["brim"] = {std::string(100'000, 'y')};
+        stage.redis.data["k"] = {"value"};
+        struct One {
+          static Task<void> ask(Stage* stage, std::string key, std::map<int, int>* statuses) {
+            const Answer answer = co_await stage->get(key);
+            ++(*statuses)[answer.status];
+            if (answer.status == 503) {
+              CHECK(answer.body == "the value is longer than --max-value allows\n");
+            }
+          }
+        };
+        for (int round = 1; round <= 10; ++round) {  // more than the circuit breaker takes
+          std::map<int, int> statuses;
+          Scope scope(nullptr, "askers");
+          for (int i = 0; i < 3; ++i) scope.spawn(One::ask(&stage, "long", &statuses));
+          for (int i = 0; i < 3; ++i) scope.spawn(One::ask(&stage, "k", &statuses));
+          scope.spawn(One::ask(&stage, "brim", &statuses));
+          co_await scope.join();
+          CHECK(statuses == std::map<int, int>{{200, 4}, {503, 3}});
+          CHECK(figure((co_await stage.ask("/stats")).body, "too_long") >=
+                static_cast<uint64_t>(round));
+        }
+        CHECK(stage.redis.connections == 2);
+        // What is short now is had.
+        stage.redis.set("long", "short");
+        const Answer answer = co_await stage.get("long");
+        CHECK(answer.status == 200);
+        CHECK(answer.body == "short");
+      },
+      [](Stage& stage) { stage.options.value_bytes_max = 100u << 10; });
+}

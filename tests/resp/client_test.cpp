@@ -568,3 +568,59 @@ TEST_CASE("a server that is not the one, or speaks no TLS, is no connection, and
         play.options.tls = nullptr;
       });
 }
+
+TEST_CASE("a reply that is too long costs its command, nothing else, and no memory") {
+  play(
+      [](Play& play, resp::Client& client) -> Task<void> {
+        play.redis.data["long"] = {std::string(3'000'000, 'x')};
+        play.redis.data["brim"] = {std::string(9'000, 'y')};
+        client.connect();
+        co_await until([&] { return client.state() == ClientState::ready; });
+        play.redis.data["a"] = {"1"};
+        for (int round = 0; round < 3; ++round) {
+          TestCommand before(play.log, {"GET", "a"});
+          TestCommand both(play.log, {"GET", "long"});
+          both.also({"PTTL", "long"});
+          TestCommand forgotten(play.log, {"GET", "long"});
+          TestCommand after(play.log, {"GET", "brim"});
+          for (TestCommand* command : {&before, &both, &forgotten, &after}) {
+            REQUIRE_OR_RETURN(client.start(*command));
+          }
+          client.cancel(forgotten);
+          size_t held_most = 0;
+          while (after.ended == 0) {
+            held_most = std::max(held_most, client.held_bytes());
+            static_cast<void>(co_await sleep_for(microseconds(20)));
+          }
+          CHECK(held_most < 200'000);  // the limit, and what a tick brings
+          CHECK(before.said == std::vector<std::string>{"1"});
+          CHECK_FALSE(before.too_long);
+          CHECK(both.outcome == Errc::ok);
+          CHECK(both.said == std::vector<std::string>{"ERR no room", "-1"});
+          CHECK(both.too_long);
+          CHECK(after.said == std::vector<std::string>{play.redis.data["brim"].bytes});
+        }
+        CHECK(client.stats().replies_too_long == 6);
+        CHECK(play.redis.connections == 1);
+      },
+      [](Play& play) {
+        play.options.kept_bytes_max = 10'000;
+        play.options.too_long_reply = "-ERR no room\r\n";
+      });
+}
+
+TEST_CASE("a push that is too long ends the connection: it may not be missed") {
+  play(
+      [](Play& play, resp::Client& client) -> Task<void> {
+        const std::string key(20'000, 'k');
+        play.redis.data[key] = {"1"};
+        TestCommand get(play.log, {"CLIENT", "CACHING", "YES"});
+        get.also({"GET", key});
+        REQUIRE_OR_RETURN(client.start(get));
+        static_cast<void>(co_await get.finished.wait());
+        CHECK(get.said.size() == 2);
+        play.redis.set(key, "2");
+        co_await until([&] { return play.log.count("lost") == 1; });
+      },
+      [](Play& play) { play.options.kept_bytes_max = 10'000; });
+}
