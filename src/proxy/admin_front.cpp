@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <iterator>
 #include <optional>
 
 #include <gyre/call.hpp>
@@ -24,13 +26,20 @@ constexpr size_t request_bytes_max = 4096;
 constexpr Nanos drain_patience = seconds(1);
 constexpr std::string_view known =
     "unknown path; known are GET /stats, /metrics, /hotkeys, /livez, /readyz, and POST "
-    "/admin/flush, /admin/faults?fail_permille=N";
+    "/admin/flush, /admin/faults?fail_permille=N&delay_permille=N&delay_ms=N&for_ms=N";
+constexpr std::string_view faults_usage =
+    "use /admin/faults?fail_permille=N&delay_permille=N&delay_ms=N&for_ms=N: of 1000 fetches of "
+    "Redis so many fail, so many begin up to 60000 ms later, for 1 to 3600000 ms (60000 unless "
+    "given); what is left out is off";
+constexpr uint64_t delay_ms_max = 60'000;
+constexpr uint64_t faults_ms_default = 60'000;
+constexpr uint64_t faults_ms_max = 3'600'000;
 
 // Changes something on every core.
 class ChangeExchange final : public http::Exchange {
  public:
-  ChangeExchange(http::Connection& connection, Proxy& proxy, std::optional<uint32_t> fail_permille)
-      : Exchange(connection), proxy_(proxy), fail_permille_(fail_permille) {
+  ChangeExchange(http::Connection& connection, Proxy& proxy, std::optional<InjectedFaults> faults)
+      : Exchange(connection), proxy_(proxy), faults_(faults) {
     unsafe = true;
     many_keys = true;
   }
@@ -55,8 +64,8 @@ class ChangeExchange final : public http::Exchange {
     for (unsigned core = 0; core < proxy_.cores(); ++core) {
       co_await call_on(core, [this, core] {
         Origin& origin = proxy_.origin(core);
-        if (fail_permille_) {
-          origin.faults.fail_permille = *fail_permille_;
+        if (faults_) {
+          origin.faults = *faults_;
         } else {
           origin.invalidate_all();
         }
@@ -67,19 +76,47 @@ class ChangeExchange final : public http::Exchange {
   }
 
   Proxy& proxy_;
-  std::optional<uint32_t> fail_permille_;  // nothing: everything is dropped
+  std::optional<InjectedFaults> faults_;  // nothing: everything is dropped
 };
 
-std::optional<uint32_t> fail_permille_of(std::string_view query) {
+// Nothing if the query names something else, or a number that is out of range.
+std::optional<InjectedFaults> faults_of(std::string_view query) {
+  uint64_t fail = 0;
+  uint64_t delay = UINT64_MAX;
+  uint64_t delay_ms = 0;
+  uint64_t for_ms = faults_ms_default;
+  const struct {
+    std::string_view name;
+    uint64_t& number;
+    uint64_t low;
+    uint64_t high;
+  } parameters[] = {
+      {"fail_permille", fail, 0, 1000},
+      {"delay_permille", delay, 0, 1000},
+      {"delay_ms", delay_ms, 0, delay_ms_max},
+      {"for_ms", for_ms, 1, faults_ms_max},
+  };
   std::string_view name;
   std::string_view value;
-  for (http::QueryWalk walk(query); walk.next(name, value);) {
-    if (name != "fail_permille") continue;
-    uint32_t number = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    if (error == std::errc{} && end == value.data() + value.size() && number <= 1000) return number;
+  bool any = false;
+  for (http::QueryWalk walk(query); walk.next(name, value); any = true) {
+    const auto known =
+        std::ranges::find(parameters, name, [](const auto& parameter) { return parameter.name; });
+    if (known == std::end(parameters)) return {};
+    const char* const end = value.data() + value.size();
+    const auto [at, error] = std::from_chars(value.data(), end, known->number);
+    if (error != std::errc{} || at != end) return {};
+    if (known->number < known->low || known->number > known->high) return {};
   }
-  return {};
+  if (!any) return {};
+  if (delay == UINT64_MAX) delay = delay_ms == 0 ? 0 : 1000;
+  Reactor& reactor = Reactor::current();
+  return InjectedFaults{
+      .fail_permille = static_cast<uint32_t>(fail),
+      .delay_permille = static_cast<uint32_t>(delay_ms == 0 ? 0 : delay),
+      .delay = milliseconds(static_cast<int64_t>(delay_ms)),
+      .until = reactor.after(milliseconds(static_cast<int64_t>(for_ms))),
+  };
 }
 
 }  // namespace
@@ -193,14 +230,13 @@ http::Exchange* AdminFront::change(http::Connection& connection, const http::Req
   if (!head.says_gyre_admin) {
     return refuse(403, "send the header field Gyre-Admin: 1 to say that you mean it");
   }
-  std::optional<uint32_t> fail_permille;
+  std::optional<InjectedFaults> faults;
   if (!flush) {
-    fail_permille = fail_permille_of(head.query);
-    if (!fail_permille) {
-      return refuse(400, "use /admin/faults?fail_permille=N with a number from 0 to 1000");
-    }
+    faults = faults_of(head.query);
+    if (!faults) return refuse(400, faults_usage);
+    Reactor::current().log("warn", fmt::format("event=faults_set query=\"{}\"", head.query));
   }
-  return new ChangeExchange(connection, proxy_, fail_permille);
+  return new ChangeExchange(connection, proxy_, faults);
 }
 
 }  // namespace gyre::proxy

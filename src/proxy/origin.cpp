@@ -59,6 +59,15 @@ bool is_about_the_key(std::string_view error) {
 }  // namespace
 
 struct Origin::Flight : resp::ClientCommand {
+  struct DelayTimer : Timer {
+    explicit DelayTimer(Flight& of)
+        : Timer([](Timer& self) noexcept {
+            Flight& flight = static_cast<DelayTimer&>(self).flight;
+            flight.origin.send_delayed(flight);
+          }),
+          flight(of) {}
+    Flight& flight;
+  };
   explicit Flight(Origin& of) : origin(of) {}
 
   Origin& origin;
@@ -79,6 +88,8 @@ struct Origin::Flight : resp::ClientCommand {
   std::string value;       // or the error's text, for people
   std::string error;       // as Redis said it
   int64_t ttl_ms = 0;      // as PTTL says it: -1 none, -2 no such key
+  uint64_t delay_number = 0;
+  DelayTimer delay_timer{*this};
 
   void add(Waiter& waiter) {
     waiter.next_waiter_ = nullptr;
@@ -110,6 +121,13 @@ void Origin::open(const std::string& password, const tls::Context* tls) {
 }
 
 Task<void> Origin::close() {
+  while (!delayed_.empty()) {
+    Flight* const flight = delayed_.begin()->second;
+    delayed_.erase(delayed_.begin());
+    Reactor::current().disarm(flight->delay_timer);
+    flight->outcome = Errc::cancelled;
+    end_flight(flight);
+  }
   co_await client_.close();
   Reactor::current().disarm(sweep_timer_);
 }
@@ -182,7 +200,8 @@ Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
     reason = too_many;
     return nullptr;
   }
-  if (faults.fail_permille != 0 && reactor.random() % 1000 < faults.fail_permille) {
+  if (strikes(faults.fail_permille)) {
+    ++stats_.injected_failures;
     reason = injected;
     return nullptr;
   }
@@ -207,7 +226,9 @@ Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
   flight->deadline = reactor.after(milliseconds(static_cast<int64_t>(options_.redis_timeout_ms)));
   flight->reply = &Origin::on_reply;
   flight->done = &Origin::on_done;
-  if (!client_.start(*flight)) {
+  if (strikes(faults.delay_permille)) {
+    delay(*flight);
+  } else if (!client_.start(*flight)) {
     switch (flight->outcome) {
       case Errc::overloaded:
         breaker_.forgotten();
@@ -228,6 +249,25 @@ Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
   Flight* const begun = flight.release();
   flights_.emplace(begun->key, begun);
   return begun;
+}
+
+bool Origin::strikes(uint32_t permille) const {
+  if (permille == 0) return false;
+  Reactor& reactor = Reactor::current();
+  return faults.active(reactor.now()) && reactor.random() % 1000 < permille;
+}
+
+void Origin::delay(Flight& flight) {
+  Reactor& reactor = Reactor::current();
+  ++stats_.injected_delays;
+  flight.delay_number = delays_++;
+  delayed_.emplace(flight.delay_number, &flight);
+  reactor.arm(flight.delay_timer, std::min(reactor.after(faults.delay), flight.deadline));
+}
+
+void Origin::send_delayed(Flight& flight) noexcept {
+  delayed_.erase(flight.delay_number);
+  if (!client_.start(flight)) end_flight(&flight);
 }
 
 void Origin::on_reply(resp::ClientCommand& self, uint32_t index,

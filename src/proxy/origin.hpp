@@ -23,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -74,15 +75,21 @@ struct OriginStats {
   uint64_t fetches_failed = 0;
   uint64_t fetches_timed_out = 0;  // of these
   uint64_t error_replies = 0;      // of these
-  uint64_t refused = 0;            // lookups: no connection, the breaker, or a bound
+  uint64_t injected_failures = 0;
+  uint64_t injected_delays = 0;
+  uint64_t refused = 0;  // lookups: no connection, the breaker, or a bound
   uint64_t served_on_error = 0;
   uint64_t invalidations = 0;  // keys, by Redis
   uint64_t flushes = 0;        // by Redis, or for a lost connection
 };
 
-// Faults for tests, set by the administration only.
+// Faults for tests, set by the administration only. They end by themselves.
 struct InjectedFaults {
-  uint32_t fail_permille = 0;  // of fetches, that fail without being sent
+  uint32_t fail_permille = 0;   // of fetches, that fail without being sent
+  uint32_t delay_permille = 0;  // of fetches, that are sent later
+  Nanos delay = 0;              // by that, or up to their deadline
+  Nanos until = 0;
+  bool active(Nanos now) const { return now < until; }
 };
 
 class Origin final : public resp::ClientListener {
@@ -133,6 +140,9 @@ class Origin final : public resp::ClientListener {
   static void on_done(resp::ClientCommand& self) noexcept;
   // Null if none can be begun now; then `reason` says why.
   Flight* begin_flight(std::string_view key, uint64_t hash, std::string_view& reason);
+  bool strikes(uint32_t permille) const;
+  void delay(Flight& flight);
+  void send_delayed(Flight& flight) noexcept;
   void note_get(Flight& flight, const resp::Reply& reply);
   void land(Flight& flight);
   void end_flight(Flight* flight) noexcept;
@@ -151,6 +161,8 @@ class Origin final : public resp::ClientListener {
   std::unordered_map<std::string_view, Flight*> flights_;  // that may be joined, by their own key
   size_t flights_count_ = 0;                               // these and the others
   size_t flights_max_;
+  std::map<uint64_t, Flight*> delayed_;  // by an injected fault, in the order of their beginnings
+  uint64_t delays_ = 0;
   bool tracked_before_ = false;
   Nanos aged_at_ = 0;
   SweepTimer sweep_timer_{*this};

@@ -24,6 +24,7 @@ CoreReport report_of(Proxy& proxy, unsigned core, bool with_hot_keys) {
   report.front = proxy.front(core).stats();
   if (const RespFront* resp = proxy.resp_front(core); resp != nullptr) report.resp = resp->stats();
   report.origin = origin.stats();
+  report.faults_active = origin.faults.active(Reactor::current().now());
   report.cache = origin.cache().stats();
   report.cache_keys = origin.cache().keys();
   report.cache_bytes = origin.cache().bytes();
@@ -157,6 +158,13 @@ constexpr Figure figures[] = {
      [](R r) { return uint64_t{is_up(r)}; }},
     {"redis", "coherent", "redis_coherent", false, "1 while Redis tells the core of changes.",
      [](R r) { return uint64_t{r.coherent}; }},
+    {"faults", "active", "faults_active", false,
+     "1 while the core makes faults that it was told to.",
+     [](R r) { return uint64_t{r.faults_active}; }},
+    {"faults", "failures", "faults_failures_total", true, "Fetches that failed by such a fault.",
+     [](R r) { return r.origin.injected_failures; }},
+    {"faults", "delays", "faults_delays_total", true, "Fetches that such a fault delayed.",
+     [](R r) { return r.origin.injected_delays; }},
     {"breaker", "open", "breaker_open", false, "1 while Redis is not asked.",
      [](R r) { return uint64_t{r.breaker != CircuitBreaker::State::closed}; }},
     {"breaker", "opened", "breaker_opened_total", true, "Times that it opened.",
@@ -264,7 +272,7 @@ void ReportExchange::answer_stats(const std::vector<CoreReport>& reports) {
     // What is a state is told for all cores together: up means all of them.
     if (figure.name == "up" || figure.name == "coherent") {
       json.boolean(figure.name, sum == reports.size());
-    } else if (figure.name == "open" && figure.group == "breaker") {
+    } else if (figure.name == "active" || (figure.name == "open" && figure.group == "breaker")) {
       json.boolean(figure.name, sum != 0);
     } else {
       json.count(figure.name, sum);

@@ -25,6 +25,7 @@ struct CoreReport {
   FrontStats front;
   RespFrontStats resp;  // zeros without --resp
   OriginStats origin;
+  bool faults_active = false;
   CacheStats cache;
   uint64_t cache_keys = 0;
   uint64_t cache_bytes = 0;

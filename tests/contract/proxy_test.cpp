@@ -382,14 +382,32 @@ TEST_CASE("the administration: hot keys, dropping everything, and faults, for wh
   CHECK(admin.request("POST", "/admin/flush", "Gyre-Admin: 1\r\n").status == 200);
   CHECK(client.get("/v1/entity?id=hot").header("cache-status") == "gyre; fwd=miss");
 
-  CHECK(admin.request("POST", "/admin/faults?fail_permille=1001", "Gyre-Admin: 1\r\n").status ==
-        400);
-  CHECK(admin.request("POST", "/admin/faults?fail_permille=1000", "Gyre-Admin: 1\r\n").status ==
-        200);
+  const auto faults = [&](const std::string& query) {
+    return admin.request("POST", "/admin/faults" + query, "Gyre-Admin: 1\r\n").status;
+  };
+  for (const char* query : {"", "?fail_permille=1001", "?fail=1", "?fail_permille=1&x=2",
+                            "?delay_ms=60001", "?for_ms=0", "?delay_ms=1x", "?delay_permille="}) {
+    CAPTURE(query);
+    CHECK(faults(query) == 400);
+  }
+  CHECK(client.request("POST", "/admin/faults?fail_permille=1", "Gyre-Admin: 1\r\n").status == 400);
+  CHECK(faults("?fail_permille=1000") == 200);
   CHECK(client.get("/v1/entity?id=new").status == 503);
   CHECK(client.get("/v1/entity?id=hot").status == 200);
-  CHECK(admin.request("POST", "/admin/faults?fail_permille=0", "Gyre-Admin: 1\r\n").status == 200);
+  CHECK(client.get("/stats").body.find("\"faults\":{\"active\":true") != std::string::npos);
+  CHECK(faults("?fail_permille=0") == 200);
   CHECK(client.get("/v1/entity?id=new").status == 404);
+
+  CHECK(faults("?delay_ms=300") == 200);
+  const auto begin = Clock::now();
+  CHECK(client.get("/v1/entity?id=delayed").status == 404);
+  CHECK(milliseconds_since(begin) >= 300);
+  CHECK(figure(client.get("/stats").body, "delays") == 1);
+  // One that was forgotten ends.
+  CHECK(faults("?fail_permille=1000&for_ms=200") == 200);
+  ask_until(client, "/v1/entity?id=later",
+            [](const HttpAnswer& answer) { return answer.status == 404; });
+  CHECK(client.get("/stats").body.find("\"faults\":{\"active\":false") != std::string::npos);
 }
 
 TEST_CASE("a port in use and a mistaken flag are refused with the remedy") {
