@@ -384,7 +384,7 @@ class Server:
                     return client.recv(16).startswith(b"+PONG")
                 if self.contender.name == "sender":
                     return True
-                client.sendall(b"GET %s HTTP/1.1\r\nHost: lab\r\n\r\n" %
+                client.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" %
                                self.contender.ready_path.encode())
                 return client.recv(16).startswith(b"HTTP/1.1 200")
         except OSError:

@@ -201,6 +201,7 @@ void HeadScanner::read_absolute_form(const char* base, std::string_view target) 
   if (!is_valid_authority(rest.substr(0, authority_size))) {
     return refuse(400, "the request target's host is not valid");
   }
+  host_ = {static_cast<uint32_t>(rest.data() - base), static_cast<uint32_t>(authority_size)};
   set_path_and_query(base, rest.substr(authority_size));
 }
 
@@ -235,7 +236,7 @@ void HeadScanner::apply_request_field(const char* base, std::string_view name,
                                       std::string_view value) {
   switch (name.size()) {
     case 4:
-      if (equals_ignoring_case(name, "host")) read_host(value);
+      if (equals_ignoring_case(name, "host")) read_host(base, value);
       break;
     case 6:
       if (equals_ignoring_case(name, "expect")) read_expect(value);
@@ -301,10 +302,15 @@ void HeadScanner::read_connection(std::string_view value) {
   }
 }
 
-void HeadScanner::read_host(std::string_view value) {
+void HeadScanner::read_host(const char* base, std::string_view value) {
   if (has_host_) return refuse(400, "more than one Host");
   has_host_ = true;
-  if (!is_valid_authority(value)) refuse(400, "Host is not a host name with an optional port");
+  if (!is_valid_authority(value)) {
+    return refuse(400, "Host is not a host name with an optional port");
+  }
+  if (host_.size == 0) {
+    host_ = {static_cast<uint32_t>(value.data() - base), static_cast<uint32_t>(value.size())};
+  }
 }
 
 void HeadScanner::read_expect(std::string_view value) {
@@ -342,6 +348,7 @@ void HeadScanner::fill(const char* base, RequestHead& out) const {
   out.method_name = method_name_.in(base);
   out.path = path_is_root_ ? std::string_view("/") : path_.in(base);
   out.query = query_.in(base);
+  out.host = host_.in(base);
   out.if_none_match = if_none_match_.in(base);
 }
 

@@ -62,7 +62,7 @@ class HeadScanner {
   void read_content_length(std::string_view value);
   void read_transfer_encoding(std::string_view value);
   void read_connection(std::string_view value);
-  void read_host(std::string_view value);
+  void read_host(const char* base, std::string_view value);
   void read_expect(std::string_view value);
   void check_whole();
 
@@ -76,6 +76,7 @@ class HeadScanner {
   Extent path_;
   Extent query_;
   Extent if_none_match_;
+  Extent host_;
   uint8_t empty_lines_ = 0;
   uint8_t field_count_ = 0;
   Method method_ = Method::other;

@@ -24,6 +24,7 @@ struct RequestHead {
   std::string_view method_name;
   std::string_view path;           // still percent-encoded; "*" for OPTIONS *
   std::string_view query;          // without '?', still percent-encoded
+  std::string_view host;           // of an absolute target, else of the field; perhaps with a port
   std::string_view if_none_match;  // empty if the field came more than once: then nothing matches
 
   bool has_body() const { return chunked || content_length > 0; }

@@ -7,6 +7,7 @@
 
 #include "base/limits.hpp"
 #include "node/config_values.hpp"
+#include "proxy/allowed_hosts.hpp"
 
 namespace gyre {
 
@@ -255,6 +256,15 @@ constexpr ProxySetting table[] = {
     {"resp-password-file", "PROXY_RESP_PASSWORD_FILE", "FILE",
      "a file with the password that Redis clients have to tell",
      assign_text<&O::resp_password_file>, print_text<&O::resp_password_file>},
+    {"allowed-hosts", "PROXY_ALLOWED_HOSTS", "LIST",
+     "names, separated by commas, that the Host field of HTTP requests may have, beside addresses "
+     "and localhost; * is any (default: any, but none on a loopback address)",
+     [](Options& options, std::string_view text) -> Result<void> {
+       if (auto sound = proxy::AllowedHosts::check(text); !sound) return sound;
+       options.allowed_hosts = text;
+       return {};
+     },
+     print_text<&O::allowed_hosts>},
     {"redis-tls", "REDIS_TLS", "", "speak TLS to Redis", assign_switch<&O::redis_tls>,
      print_switch<&O::redis_tls>},
     {"redis-ca", "REDIS_CA", "FILE",

@@ -121,7 +121,8 @@ std::optional<InjectedFaults> faults_of(std::string_view query) {
 
 }  // namespace
 
-AdminFront::AdminFront(Proxy& proxy) : proxy_(proxy) {
+AdminFront::AdminFront(Proxy& proxy)
+    : proxy_(proxy), allowed_hosts_(proxy.options().admin->host, proxy.options().allowed_hosts) {
   limits_.body_bytes_max = request_bytes_max;
   limits_.pipeline_max = 4;
 }
@@ -201,6 +202,10 @@ Task<void> AdminFront::drain() {
 }
 
 http::Exchange* AdminFront::start(http::Connection& connection, const http::RequestHead& head) {
+  if (!allowed_hosts_.allow(head.host)) {
+    connection.answer_error(403, AllowedHosts::refusal);
+    return nullptr;
+  }
   if (head.path.starts_with("/admin/")) return change(connection, head);
   if (!is_reported(head.path) && head.path != "/hotkeys") {
     connection.answer_error(400, known);

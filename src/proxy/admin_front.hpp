@@ -11,6 +11,7 @@
 #include <gyre/task.hpp>
 
 #include "http/connection.hpp"
+#include "proxy/allowed_hosts.hpp"
 
 namespace gyre::proxy {
 
@@ -37,6 +38,7 @@ class AdminFront final : public http::Handler {
   Proxy& proxy_;
   std::string url_;
   http::ConnectionLimits limits_;
+  AllowedHosts allowed_hosts_;
   http::Connection* connections_ = nullptr;
   size_t connections_open_ = 0;
   Listener listener_;

@@ -61,6 +61,7 @@ HttpFront::HttpFront(Proxy& proxy, unsigned index, Origin& origin)
     : proxy_(proxy),
       index_(index),
       origin_(origin),
+      allowed_hosts_(proxy.options().listen.host, proxy.options().allowed_hosts),
       client_limit_(proxy.options().client_rate_per_s, proxy.cores()),
       total_limit_(proxy.options().total_rate_per_s, proxy.cores()),
       stats_limit_(proxy.options().stats_rate_per_s, proxy.cores()),
@@ -221,6 +222,7 @@ http::Exchange* HttpFront::answer(http::Connection& connection, const http::Requ
 }
 
 http::Exchange* HttpFront::start(http::Connection& connection, const http::RequestHead& head) {
+  if (!allowed_hosts_.allow(head.host)) return refuse(connection, 403, AllowedHosts::refusal);
   if (head.path == "/lookup") return lookup(connection, head, Api::lookup);
   if (head.path == "/v1/entity") return lookup(connection, head, Api::entity);
   ++stats_.other;

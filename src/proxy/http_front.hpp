@@ -18,6 +18,7 @@
 
 #include "base/rate_limit.hpp"
 #include "http/connection.hpp"
+#include "proxy/allowed_hosts.hpp"
 #include "proxy/lookup_exchange.hpp"
 #include "proxy/origin.hpp"
 
@@ -32,7 +33,7 @@ struct FrontStats {
   uint64_t found = 0;  // lookups and entities that were answered so
   uint64_t absent = 0;
   uint64_t unavailable = 0;
-  uint64_t bad = 0;                // 400, 405
+  uint64_t bad = 0;                // 400, 403, 405
   uint64_t throttled_client = 0;   // over the client's rate
   uint64_t throttled_total = 0;    // over the rate of all
   uint64_t throttled_waiting = 0;  // too many lookups wait
@@ -87,6 +88,7 @@ class HttpFront final : public ConnectionSink, public http::Handler {
   unsigned index_;
   Origin& origin_;
   http::ConnectionLimits limits_;
+  AllowedHosts allowed_hosts_;
   RateLimit client_limit_;
   RateLimit total_limit_;
   RateLimit stats_limit_;

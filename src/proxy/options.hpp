@@ -19,6 +19,7 @@ struct ListenAddress {
 
 struct Options {
   ListenAddress listen{"127.0.0.1", 8000};
+  std::string allowed_hosts;  // see AllowedHosts
   std::optional<ListenAddress> resp;
   std::string resp_password_file;  // of RESP clients
   std::optional<ListenAddress> admin;

@@ -68,7 +68,7 @@ constexpr Figure figures[] = {
      [](R r) { return r.front.absent; }},
     {"requests", "unavailable", "unavailable_total", true, "Lookups answered 503 or 429.",
      [](R r) { return r.front.unavailable; }},
-    {"requests", "bad", "bad_requests_total", true, "Requests answered 400 or 405.",
+    {"requests", "bad", "bad_requests_total", true, "Requests answered 400, 403 or 405.",
      [](R r) { return r.front.bad; }},
     {"requests", "forwarded", "forwarded_total", true, "Lookups that went to another core.",
      [](R r) { return r.front.forwarded; }},

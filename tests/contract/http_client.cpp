@@ -241,7 +241,7 @@ void HttpClient::finish_sending() {
 
 HttpAnswer HttpClient::request(const std::string& method, const std::string& target,
                                const std::string& headers) {
-  send(method + " " + target + " HTTP/1.1\r\nHost: a\r\n" + headers + "\r\n");
+  send(method + " " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n");
   return read_answer(method == "HEAD");
 }
 HttpAnswer HttpClient::get(const std::string& target, const std::string& headers) {
@@ -312,16 +312,16 @@ std::string range(std::string_view start, std::string_view end) {
   return target;
 }
 std::string get_request(const std::string& target, const std::string& headers) {
-  return "GET " + target + " HTTP/1.1\r\nHost: a\r\n" + headers + "\r\n";
+  return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n";
 }
 std::string put_request(const std::string& target, std::string_view body,
                         const std::string& headers) {
   return "PUT " + target +
-         " HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
+         " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
          headers + "\r\n" + std::string(body);
 }
 std::string delete_request(const std::string& target) {
-  return "DELETE " + target + " HTTP/1.1\r\nHost: a\r\n\r\n";
+  return "DELETE " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n";
 }
 
 std::string random_bytes(uint64_t seed, size_t size_bytes) {

@@ -410,6 +410,47 @@ TEST_CASE("the administration: hot keys, dropping everything, and faults, for wh
   CHECK(client.get("/stats").body.find("\"faults\":{\"active\":false") != std::string::npos);
 }
 
+TEST_CASE("a page that calls itself by another name gets nothing, here and at the administration") {
+  RedisProcess redis;
+  RedisClient(redis.port()).run({"SET", "k", "v"});
+  const auto status = [](uint16_t port, const std::string& host, const std::string& target) {
+    HttpClient client(port);
+    client.send("GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n");
+    return client.read_answer().status;
+  };
+  const std::string key = "/v1/entity?id=k";
+  {
+    ProxyProcess proxy(redis);
+    const std::string port = ":" + std::to_string(proxy.port());
+    for (const std::string host : {"localhost", "127.0.0.1", "[::1]", "192.168.1.2"}) {
+      CHECK(status(proxy.port(), host + port, key) == 200);
+      CHECK(status(proxy.admin_port(), host, "/hotkeys") == 200);
+    }
+    for (const char* target : {"/v1/entity?id=k", "/lookup?key=k", "/stats", "/livez"}) {
+      CHECK(status(proxy.port(), "attacker.example" + port, target) == 403);
+    }
+    CHECK(status(proxy.admin_port(), "attacker.example", "/hotkeys") == 403);
+    HttpClient old(proxy.port());
+    old.send("GET " + key + " HTTP/1.0\r\n\r\n");
+    CHECK(old.read_answer().status == 200);
+    HttpClient client(proxy.port());
+    client.send("GET http://attacker.example" + key + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    const HttpAnswer refused = client.read_answer();
+    CHECK(refused.status == 403);
+    CHECK(refused.body.find("name it with --allowed-hosts") != std::string::npos);
+  }
+  {
+    ProxyProcess proxy(redis, {"--allowed-hosts", "cache.example"});
+    CHECK(status(proxy.port(), "cache.example", key) == 200);
+    CHECK(status(proxy.port(), "other.example", key) == 403);
+  }
+  {
+    ProxyProcess proxy(redis, {"--host", "0.0.0.0"});
+    CHECK(status(proxy.port(), "any.example:8000", key) == 200);
+    CHECK(status(proxy.admin_port(), "any.example", "/hotkeys") == 403);
+  }
+}
+
 TEST_CASE("a port in use and a mistaken flag are refused with the remedy") {
   RedisProcess redis;
   ProxyProcess proxy(redis);

@@ -36,6 +36,7 @@ inline std::string describe(const http::RequestHead& head) {
           std::string(head.query) + " 1." + std::to_string(head.http_minor);
   text += head.chunked ? " chunked" : " length " + std::to_string(head.content_length);
   text += " inm " + std::string(head.if_none_match);
+  text += " host " + std::string(head.host);
   text += head.has_query ? " query" : "";
   text += head.has_if_match ? " if-match" : "";
   text += head.has_if_none_match ? " if-none-match" : "";

@@ -37,6 +37,7 @@ TEST_CASE("a head in one piece is neither copied nor allocated for") {
   CHECK(head.method == Method::get);
   CHECK(head.path == "/v0/entity");
   CHECK(head.query == "id=key123&x=?");
+  CHECK(head.host == "127.0.0.1:8080");
   CHECK(head.has_query);
   CHECK(head.if_none_match == "\"t\"");
   CHECK(head.has_if_none_match);
@@ -45,6 +46,7 @@ TEST_CASE("a head in one piece is neither copied nor allocated for") {
   CHECK(head.http_minor == 1);
   CHECK(lies_within(head.path, bytes));
   CHECK(lies_within(head.query, bytes));
+  CHECK(lies_within(head.host, bytes));
   CHECK(lies_within(head.if_none_match, bytes));
   CHECK(parser.idle());
 }
@@ -102,18 +104,19 @@ TEST_CASE("methods are told apart") {
   }
 }
 
-TEST_CASE("absolute targets are reduced to path and query") {
+TEST_CASE("absolute targets are reduced to path and query, and their host replaces the field") {
   const auto target = [](const std::string& text) {
     RequestParser parser;
     const std::string bytes = "GET " + text + " HTTP/1.1\r\nHost: b\r\n\r\n";
     CHECK(parser.feed(bytes).event == Event::request);
-    return std::string(parser.head().path) + " " + std::string(parser.head().query);
+    const auto& head = parser.head();
+    return std::string(head.path) + " " + std::string(head.query) + " " + std::string(head.host);
   };
-  CHECK(target("http://a/p?q") == "/p q");
-  CHECK(target("http://a") == "/ ");
-  CHECK(target("http://a?q") == "/ q");
-  CHECK(target("http://[::1]:80/p") == "/p ");
-  CHECK(target("/http://a") == "/http://a ");
+  CHECK(target("http://a/p?q") == "/p q a");
+  CHECK(target("http://a") == "/  a");
+  CHECK(target("http://a?q") == "/ q a");
+  CHECK(target("http://[::1]:80/p") == "/p  [::1]:80");
+  CHECK(target("/http://a") == "/http://a  b");
 }
 
 TEST_CASE("several If-None-Match fields count as given and name nothing") {

@@ -251,6 +251,8 @@ TEST_CASE("mistakes in the proxy's settings say what is accepted") {
   CHECK(contains(mistake(parsed({"proxy", "--prefixes", "a,b"})), "--prefixes a,b has b"));
   CHECK(contains(mistake(parsed({"proxy", "--admin", "127.0.0.1:8000"})), "choose another port"));
   CHECK(contains(mistake(parsed({"proxy", "--redis-user", "u"})), "--redis-password-file"));
+  CHECK(contains(mistake(parsed({"proxy", "--allowed-hosts", "http://a"})),
+                 "--allowed-hosts http://a is neither names"));
   CHECK(contains(mistake(parsed({"proxy", "--redis-ca", "f"})), "--redis-ca needs --redis-tls"));
   CHECK(contains(mistake(parsed({"proxy"}, {"REDIS_TLS_INSECURE=1"})),
                  "--redis-tls-insecure needs --redis-tls"));
