@@ -374,3 +374,30 @@ TEST_CASE("versions never go back, while Redis is killed now and then") {
   CHECK(wrong == 0);
   CHECK(proxy.stop().code == 0);
 }
+
+TEST_CASE("a reply over the limit is an error by itself, read here or passed on") {
+  RedisProcess redis;
+  RedisClient direct(redis.port());
+  direct.run({"SET", "large", std::string(20'000'000, 'x')});
+  direct.run({"SET", "k", "v"});
+  const std::string element(1'000'000, 'y');
+  for (int i = 0; i < 70; ++i) direct.run({"RPUSH", "list", element});
+  ProxyProcess proxy(redis, {"--max-value", "1M"});
+  RedisClient client(proxy.resp_port());
+  for (int round = 0; round < 6; ++round) {
+    CHECK(client.run({"GET", "large"}) ==
+          "(error) ERR gyre proxy: the value is longer than --max-value allows");
+    CHECK(client.run({"MGET", "k", "large"}) ==
+          "(error) ERR gyre proxy: the value is longer than --max-value allows");
+    CHECK(client.run({"GET", "k"}) == "v");
+  }
+  const std::vector<std::string> replies =
+      client.pipeline({{"LLEN", "list"}, {"LRANGE", "list", "0", "-1"}, {"LLEN", "list"}});
+  CHECK(replies[0] == "70");
+  CHECK(replies[1] ==
+        "(error) ERR gyre proxy: the reply is longer than --max-value and 64 MiB allow");
+  CHECK(replies[2] == "70");
+  CHECK(client.run({"LRANGE", "list", "0", "1"}) == element + "\n" + element + "\n");
+  const std::string stats = HttpClient(proxy.port()).get("/stats").body;
+  CHECK(stats.find("\"lost\":0") != std::string::npos);
+}
