@@ -164,10 +164,10 @@ Result<void> Context::load(const Settings& settings) {
 }
 
 Result<void> Context::trust(const Settings& settings) {
-  const bool asks = settings.verify && (role_ == Role::client || !settings.authorities.empty());
+  verifies_ = settings.verify && (role_ == Role::client || !settings.authorities.empty());
   const int mode =
       role_ == Role::client ? SSL_VERIFY_PEER : SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-  SSL_CTX_set_verify(ssl_, asks ? mode : SSL_VERIFY_NONE, &Session::Bytes::verify);
+  SSL_CTX_set_verify(ssl_, verifies_ ? mode : SSL_VERIFY_NONE, &Session::Bytes::verify);
   // An authority may be one that another one has signed, or the server's certificate itself.
   X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl_), X509_V_FLAG_PARTIAL_CHAIN);
   if (settings.authorities.empty()) return {};
@@ -233,9 +233,12 @@ Session::Session(const Context& context, std::string_view peer, uint64_t wall_us
   if (X509_VERIFY_PARAM_set1_ip_asc(verify, peer_.c_str()) != 1) {
     ERR_clear_error();
     X509_VERIFY_PARAM_set_hostflags(verify, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    const bool named = X509_VERIFY_PARAM_set1_host(verify, peer_.data(), peer_.size()) == 1 &&
-                       SSL_set_tlsext_host_name(ssl_, peer_.c_str()) == 1;
-    if (!named) ERR_clear_error();
+    // To OpenSSL no name is any name.
+    nameless_ =
+        context.verifies_ &&
+        (peer_.empty() || X509_VERIFY_PARAM_set1_host(verify, peer_.data(), peer_.size()) != 1);
+    static_cast<void>(SSL_set_tlsext_host_name(ssl_, peer_.c_str()));
+    ERR_clear_error();
   }
 }
 
@@ -266,6 +269,10 @@ std::string_view Session::version() const {
 
 Result<bool> Session::handshake() {
   GYRE_ASSERT(!failed_);
+  if (nameless_) {
+    failed_ = true;
+    return fail(Errc::invalid, "there is no name that the other side's certificate could be for");
+  }
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_);
   if (result == 1) return true;

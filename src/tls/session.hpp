@@ -69,6 +69,7 @@ class Context {
   Result<void> present(const Settings& settings);
 
   Role role_ = Role::client;
+  bool verifies_ = false;
   uint64_t records_per_key_ = 0;
   Remedies remedies_;
   ssl_ctx_st* ssl_ = nullptr;
@@ -83,7 +84,7 @@ void wipe(std::string& secret);
 class Session {
  public:
   // `peer` is the name or the numeric address that the server's certificate has to be for. The
-  // context must live longer.
+  // context must live longer. A client that verifies and is told no name accepts nobody.
   Session(const Context& context, std::string_view peer, uint64_t wall_us);
   ~Session();
   Session(const Session&) = delete;
@@ -136,6 +137,7 @@ class Session {
   uint64_t records_ = 0;               // under the present keys
   uint64_t key_updates_ = 0;
   bool ended_ = false;
+  bool nameless_ = false;  // what the certificate has to be for is not known
   bool failed_ = false;
 };
 

@@ -207,6 +207,8 @@ TEST_CASE("a certificate has to be valid, for this name, and signed by who is tr
       {last_second, "redis.test", "is not for"},
       {expired, "redis.test", "has expired"},
       {early, "redis.test", "is not valid yet"},
+      {trust().server, "", "no name"},
+      {trust().server, std::string("redis.test\0.other", 17), "no name"},
       {forged, "redis.test",
        "is signed by 'CN = other authority', which is not trusted; "
        "trust another"},
