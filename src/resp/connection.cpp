@@ -294,6 +294,7 @@ void Connection::dequeue() noexcept {
 void Connection::count_touched(const Exchange& exchange, int by) noexcept {
   const auto more = static_cast<uint32_t>(by);
   if (exchange.everything_) unfinished_everything_ += static_cast<size_t>(by);
+  if (exchange.holds_) unfinished_holds_ += static_cast<size_t>(by);
   for (const uint64_t hash : exchange.key_hashes_) {
     if (exchange.reads_) readers_[class_of(hash)] += more;
     if (exchange.writes_) writers_[class_of(hash)] += more;
@@ -348,6 +349,7 @@ size_t Connection::output_bytes_allowed() const {
 bool Connection::must_wait_for_room() const {
   const bool scarce = limits_.exchanges_under_way > limits_.exchanges_under_way_scarce;
   if (streaming_ || queue_size_ > (scarce ? 1 : limits_.pipeline_max)) return true;
+  if (unfinished_holds_ != 0) return true;
   // What is not answered yet needs room too: this wait ends by itself.
   if (unfinished_ > 1 && unfinished_ * answer_bytes_seen_ > limits_.unfinished_bytes_max) {
     return true;
@@ -420,6 +422,17 @@ ReplyWriter Connection::out() {
     ready_ = replies;
   }
   return {ready_->text, protocol_};
+}
+
+std::optional<ReplyWriter> Connection::push() {
+  if (closing_ || streaming_ || socket_.broken()) return std::nullopt;
+  const bool scarce = output_bytes_live() > limits_.output_total_bytes_max;
+  if (socket_.output_bytes() > (scarce ? limits_.push_bytes_scarce : limits_.push_bytes_max)) {
+    ++limits_.counters.pushes_cut_off;
+    abort();
+    return std::nullopt;
+  }
+  return ReplyWriter(socket_, protocol_);
 }
 
 void Connection::finished(Exchange& exchange) noexcept {

@@ -24,7 +24,7 @@ namespace gyre::test {
 inline constexpr uint16_t resp_port = 6390;
 
 // PING; BIG n (n bytes at once); AUTH; QUIT; PROTO n; MODE on|off|skip; and what takes ms:
-// READ key ms, WRITE key ms, RENAME a b ms (reads and writes both), ALL ms, STREAM n ms.
+// READ key ms, WRITE key ms, RENAME a b ms (reads and writes both), ALL ms, HOLD ms, STREAM n ms.
 class SlowHandler final : public resp::Handler {
  public:
   class Slow final : public resp::Exchange {
@@ -40,6 +40,7 @@ class SlowHandler final : public resp::Handler {
       if (command[0] == "WRITE") touches(hashes_, false, true);
       if (renames) touches(hashes_, true, true);
       if (command[0] == "ALL") touches_everything();
+      if (command[0] == "HOLD") holds_what_follows();
       if (command[0] == "STREAM") {
         is_stream = true;
         bytes_ = static_cast<uint64_t>(*resp::parse_integer(command[1]));
