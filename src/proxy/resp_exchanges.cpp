@@ -18,19 +18,6 @@ namespace {
 constexpr Nanos pass_timeout = seconds(30);
 constexpr size_t given_max = 10'000;  // to a transaction, that is remembered key by key
 
-std::string_view why_not(Errc outcome) {
-  switch (outcome) {
-    case Errc::timed_out:
-      return "Redis did not answer in time; the command may have been carried out";
-    case Errc::overloaded:
-      return "too much is under way; try again";
-    case Errc::cancelled:
-      return "shutting down";
-    default:
-      return "the connection to Redis was lost; the command may have been carried out";
-  }
-}
-
 // As Redis cuts a range out of a string of `size`; empty if there is none.
 std::string_view range_of(std::string_view value, int64_t start, int64_t end) {
   const auto size = static_cast<int64_t>(value.size());
@@ -43,6 +30,19 @@ std::string_view range_of(std::string_view value, int64_t start, int64_t end) {
 }
 
 }  // namespace
+
+std::string_view why_not(Errc outcome) {
+  switch (outcome) {
+    case Errc::timed_out:
+      return "Redis did not answer in time; the command may have been carried out";
+    case Errc::overloaded:
+      return "too much is under way; try again";
+    case Errc::cancelled:
+      return "shutting down";
+    default:
+      return "the connection to Redis was lost; the command may have been carried out";
+  }
+}
 
 void write_answer(resp::ReplyWriter& to, const ReadForm& form, const Answer& answer) {
   if (answer.status == Answer::Status::unavailable) {
