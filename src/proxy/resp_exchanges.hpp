@@ -99,6 +99,9 @@ class PassExchange final : public resp::Exchange, public Message, public resp::C
   void begin_in_session();
   void replied();
   void note_session(bool succeeded);
+  bool begins_session() const;
+  void break_session();
+  void stop_reading();
   void invalidate();
   void visit(unsigned core);
   void travel_from(unsigned core);

@@ -355,7 +355,8 @@ resp::Exchange* RespFront::start(resp::Connection& of, resp::Command command) {
       return nullptr;
     case CommandKind::cached_read:
       if (!in_session) return cached_read(connection, command);
-      return new PassExchange(connection, *this, command, CommandKind::read);
+      // What it reads is newer than what is remembered: who has seen it must not see that again.
+      return new PassExchange(connection, *this, command, CommandKind::write);
     case CommandKind::read:
       if (is(command[0], "config") && command.size() > 1 && !is(command[1], "get")) {
         connection.out().error("ERR gyre proxy: only CONFIG GET is passed on");
@@ -438,7 +439,9 @@ resp::Exchange* RespFront::cached_read(RespConnection& connection, resp::Command
 }
 
 resp::Exchange* RespFront::local(RespConnection& connection, resp::Command command) {
-  resp::ReplyWriter out = connection.out();
+  resp::ReplyWriter out = proxy_test_faults.answer_out_of_turn
+                              ? resp::ReplyWriter(connection.socket(), connection.protocol())
+                              : connection.out();
   const std::string_view name = command[0];
   if (is(name, "ping")) {
     if (command.size() > 2) {

@@ -9,8 +9,10 @@
 //     without, and a fetch that was overtaken by the write can't land (Cache::epoch). A write
 //     whose outcome is not known, as the connection was lost, invalidates as well
 //   - blocking commands and transactions have a connection of the client's own, made when first
-//     needed. From MULTI or WATCH up to EXEC, DISCARD or UNWATCH everything of the client goes there.
-//     If it is lost in between, EXEC says so: half a transaction is never carried out
+//     needed. From MULTI or WATCH up to EXEC, DISCARD or UNWATCH everything of the client goes there,
+//     and reads of strings invalidate as writes do: what they say may be newer than what is remembered.
+//     If it is lost in between, EXEC says so: half a transaction is never carried out. If it can't be
+//     begun, the client's connection ends with that answer, as what follows may belong to it
 //   - who subscribes has a connection of its own for that (subscriber.hpp)
 //   - what changes the server, or a connection that others share, is refused: SELECT of another
 //     database, SHUTDOWN and the like. So is MONITOR, which would not show what is answered from
@@ -34,6 +36,7 @@
 #include "proxy/origin.hpp"
 #include "proxy/redis_commands.hpp"
 #include "proxy/subscriber.hpp"
+#include "proxy/test_faults.hpp"
 #include "resp/client.hpp"
 #include "resp/connection.hpp"
 
@@ -61,7 +64,9 @@ struct RespFrontStats {
 class Session final : public resp::ClientListener {
  public:
   explicit Session(const resp::ClientOptions& options) : client(options, *this) {}
-  void lost() noexcept override { broken = broken || is_open; }
+  void lost() noexcept override {
+    broken = broken || (is_open && !proxy_test_faults.transaction_survives_loss);
+  }
 
   resp::Client client;
   bool is_open = false;  // between MULTI or WATCH and what ends them

@@ -10,6 +10,7 @@
 
 #include "proxy/resp_exchanges.hpp"
 #include "proxy/resp_front.hpp"
+#include "proxy/test_faults.hpp"
 #include "resp/number_text.hpp"
 
 namespace gyre::proxy {
@@ -92,7 +93,7 @@ void Subscriber::lost() noexcept {
   const bool missed = is_subscribed();
   count(subscriptions_, 0);
   count(shard_subscriptions_, 0);
-  if (!missed || connection_ == nullptr) return;
+  if (!missed || connection_ == nullptr || proxy_test_faults.keep_lost_subscriber) return;
   connection_->abort();
   mute();
 }
@@ -116,7 +117,7 @@ SubscribeExchange::SubscribeExchange(RespConnection& connection, RespFront& fron
   };
   done = [](resp::ClientCommand& self) noexcept { static_cast<SubscribeExchange&>(self).ended(); };
   touches_everything();
-  holds_what_follows();
+  if (!proxy_test_faults.subscribe_ends_early) holds_what_follows();
 }
 
 void SubscribeExchange::begin() {
