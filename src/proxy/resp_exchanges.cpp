@@ -205,6 +205,7 @@ PassExchange::PassExchange(RespConnection& connection, RespFront& front, resp::C
   everything_ = kind == CommandKind::flush;
   // What stands behind it belongs to it, or must not be carried out at all.
   if (begins_session() && !proxy_test_faults.transaction_begins_unasked) holds_what_follows();
+  if (kind == CommandKind::blocking) may_wait_for_ever();
   if (in_session_ || everything_) {
     touches_everything();
   } else if (writes) {

@@ -129,6 +129,9 @@ class Exchange {
   void touches_everything() { everything_ = true; }
   // Nothing behind it is parsed before it is finished: what follows may mean something else then.
   void holds_what_follows() { holds_ = true; }
+  // It may wait for something that never comes: while others wait for it, the connection goes on
+  // looking whether the client is still there (reading_ended).
+  void may_wait_for_ever() { endless_ = true; }
 
   bool is_stream = false;
 
@@ -142,6 +145,7 @@ class Exchange {
   bool writes_ = false;
   bool everything_ = false;
   bool holds_ = false;
+  bool endless_ = false;
   bool silent_ = false;
   bool finished_ = false;
 };
@@ -275,6 +279,7 @@ class Connection {
   void cut_off(std::string_view what);
   void end_batch();
   Task<bool> wait_turn(Exchange& exchange);
+  Task<bool> watch_client();
   Task<bool> wait_for_room(bool has_memory = true);
   Task<bool> wait_for_memory();
   Task<void> linger();
@@ -314,6 +319,7 @@ class Connection {
   size_t unfinished_ = 0;
   size_t unfinished_everything_ = 0;
   size_t unfinished_holds_ = 0;
+  size_t unfinished_endless_ = 0;
   // How many unfinished exchanges read and write the keys of each class of hashes.
   static constexpr size_t classes = 64;
   std::array<uint32_t, classes> readers_{};
@@ -329,9 +335,10 @@ class Connection {
   bool is_new_ = true;        // nothing has come yet
   bool skip_linger_ = false;  // the peer has closed, or the connection is cut
   bool in_receive_ = false;
-  bool woken_ = false;  // the interrupt of the receive is no deadline
-  Event changed_;       // an exchange finished, or an answer left
-  std::string carry_;   // unparsed bytes while the connection waits
+  bool watching_ = false;  // in a receive that ends when an exchange finishes
+  bool woken_ = false;     // the interrupt of the receive is no deadline
+  Event changed_;          // an exchange finished, or an answer left
+  std::string carry_;      // unparsed bytes while the connection waits
 
   Phase phase_ = Phase::idle;
   Nanos phase_since_ = 0;

@@ -417,3 +417,37 @@ TEST_CASE("what is pushed goes out between answers, to who reads") {
       },
       [](RespServer& server) { server.limits.push_bytes_max = 1u << 20; });
 }
+
+TEST_CASE("who leaves while a command waits for ever, with others behind it, is noticed") {
+  with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
+    RespTalker other;
+    REQUIRE_OR_RETURN(co_await other.connect());
+    other.say("EVER 0\r\nREAD a 1\r\nREAD b 1\r\n");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    other.say("READ c 1\r\n");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    CHECK(server.handler.closed == 0);
+    co_await other.close();
+    static_cast<void>(co_await sleep_for(seconds(1)));
+    CHECK(server.handler.closed == 1);
+    // Who stays gets his answers, also to what came meanwhile.
+    server.handler.ever.reset();
+    talker.say("EVER 0\r\nREAD a 1\r\nREAD b");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    talker.say(" 1\r\nPING\r\n");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    server.handler.ever.set();
+    CHECK(co_await talker.hear(4) ==
+          "$6\r\nEVER 0\r\n$8\r\nREAD a 1\r\n$8\r\nREAD b 1\r\n+PONG\r\n");
+    // What is kept of him meanwhile is bounded.
+    server.handler.ever.reset();
+    std::string many = "EVER 0\r\n";
+    for (int i = 0; i < 40'000; ++i) many += "READ a 0\r\n";
+    talker.say(many);
+    static_cast<void>(co_await sleep_for(milliseconds(100)));
+    CHECK(server.handler.unparsed_bytes_most < 300'000);
+    server.handler.ever.set();
+    CHECK((co_await talker.hear(2)).starts_with("$6\r\nEVER 0\r\n"));
+    static_cast<void>(co_await talker.hear(39'999));
+  });
+}
