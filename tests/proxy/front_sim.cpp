@@ -593,9 +593,13 @@ class SimClient {
 
   // In the middle of things.
   Task<void> leave() {
-    const std::vector<Words> all = {{"SET", key(), unique()}, {"GET", key()},
-                                    {"SUBSCRIBE", "other"},   {"MULTI"},
-                                    {"SET", key(), unique()}, {"BLPOP", "nothing", "0"}};
+    const std::vector<Words> all = {{"SET", key(), unique()},
+                                    {"GET", key()},
+                                    {"SUBSCRIBE", "other"},
+                                    {"MULTI"},
+                                    {"SET", key(), unique()},
+                                    {"BLPOP", "nothing", "0"},
+                                    {"GET", key()}};
     for (const Words& words : all) {
       if (!random_.one_in(3)) line_.say(words);
     }

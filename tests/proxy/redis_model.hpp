@@ -44,6 +44,8 @@ class RedisModel {
   bool silent = false;   // takes commands, and neither carries them out nor answers
   bool refuses = false;  // closes connections at once
   void cut();            // every connection
+  std::optional<std::string>
+      instead;  // all that is answered, to the next command, unless in a handshake
 
   // --- as another client would
   void set(const std::string& key, std::optional<std::string> value);
