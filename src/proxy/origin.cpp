@@ -7,6 +7,7 @@
 
 #include "base/assert.hpp"
 #include "base/printable.hpp"
+#include "proxy/test_faults.hpp"
 
 namespace gyre::proxy {
 
@@ -73,7 +74,8 @@ struct Origin::Flight : resp::ClientCommand {
   Origin& origin;
   std::string key;
   uint64_t hash = 0;
-  uint64_t epoch = 0;  // for a reply that is tracked: of when it came
+  uint64_t epoch = 0;   // for a reply that is tracked: of when it came
+  uint64_t writes = 0;  // of when it was begun
   std::string encoded;
   bool asks_tracking = false;
   bool tracked = false;
@@ -213,6 +215,7 @@ Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
   flight->key.assign(key);
   flight->hash = hash;
   flight->epoch = cache_.epoch(hash);
+  flight->writes = writes_of(hash);
   // Whether the server can is known once there is a connection.
   flight->asks_tracking =
       options_.tracking && (client_.state() != resp::ClientState::ready || client_.tracking());
@@ -329,6 +332,10 @@ void Origin::land(Flight& flight) {
   const bool negative = flight.got == Flight::Got::absent;
   if (!negative && flight.ttl_ms == -2) return;  // gone meanwhile
   if (flight.key.size() > key_bytes_max) return;
+  if (flight.writes != writes_of(flight.hash) && !proxy_test_faults.overtaken_fill_lands) return;
+  // Somebody waits for a later fetch: who asks after him must not be answered with less.
+  if (flights_.contains(flight.key) && !proxy_test_faults.old_fill_beside_fetch) return;
+  if (proxy_test_faults.late_fill_lands) flight.epoch = cache_.epoch(flight.hash);
   const Policy& policy = policies_.of(flight.key);
   const Lifetime lifetime = lifetime_of(policy, negative, flight.ttl_ms, flight.sent_at, now,
                                         Reactor::current().random());
@@ -392,7 +399,13 @@ void Origin::end_flight(Flight* ended) noexcept {
 // --- invalidation -------------------------------------------------------------------------------
 
 void Origin::invalidate(std::string_view key) noexcept {
-  static_cast<void>(cache_.invalidate(key, cache_.hash_of(key)));
+  const uint64_t hash = cache_.hash_of(key);
+  ++writes_[hash % writes_.size()];
+  drop(key, hash);
+}
+
+void Origin::drop(std::string_view key, uint64_t hash) noexcept {
+  static_cast<void>(cache_.invalidate(key, hash));
   if (const auto under_way = flights_.find(key); under_way != flights_.end()) {
     detach(*under_way->second);
   }
@@ -400,6 +413,7 @@ void Origin::invalidate(std::string_view key) noexcept {
 
 void Origin::invalidate_all() noexcept {
   ++stats_.flushes;
+  ++writes_of_all_;
   cache_.invalidate_all(false);
   detach_all();
 }
@@ -420,12 +434,13 @@ void Origin::pushed(const resp::Reply& push) noexcept {
   }
   for (const resp::Reply key : keys) {
     ++stats_.invalidations;
-    invalidate(key.text());
+    if (proxy_test_faults.drop_invalidation) continue;
+    drop(key.text(), cache_.hash_of(key.text()));
   }
 }
 
 void Origin::lost() noexcept {
-  if (!tracked_before_) return;
+  if (!tracked_before_ || proxy_test_faults.keep_after_loss) return;
   ++stats_.flushes;
   cache_.invalidate_all(true);
   detach_all();

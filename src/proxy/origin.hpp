@@ -9,6 +9,11 @@
 // those who wait. PTTL comes last for that reason too: a time to live that is changed in between is
 // a change of the key. It counts from when the fetch was sent, so nothing outlives its origin.
 //
+// What clients of the proxy write comes on other connections, and its acknowledgement may overtake
+// a reply of GET from before it, and the invalidation behind that. So a write keeps out of the
+// cache whatever was under way when it was acknowledged, however its epoch. Nor is remembered what
+// comes while others wait for a later fetch of its key: who asks behind them would get less.
+//
 // OPTIN, not BCAST: Redis remembers only keys that we cache, each for the one connection of its
 // owner core, and sends nothing about others; broadcasting would send every write of everybody to
 // every core. Its price is one short command per miss and a table in Redis, which is bounded
@@ -22,6 +27,7 @@
 // began; up to a bound. A fetch has a deadline, and so have those who joined.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -108,7 +114,7 @@ class Origin final : public resp::ClientListener {
   bool try_answer(std::string_view key, Answer& answer);
   // After try_answer has said no: answers now or later, once.
   void ask(Waiter& waiter) noexcept;
-  // The key is about to change, or has.
+  // A client of ours is about to change the key, or has.
   void invalidate(std::string_view key) noexcept;
   void invalidate_all() noexcept;
 
@@ -148,6 +154,10 @@ class Origin final : public resp::ClientListener {
   void end_flight(Flight* flight) noexcept;
   void detach(Flight& flight) noexcept;
   void detach_all() noexcept;
+  void drop(std::string_view key, uint64_t hash) noexcept;
+  uint64_t writes_of(uint64_t hash) const {
+    return writes_of_all_ + writes_[hash % writes_.size()];
+  }
   void answer_failure(Waiter& waiter, uint64_t hash, std::string_view reason,
                       std::string_view error = {}) noexcept;
   void sweep() noexcept;
@@ -163,6 +173,8 @@ class Origin final : public resp::ClientListener {
   size_t flights_max_;
   std::map<uint64_t, Flight*> delayed_;  // by an injected fault, in the order of their beginnings
   uint64_t delays_ = 0;
+  std::array<uint32_t, 4096> writes_{};  // by our clients; keys share them, as epochs
+  uint64_t writes_of_all_ = 0;
   bool tracked_before_ = false;
   Nanos aged_at_ = 0;
   SweepTimer sweep_timer_{*this};

@@ -14,6 +14,7 @@ enum class CommandKind : uint8_t {
   write,        // passed on; what it is given is invalidated before and after
   flush,        // passed on; everything is invalidated
   blocking,     // waits in Redis: on a connection of its own
+  subscribe,    // answered, and followed, by pushes: on a connection of its own
   session,      // changes what later commands mean (MULTI, WATCH …): on a connection of its own
   refused,      // not for a connection that many share, or not for clients at all
 };

@@ -22,7 +22,10 @@ CoreReport report_of(Proxy& proxy, unsigned core, bool with_hot_keys) {
   CoreReport report;
   report.draining = core == 0 && proxy.is_draining();
   report.front = proxy.front(core).stats();
-  if (const RespFront* resp = proxy.resp_front(core); resp != nullptr) report.resp = resp->stats();
+  if (const RespFront* resp = proxy.resp_front(core); resp != nullptr) {
+    report.resp = resp->stats();
+    report.resp_pushes_cut_off = resp->pushes_cut_off();
+  }
   report.origin = origin.stats();
   report.faults_active = origin.faults.active(Reactor::current().now());
   report.cache = origin.cache().stats();
@@ -80,6 +83,12 @@ constexpr Figure figures[] = {
      [](R r) { return r.resp.passed_on; }},
     {"resp", "sessions", "resp_sessions_total", true,
      "Connections to Redis made for one client alone.", [](R r) { return r.resp.sessions; }},
+    {"resp", "subscribers", "resp_subscribers", false, "Redis clients subscribed to something.",
+     [](R r) { return r.resp.subscribers; }},
+    {"resp", "pushes", "resp_pushes_total", true, "Messages sent on to them, and confirmations.",
+     [](R r) { return r.resp.pushes; }},
+    {"resp", "pushes_cut_off", "resp_pushes_cut_off_total", true,
+     "Subscribers cut off, as they did not read.", [](R r) { return r.resp_pushes_cut_off; }},
     {"resp", "throttled", "resp_throttled_total", true, "Commands over a rate.",
      [](R r) { return r.resp.throttled; }},
     {"resp", "connections", "resp_connections_open", false, "Connections of Redis clients.",

@@ -24,6 +24,7 @@ struct CoreReport {
   bool draining = false;  // of core 0
   FrontStats front;
   RespFrontStats resp;  // zeros without --resp
+  uint64_t resp_pushes_cut_off = 0;
   OriginStats origin;
   bool faults_active = false;
   CacheStats cache;

@@ -8,6 +8,7 @@
 #include "base/assert.hpp"
 #include "base/hash.hpp"
 #include "proxy/proxy.hpp"
+#include "proxy/test_faults.hpp"
 #include "resp/number_text.hpp"
 
 namespace gyre::proxy {
@@ -17,19 +18,6 @@ namespace {
 // A command that Redis works on for longer than that has lost its client's patience too.
 constexpr Nanos pass_timeout = seconds(30);
 constexpr size_t given_max = 10'000;  // to a transaction, that is remembered key by key
-
-std::string_view why_not(Errc outcome) {
-  switch (outcome) {
-    case Errc::timed_out:
-      return "Redis did not answer in time; the command may have been carried out";
-    case Errc::overloaded:
-      return "too much is under way; try again";
-    case Errc::cancelled:
-      return "shutting down";
-    default:
-      return "the connection to Redis was lost; the command may have been carried out";
-  }
-}
 
 // As Redis cuts a range out of a string of `size`; empty if there is none.
 std::string_view range_of(std::string_view value, int64_t start, int64_t end) {
@@ -43,6 +31,19 @@ std::string_view range_of(std::string_view value, int64_t start, int64_t end) {
 }
 
 }  // namespace
+
+std::string_view why_not(Errc outcome) {
+  switch (outcome) {
+    case Errc::timed_out:
+      return "Redis did not answer in time; the command may have been carried out";
+    case Errc::overloaded:
+      return "too much is under way; try again";
+    case Errc::cancelled:
+      return "shutting down";
+    default:
+      return "the connection to Redis was lost; the command may have been carried out";
+  }
+}
 
 void write_answer(resp::ReplyWriter& to, const ReadForm& form, const Answer& answer) {
   if (answer.status == Answer::Status::unavailable) {
@@ -118,7 +119,7 @@ void RemoteRead::answered(const Answer& answer) noexcept {
 ReadExchange::ReadExchange(resp::Connection& connection, RespFront& front, std::string_view key,
                            const ReadForm& form)
     : Exchange(connection), key_hash_(hash64(key)), form_(form), read_(front, key) {
-  touches({&key_hash_, 1}, true, false);
+  if (!proxy_test_faults.read_past_write) touches({&key_hash_, 1}, true, false);
 }
 
 void ReadExchange::begin() {
@@ -202,10 +203,9 @@ PassExchange::PassExchange(RespConnection& connection, RespFront& front, resp::C
     }
   }
   everything_ = kind == CommandKind::flush;
-  if (kind == CommandKind::session && (name_ == "multi" || name_ == "watch")) {
-    // From here on, as commands come; not only when this one is begun.
-    front.session_of(connection).is_open = true;
-  }
+  // What stands behind it belongs to it, or must not be carried out at all.
+  if (begins_session() && !proxy_test_faults.transaction_begins_unasked) holds_what_follows();
+  if (kind == CommandKind::blocking) may_wait_for_ever();
   if (in_session_ || everything_) {
     touches_everything();
   } else if (writes) {
@@ -253,8 +253,25 @@ void PassExchange::begin_in_session() {
   if (!given_.empty()) front_.invalidate_soon(given_, false);
   if (session.client.start(*this)) return;
   client_.blocking = nullptr;
-  session.is_open = session.in_multi = false;
+  if (session.is_open) break_session();
+  if (begins_session()) stop_reading();
   fail(outcome == Errc::closed ? "Redis can't be reached" : std::string(why_not(outcome)));
+}
+
+// A transaction of which a part is missing must not be carried out.
+void PassExchange::break_session() {
+  client_.session->broken = true;
+  client_.session->client.drop("a command of a transaction failed");
+}
+
+// The session could not be begun, and the client may have sent what belongs to it already: as if
+// Redis had closed the connection.
+void PassExchange::stop_reading() {
+  if (!proxy_test_faults.transaction_begins_unasked) client_.close_after_answer();
+}
+
+bool PassExchange::begins_session() const {
+  return kind_ == CommandKind::session && (name_ == "multi" || name_ == "watch");
 }
 
 void PassExchange::fail(std::string why) {
@@ -274,7 +291,8 @@ void PassExchange::replied() {
   if (client_.blocking == this) client_.blocking = nullptr;
   if (outcome != Errc::ok) error_ = fmt::format("ERR gyre proxy: {}", why_not(outcome));
   if (in_session_) note_session(outcome == Errc::ok && !reply_text_.starts_with('-'));
-  if (given_.empty() && !everything_) {
+  const bool forgets = proxy_test_faults.forget_write && !in_session_;
+  if ((given_.empty() && !everything_) || forgets) {
     client_.finished(*this);
   } else {
     invalidate();
@@ -284,12 +302,15 @@ void PassExchange::replied() {
 // What the reply to a command says of the session.
 void PassExchange::note_session(bool succeeded) {
   Session& session = *client_.session;
-  if (name_ == "multi") {
-    session.in_multi = session.in_multi || succeeded;
-    session.is_open = session.is_open && (succeeded || session.broken || session.in_multi);
+  if (begins_session()) {
+    session.in_multi = session.in_multi || (succeeded && name_ == "multi");
+    session.is_open = session.is_open || succeeded;
+    if (outcome != Errc::ok && !session.is_open) stop_reading();
+    if (outcome != Errc::ok && session.is_open) break_session();
   } else if (name_ == "exec" || name_ == "discard") {
     // Whatever became of it: what it was given may have changed.
     given_ = std::exchange(session.given, {});
+    if (proxy_test_faults.forget_exec) given_.clear();
     everything_ = given_.size() >= given_max;
     session.is_open = session.in_multi = session.broken = false;
   } else if (name_ == "unwatch" && !session.in_multi) {
@@ -297,6 +318,8 @@ void PassExchange::note_session(bool succeeded) {
     session.given.clear();
   } else if (!session.is_open) {
     session.given.clear();
+  } else if (outcome != Errc::ok) {
+    break_session();
   }
 }
 

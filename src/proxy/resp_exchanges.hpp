@@ -28,6 +28,9 @@ struct ReadForm {
 
 void write_answer(resp::ReplyWriter& to, const ReadForm& form, const Answer& answer);
 
+// Of a command for Redis that ended with anything but ok, for its client.
+std::string_view why_not(Errc outcome);
+
 // The value of one key, from whichever core owns it. Part of an exchange.
 class RemoteRead final : public Message, public Waiter {
  public:
@@ -96,6 +99,9 @@ class PassExchange final : public resp::Exchange, public Message, public resp::C
   void begin_in_session();
   void replied();
   void note_session(bool succeeded);
+  bool begins_session() const;
+  void break_session();
+  void stop_reading();
   void invalidate();
   void visit(unsigned core);
   void travel_from(unsigned core);

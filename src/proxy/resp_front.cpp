@@ -20,7 +20,8 @@ namespace gyre::proxy {
 namespace {
 
 constexpr size_t unparsed_bytes_max = 64u << 20;  // of all connections of a core
-constexpr Nanos pass_silence_max = seconds(10);   // Redis may work on one command for long
+constexpr Nanos subscriber_ping_interval = seconds(2);
+constexpr Nanos pass_silence_max = seconds(10);  // Redis may work on one command for long
 constexpr Nanos pass_answer_max = seconds(60);
 constexpr Nanos no_limit = seconds(366ll * 86400);
 constexpr std::string_view version_if_unknown = "7.0.0";
@@ -57,6 +58,7 @@ RespConnection::RespConnection(int fd, RespFront& front, const resp::ConnectionL
 
 void RespConnection::reading_ended() noexcept {
   if (blocking != nullptr) blocking->give_up();
+  if (subscriber) subscriber->mute();
 }
 
 RespFront::RespFront(Proxy& proxy, unsigned index, Origin& origin)
@@ -201,6 +203,7 @@ void RespFront::connected(int fd) noexcept {
 Task<void> RespFront::serve_connection(RespConnection* connection) {
   co_await connection->run();
   if (connection->session) co_await connection->session->client.close();
+  if (connection->subscriber) co_await connection->subscriber->client.close();
   delete connection;
 }
 
@@ -238,6 +241,37 @@ Session& RespFront::session_of(RespConnection& connection) {
     connection.session = std::make_unique<Session>(client_options(connection.protocol(), true));
   }
   return *connection.session;
+}
+
+Subscriber& RespFront::subscriber_of(RespConnection& connection) {
+  if (!connection.subscriber) {
+    ++stats_.sessions;
+    // Like a shared one, an idle one is pinged, so that a dead link is noticed.
+    resp::ClientOptions options = client_options(resp::Protocol::resp3, false);
+    options.name = fmt::format("gyre-proxy-{}-subscriber", index_);
+    options.ping_interval = subscriber_ping_interval;
+    connection.subscriber = std::make_unique<Subscriber>(options, connection, *this);
+  }
+  return *connection.subscriber;
+}
+
+namespace {
+template <class Own>
+Task<void> retire(std::unique_ptr<Own> own) {
+  co_await own->client.close();
+}
+}  // namespace
+
+void RespFront::reset(RespConnection& connection) {
+  if (connection.subscriber) {
+    connection.subscriber->mute();
+    connection.scope().spawn(retire(std::move(connection.subscriber)));
+  }
+  if (connection.session) connection.scope().spawn(retire(std::move(connection.session)));
+  connection.set_protocol(resp::Protocol::resp2);
+  connection.set_reply_mode(resp::ReplyMode::on);
+  connection.set_authenticated(password_.empty());
+  connection.name.clear();
 }
 
 void RespFront::invalidate_soon(const std::vector<std::string>& keys, bool everything) {
@@ -280,6 +314,19 @@ resp::Exchange* RespFront::start(resp::Connection& of, resp::Command command) {
     }
   }
   const bool in_session = connection.session && connection.session->is_open;
+  if (connection.subscriber && connection.subscriber->is_subscribed() &&
+      connection.protocol() == resp::Protocol::resp2 && !may_while_subscribed(command[0])) {
+    std::string name;
+    for (const char c : resp::echo(command[0])) name += resp::to_lower(c);
+    connection.out().error(
+        fmt::format("ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
+                    "/ RESET are allowed in this context",
+                    name));
+    return nullptr;
+  }
+  if (is(command[0], "reset") && (connection.session || connection.subscriber)) {
+    return new ResetExchange(connection, *this);
+  }
   if (kind == CommandKind::local && !in_session) return local(connection, command);
   const Nanos now = Reactor::current().now();
   if ((client_limit_.enabled() && !client_limit_.admit(connection.peer(), now)) ||
@@ -290,20 +337,31 @@ resp::Exchange* RespFront::start(resp::Connection& of, resp::Command command) {
   }
   switch (kind) {
     case CommandKind::local:
-      if (is(command[0], "quit") || is(command[0], "reset") || is(command[0], "hello") ||
-          is(command[0], "select") || is(command[0], "client") || is(command[0], "auth")) {
+      if (is(command[0], "quit") || is(command[0], "hello") || is(command[0], "select") ||
+          is(command[0], "client") || is(command[0], "auth")) {
         if (is(command[0], "quit")) return local(connection, command);
         connection.out().error("ERR gyre proxy: not within a transaction");
         return nullptr;
       }
       return new PassExchange(connection, *this, command, CommandKind::read);
     case CommandKind::refused:
+      if (is(command[0], "monitor")) {
+        connection.out().error(
+            "ERR gyre proxy: MONITOR is not passed on; it would not show what is answered from "
+            "memory: connect to Redis itself");
+        return nullptr;
+      }
       connection.out().error(
           fmt::format("ERR gyre proxy: '{}' is not passed on", resp::echo(command[0])));
       return nullptr;
+    case CommandKind::subscribe:
+      if (!in_session) return subscribe(connection, command);
+      connection.out().error("ERR gyre proxy: not within a transaction");
+      return nullptr;
     case CommandKind::cached_read:
       if (!in_session) return cached_read(connection, command);
-      return new PassExchange(connection, *this, command, CommandKind::read);
+      // What it reads is newer than what is remembered: who has seen it must not see that again.
+      return new PassExchange(connection, *this, command, CommandKind::write);
     case CommandKind::read:
       if (is(command[0], "config") && command.size() > 1 && !is(command[1], "get")) {
         connection.out().error("ERR gyre proxy: only CONFIG GET is passed on");
@@ -315,6 +373,30 @@ resp::Exchange* RespFront::start(resp::Connection& of, resp::Command command) {
     case CommandKind::blocking:
     case CommandKind::session:
       return new PassExchange(connection, *this, command, kind);
+  }
+  return nullptr;
+}
+
+resp::Exchange* RespFront::subscribe(RespConnection& connection, resp::Command command) {
+  std::string name;
+  for (const char c : command[0]) name += resp::to_lower(c);
+  const bool ends = name.find("unsub") != std::string::npos;
+  if (!ends && command.size() < 2) {
+    wrong_arity(connection.out(), name);
+    return nullptr;
+  }
+  if (!ends || connection.subscriber) return new SubscribeExchange(connection, *this, command);
+  // There is nothing to end.
+  resp::ReplyWriter out = connection.out();
+  for (size_t i = 1; i < std::max<size_t>(command.size(), 2); ++i) {
+    out.push(3);
+    out.bulk(name);
+    if (i < command.size()) {
+      out.bulk(command[i]);
+    } else {
+      out.null();
+    }
+    out.integer(0);
   }
   return nullptr;
 }
@@ -362,11 +444,18 @@ resp::Exchange* RespFront::cached_read(RespConnection& connection, resp::Command
 }
 
 resp::Exchange* RespFront::local(RespConnection& connection, resp::Command command) {
-  resp::ReplyWriter out = connection.out();
+  resp::ReplyWriter out = proxy_test_faults.answer_out_of_turn
+                              ? resp::ReplyWriter(connection.socket(), connection.protocol())
+                              : connection.out();
   const std::string_view name = command[0];
   if (is(name, "ping")) {
     if (command.size() > 2) {
       wrong_arity(out, "ping");
+    } else if (connection.subscriber && connection.subscriber->is_subscribed() &&
+               connection.protocol() == resp::Protocol::resp2) {
+      out.array(2);
+      out.bulk("pong");
+      out.bulk(command.size() == 2 ? command[1] : std::string_view());
     } else if (command.size() == 2) {
       out.bulk(command[1]);
     } else {
@@ -407,10 +496,8 @@ resp::Exchange* RespFront::local(RespConnection& connection, resp::Command comma
       out.error("WRONGPASS invalid username-password pair or user is disabled.");
     }
   } else if (is(name, "reset")) {
-    connection.set_protocol(resp::Protocol::resp2);
-    connection.set_authenticated(password_.empty());
-    connection.name.clear();
-    out.simple("RESET");
+    reset(connection);
+    connection.out().simple("RESET");
   } else if (is(name, "hello")) {
     hello(connection, command);
   } else {
@@ -526,6 +613,12 @@ void RespFront::client(RespConnection& connection, resp::Command command) {
     } else {
       out.error("ERR syntax error");
     }
+  } else if (is(what, "tracking") || is(what, "caching")) {
+    out.error(
+        fmt::format("ERR gyre proxy: CLIENT {} is not passed on; reads are answered from the "
+                    "proxy's memory, which Redis does not know to be this client's: connect to "
+                    "Redis itself to cache here",
+                    resp::echo(what)));
   } else {
     out.error(fmt::format("ERR gyre proxy: CLIENT {} is not passed on", resp::echo(what)));
   }

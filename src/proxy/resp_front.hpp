@@ -9,10 +9,15 @@
 //     without, and a fetch that was overtaken by the write can't land (Cache::epoch). A write
 //     whose outcome is not known, as the connection was lost, invalidates as well
 //   - blocking commands and transactions have a connection of the client's own, made when first
-//     needed. From MULTI or WATCH up to EXEC, DISCARD or UNWATCH everything of the client goes there.
-//     If it is lost in between, EXEC says so: half a transaction is never carried out
-//   - what changes the server, or a connection that others share, is refused: pub/sub, MONITOR,
-//     SELECT of another database, SHUTDOWN and the like
+//     needed. From MULTI or WATCH up to EXEC, DISCARD or UNWATCH everything of the client goes there,
+//     and reads of strings invalidate as writes do: what they say may be newer than what is remembered.
+//     If it is lost in between, EXEC says so: half a transaction is never carried out. If it can't be
+//     begun, the client's connection ends with that answer, as what follows may belong to it
+//   - who subscribes has a connection of its own for that (subscriber.hpp)
+//   - what changes the server, or a connection that others share, is refused: SELECT of another
+//     database, SHUTDOWN and the like. So is MONITOR, which would not show what is answered from
+//     memory, and CLIENT TRACKING: Redis would track what this connection reads there, which is
+//     nothing
 #pragma once
 
 #include <cstdint>
@@ -30,6 +35,8 @@
 #include "base/rate_limit.hpp"
 #include "proxy/origin.hpp"
 #include "proxy/redis_commands.hpp"
+#include "proxy/subscriber.hpp"
+#include "proxy/test_faults.hpp"
 #include "resp/client.hpp"
 #include "resp/connection.hpp"
 
@@ -44,7 +51,9 @@ struct RespFrontStats {
   uint64_t cached_reads = 0;   // commands that may be answered from memory
   uint64_t answered_here = 0;  // of these, at once
   uint64_t passed_on = 0;
-  uint64_t sessions = 0;  // connections of a client's own
+  uint64_t sessions = 0;     // connections of a client's own
+  uint64_t subscribers = 0;  // clients subscribed to something
+  uint64_t pushes = 0;       // sent on to them
   uint64_t throttled = 0;
   uint64_t connections_accepted = 0;
   uint64_t connections_refused = 0;
@@ -55,7 +64,9 @@ struct RespFrontStats {
 class Session final : public resp::ClientListener {
  public:
   explicit Session(const resp::ClientOptions& options) : client(options, *this) {}
-  void lost() noexcept override { broken = broken || is_open; }
+  void lost() noexcept override {
+    broken = broken || (is_open && !proxy_test_faults.transaction_survives_loss);
+  }
 
   resp::Client client;
   bool is_open = false;  // between MULTI or WATCH and what ends them
@@ -74,6 +85,7 @@ class RespConnection final : public resp::Connection {
   uint64_t id = 0;
   std::string name;
   std::unique_ptr<Session> session;
+  std::unique_ptr<Subscriber> subscriber;
   PassExchange* blocking = nullptr;  // under way in the session
 };
 
@@ -88,6 +100,8 @@ class RespFront final : public ConnectionSink, public resp::Handler {
   Origin& origin_of(unsigned core);
   unsigned owner_of(std::string_view key) const;
   const RespFrontStats& stats() const { return stats_; }
+  // Clients that did not read what was pushed.
+  uint64_t pushes_cut_off() const { return limits_.counters.pushes_cut_off; }
 
   // --- life, on this core -----------------------------------------------------------------------
   Task<Result<void>> listen(bool probe, uint16_t port);
@@ -102,6 +116,9 @@ class RespFront final : public ConnectionSink, public resp::Handler {
   // This core's connection for what many clients send.
   resp::Client& shared(resp::Protocol protocol);
   Session& session_of(RespConnection& connection);
+  Subscriber& subscriber_of(RespConnection& connection);
+  // RESET, once nothing of the connection is under way.
+  void reset(RespConnection& connection);
   RespFrontStats& stats() { return stats_; }
   // Begins to invalidate, on whichever core: nobody waits for it.
   void invalidate_soon(const std::vector<std::string>& keys, bool everything);
@@ -117,6 +134,7 @@ class RespFront final : public ConnectionSink, public resp::Handler {
   void hello(RespConnection& connection, resp::Command command);
   void client(RespConnection& connection, resp::Command command);
   bool authenticate(std::string_view user, std::string_view password) const;
+  resp::Exchange* subscribe(RespConnection& connection, resp::Command command);
   resp::Exchange* cached_read(RespConnection& connection, resp::Command command);
   Task<void> run_acceptor();
   Task<void> serve_connection(RespConnection* connection);

@@ -132,7 +132,7 @@ void Client::write(ClientCommand& command) {
   command.sent_at = now;
   command.sequence_ = first_sequence_ + owed_.size();
   if (owed_.empty()) watch(now + options_.silence_max);
-  owed_.push_back({Purpose::command, &command, command.replies, 0, now});
+  owed_.push_back({Purpose::command, &command, command.replies, 0, now, command.fenced});
   stream_->append(command.bytes);
 }
 
@@ -329,7 +329,7 @@ bool Client::take_reply(std::string_view bytes) {
   ++stats_.replies;
   Slot& slot = owed_.front();
   const uint32_t index = slot.arrived++;
-  const bool last = slot.arrived == slot.replies;
+  const bool last = slot.fenced ? scanner_.type() == ReplyType::map : slot.arrived == slot.replies;
   const Purpose purpose = slot.purpose;
   if (purpose != Purpose::command) {
     owed_.pop_front();

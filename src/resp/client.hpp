@@ -62,6 +62,9 @@ struct ClientCommand {
   // --- filled before start
   std::string_view bytes;
   uint32_t replies = 1;
+  // Its bytes end with HELLO, whose reply, a map, ends it, however many replies came before: for
+  // commands that are answered by pushes, and by a reply only if they fail. Needs RESP3.
+  bool fenced = false;
   Nanos deadline = nanos_never;
   OnReply reply = nullptr;  // for each, in order; the reply is valid during the call
   OnRaw raw = nullptr;      // instead of `reply`: the reply's bytes as they came, not looked into
@@ -206,6 +209,7 @@ class Client {
     uint32_t replies = 1;
     uint32_t arrived = 0;
     Nanos sent_at = 0;
+    bool fenced = false;
   };
   struct List {
     ClientCommand* head = nullptr;

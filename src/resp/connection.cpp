@@ -27,6 +27,7 @@ constexpr size_t spare_text_bytes_first = 1u << 10;
 constexpr size_t spare_text_bytes_max = 4u << 10;
 constexpr size_t keys_ahead = 16;
 constexpr char tls_handshake = '\x16';
+constexpr size_t watched_bytes_max = 64u << 10;
 
 size_t class_of(uint64_t key_hash) {
   return key_hash >> 58;
@@ -294,6 +295,8 @@ void Connection::dequeue() noexcept {
 void Connection::count_touched(const Exchange& exchange, int by) noexcept {
   const auto more = static_cast<uint32_t>(by);
   if (exchange.everything_) unfinished_everything_ += static_cast<size_t>(by);
+  if (exchange.holds_) unfinished_holds_ += static_cast<size_t>(by);
+  if (exchange.endless_) unfinished_endless_ += static_cast<size_t>(by);
   for (const uint64_t hash : exchange.key_hashes_) {
     if (exchange.reads_) readers_[class_of(hash)] += more;
     if (exchange.writes_) writers_[class_of(hash)] += more;
@@ -348,6 +351,7 @@ size_t Connection::output_bytes_allowed() const {
 bool Connection::must_wait_for_room() const {
   const bool scarce = limits_.exchanges_under_way > limits_.exchanges_under_way_scarce;
   if (streaming_ || queue_size_ > (scarce ? 1 : limits_.pipeline_max)) return true;
+  if (unfinished_holds_ != 0) return true;
   // What is not answered yet needs room too: this wait ends by itself.
   if (unfinished_ > 1 && unfinished_ * answer_bytes_seen_ > limits_.unfinished_bytes_max) {
     return true;
@@ -357,16 +361,43 @@ bool Connection::must_wait_for_room() const {
 
 Task<bool> Connection::wait_turn(Exchange& exchange) {
   end_batch();
-  const bool has_memory = pause_reading();
+  bool watches = unfinished_endless_ != 0;
+  bool has_memory = watches || pause_reading();
   while (exchange.everything_ ? unfinished_ > 1
                               : conflicts_before(&exchange, exchange.key_hashes_, exchange.reads_,
                                                  exchange.writes_)) {
+    if (watches) {
+      watches = co_await watch_client();
+      if (!watches) has_memory = pause_reading();
+      continue;
+    }
     changed_.reset();
     co_await gyre::detail::Uninterrupted{changed_};
   }
   batch_begun_ = true;
   exchange.begin();  // may be its end
   co_return co_await wait_for_room(has_memory);
+}
+
+// Until something has changed, or the client has sent more, which is kept. False: it will send no
+// more, or has sent enough.
+Task<bool> Connection::watch_client() {
+  enter(Phase::waiting);
+  in_receive_ = watching_ = true;
+  const Result<std::string_view> bytes = co_await socket_.receive();
+  in_receive_ = watching_ = false;
+  if (!bytes && bytes.error().code == Errc::timed_out) {
+    woken_ = false;
+    co_return true;
+  }
+  if (!bytes || bytes->empty()) {
+    reading_ended();
+    co_return false;
+  }
+  heard_at_ = Reactor::current().now();
+  carry_.append(*bytes);
+  socket_.release();
+  co_return carry_.size() < watched_bytes_max;
 }
 
 // `has_memory`: for what is kept meanwhile.
@@ -422,6 +453,17 @@ ReplyWriter Connection::out() {
   return {ready_->text, protocol_};
 }
 
+std::optional<ReplyWriter> Connection::push() {
+  if (closing_ || streaming_ || socket_.broken()) return std::nullopt;
+  const bool scarce = output_bytes_live() > limits_.output_total_bytes_max;
+  if (socket_.output_bytes() > (scarce ? limits_.push_bytes_scarce : limits_.push_bytes_max)) {
+    ++limits_.counters.pushes_cut_off;
+    abort();
+    return std::nullopt;
+  }
+  return ReplyWriter(socket_, protocol_);
+}
+
 void Connection::finished(Exchange& exchange) noexcept {
   GYRE_ASSERT(!exchange.finished_);
   exchange.finished_ = true;
@@ -429,6 +471,7 @@ void Connection::finished(Exchange& exchange) noexcept {
   count_touched(exchange, -1);
   flush_answers();
   changed_.set();
+  if (watching_) wake_reader();
 }
 
 // Sends what is finished, in order, as far as it goes.

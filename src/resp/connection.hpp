@@ -14,6 +14,9 @@
 //     unfinished one reads; or either of them touches everything. Writes of the same key don't wait
 //     for one another: who serves them must keep them in the order in which they were begun
 //   - too many commands are unfinished, or too many bytes wait for a client that does not read
+//   - a command is unfinished whose outcome decides what those behind it mean
+//
+// What is said without being asked (push) goes out at once, between two answers.
 //
 // Whoever isn't a Redis client is cut off without an answer: a browser that was talked into sending
 // commands (its request line or "Host:" gives it away), and a TLS client.
@@ -25,6 +28,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -51,6 +55,7 @@ struct ConnectionCounters {
   uint64_t foreigners_cut_off = 0;  // browsers, TLS
   uint64_t output_pauses = 0;       // reading stopped until the client reads its replies
   uint64_t timeouts = 0;
+  uint64_t pushes_cut_off = 0;  // clients that did not read what was pushed
 };
 
 // Shared by the connections of a core, which must be fewer than it lives.
@@ -66,6 +71,11 @@ struct ConnectionLimits {
   // pauses at output_bytes_scarce.
   size_t output_total_bytes_max = 64u << 20;
   size_t output_bytes_scarce = 2u << 10;
+  // What a client has not read of all that it was sent when more is pushed to it: beyond that it is
+  // cut off, as nothing can be held back. The first is that of Redis (client-output-buffer-limit
+  // pubsub), the second holds beyond output_total_bytes_max.
+  size_t push_bytes_max = 32u << 20;
+  size_t push_bytes_scarce = 16u << 10;
   Nanos authentication_timeout = seconds(10);  // from the connection on
   Nanos command_timeout = seconds(30);  // of one begun; and a second more for each 64 KiB that came
   Nanos idle_timeout = 0;               // 0: none, as Redis
@@ -117,6 +127,11 @@ class Exchange {
   }
   // All keys: waits for everything before it, and everything behind waits for it.
   void touches_everything() { everything_ = true; }
+  // Nothing behind it is parsed before it is finished: what follows may mean something else then.
+  void holds_what_follows() { holds_ = true; }
+  // It may wait for something that never comes: while others wait for it, the connection goes on
+  // looking whether the client is still there (reading_ended).
+  void may_wait_for_ever() { endless_ = true; }
 
   bool is_stream = false;
 
@@ -129,6 +144,8 @@ class Exchange {
   bool reads_ = false;
   bool writes_ = false;
   bool everything_ = false;
+  bool holds_ = false;
+  bool endless_ = false;
   bool silent_ = false;
   bool finished_ = false;
 };
@@ -212,6 +229,10 @@ class Connection {
   // Where the answer to the command that start() was called with goes, whatever is unfinished before
   // it. Valid until start() returns.
   ReplyWriter out();
+  // Where something goes that answers no command, whole and in this call; to be asked for each. It
+  // reaches clients that want no replies, too. None if the client has not read what it was sent
+  // before, and is cut off, or if the connection ends.
+  std::optional<ReplyWriter> push();
   // Whether a command that reads this key may be answered from the store as it is.
   bool may_read(uint64_t key_hash) const;
   // The same for a command that touches so many keys; or, without any, everything.
@@ -258,6 +279,7 @@ class Connection {
   void cut_off(std::string_view what);
   void end_batch();
   Task<bool> wait_turn(Exchange& exchange);
+  Task<bool> watch_client();
   Task<bool> wait_for_room(bool has_memory = true);
   Task<bool> wait_for_memory();
   Task<void> linger();
@@ -296,6 +318,8 @@ class Connection {
   size_t queue_size_ = 0;
   size_t unfinished_ = 0;
   size_t unfinished_everything_ = 0;
+  size_t unfinished_holds_ = 0;
+  size_t unfinished_endless_ = 0;
   // How many unfinished exchanges read and write the keys of each class of hashes.
   static constexpr size_t classes = 64;
   std::array<uint32_t, classes> readers_{};
@@ -311,9 +335,10 @@ class Connection {
   bool is_new_ = true;        // nothing has come yet
   bool skip_linger_ = false;  // the peer has closed, or the connection is cut
   bool in_receive_ = false;
-  bool woken_ = false;  // the interrupt of the receive is no deadline
-  Event changed_;       // an exchange finished, or an answer left
-  std::string carry_;   // unparsed bytes while the connection waits
+  bool watching_ = false;  // in a receive that ends when an exchange finishes
+  bool woken_ = false;     // the interrupt of the receive is no deadline
+  Event changed_;          // an exchange finished, or an answer left
+  std::string carry_;      // unparsed bytes while the connection waits
 
   Phase phase_ = Phase::idle;
   Nanos phase_since_ = 0;

@@ -624,3 +624,37 @@ TEST_CASE("a push that is too long ends the connection: it may not be missed") {
       },
       [](Play& play) { play.options.kept_bytes_max = 10'000; });
 }
+
+TEST_CASE("what is answered by pushes ends with its fence, whatever is answered before it") {
+  play([](Play& play, resp::Client& client) -> Task<void> {
+    for (const auto& [channel, answer] :
+         {std::pair<std::string, std::string>{"news", "pushed subscribe news 1"},
+          {"forbidden", "reply NOPERM No permissions to access a channel"},
+          {"more", "pushed subscribe more 2"}}) {
+      TestCommand subscribing(play.log, {"SUBSCRIBE", channel});
+      subscribing.also({"HELLO"});
+      subscribing.fenced = true;
+      TestCommand behind(play.log, {"GET", "a"});
+      REQUIRE_OR_RETURN(client.start(subscribing));
+      REQUIRE_OR_RETURN(client.start(behind));
+      co_await until([&] { return behind.ended == 1; });
+      CHECK(subscribing.ended == 1);
+      CHECK(subscribing.outcome == Errc::ok);
+      CHECK(play.log.count(answer) == 1);
+      CHECK(behind.said == std::vector<std::string>{"null"});
+    }
+    // One that is forgotten meanwhile doesn't bring the others out of step.
+    {
+      TestCommand forgotten(play.log, {"SUBSCRIBE", "forbidden"});
+      forgotten.also({"HELLO"});
+      forgotten.fenced = true;
+      REQUIRE_OR_RETURN(client.start(forgotten));
+      client.cancel(forgotten);
+    }
+    TestCommand behind(play.log, {"GET", "a"});
+    REQUIRE_OR_RETURN(client.start(behind));
+    co_await until([&] { return behind.ended == 1; });
+    CHECK(behind.said == std::vector<std::string>{"null"});
+    CHECK(play.log.count("lost") == 0);
+  });
+}

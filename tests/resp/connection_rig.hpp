@@ -24,7 +24,8 @@ namespace gyre::test {
 inline constexpr uint16_t resp_port = 6390;
 
 // PING; BIG n (n bytes at once); AUTH; QUIT; PROTO n; MODE on|off|skip; and what takes ms:
-// READ key ms, WRITE key ms, RENAME a b ms (reads and writes both), ALL ms, STREAM n ms.
+// READ key ms, WRITE key ms, RENAME a b ms (reads and writes both), ALL ms, HOLD ms, STREAM n ms.
+// EVER 0 ends with the reading, or when the test says so; it touches everything.
 class SlowHandler final : public resp::Handler {
  public:
   class Slow final : public resp::Exchange {
@@ -40,6 +41,11 @@ class SlowHandler final : public resp::Handler {
       if (command[0] == "WRITE") touches(hashes_, false, true);
       if (renames) touches(hashes_, true, true);
       if (command[0] == "ALL") touches_everything();
+      if (command[0] == "HOLD") holds_what_follows();
+      if (command[0] == "EVER") {
+        touches_everything();
+        may_wait_for_ever();
+      }
       if (command[0] == "STREAM") {
         is_stream = true;
         bytes_ = static_cast<uint64_t>(*resp::parse_integer(command[1]));
@@ -70,6 +76,7 @@ class SlowHandler final : public resp::Handler {
    private:
     Task<void> work() {
       if (ms_ > 0) static_cast<void>(co_await sleep_for(milliseconds(ms_)));
+      if (name_ == "EVER 0") static_cast<void>(co_await handler_.ever.wait());
       handler_.log.push_back("end " + name_);
       connection().finished(*this);
     }
@@ -136,6 +143,7 @@ class SlowHandler final : public resp::Handler {
 
   std::vector<std::string> log;
   std::vector<std::vector<std::string>> keys_expected_at_once;
+  Event ever;
   std::vector<std::string> foreigners;
   std::vector<resp::Connection*> connections;
   int closed = 0;
@@ -146,6 +154,16 @@ class SlowHandler final : public resp::Handler {
 
 class RespServer {
  public:
+  class Served final : public resp::Connection {
+   public:
+    Served(int fd, SlowHandler& handler, const resp::ConnectionLimits& limits, bool authenticated)
+        : Connection(fd, handler, limits, authenticated), handler_(handler) {}
+    void reading_ended() noexcept override { handler_.ever.set(); }
+
+   private:
+    SlowHandler& handler_;
+  };
+
   Task<bool> open() {
     co_return (co_await listener_.open({.address = "127.0.0.1", .port = resp_port})).has_value();
   }
@@ -154,8 +172,7 @@ class RespServer {
     for (;;) {
       Result<Descriptor> fd = co_await listener_.accept();
       if (!fd) break;
-      auto connection =
-          std::make_unique<resp::Connection>(fd->release(), handler, limits, authenticated);
+      auto connection = std::make_unique<Served>(fd->release(), handler, limits, authenticated);
       handler.connections.push_back(connection.get());
       scope.spawn(serve_one(std::move(connection)));
     }
@@ -167,9 +184,7 @@ class RespServer {
   resp::ConnectionLimits limits;
 
  private:
-  static Task<void> serve_one(std::unique_ptr<resp::Connection> connection) {
-    co_await connection->run();
-  }
+  static Task<void> serve_one(std::unique_ptr<Served> connection) { co_await connection->run(); }
   Listener listener_;
 };
 

@@ -364,3 +364,90 @@ TEST_CASE("a connection that breaks leaves nothing behind") {
     CHECK(server.handler.closed == 1);
   });
 }
+
+TEST_CASE("what follows a command that may change its meaning is not begun before it has ended") {
+  with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
+    talker.say("READ a 5\r\nHOLD 20\r\nPING\r\nREAD b 1\r\nHOLD 0\r\nREAD c 1\r\n");
+    CHECK(
+        co_await talker.hear(6) ==
+        "$8\r\nREAD a 5\r\n$7\r\nHOLD 20\r\n+PONG\r\n$8\r\nREAD b 1\r\n$6\r\nHOLD 0\r\n$8\r\nREAD "
+        "c 1\r\n");
+    std::vector<std::string> begun;
+    for (const std::string& line : server.handler.log) {
+      if (line != "batch" && !line.starts_with("detach")) begun.push_back(line);
+    }
+    const auto at = [&](const std::string& line) { return std::ranges::find(begun, line); };
+    CHECK(at("end HOLD 20") < at("begin READ b 1"));
+    CHECK(at("end HOLD 0") < at("begin READ c 1"));
+  });
+}
+
+TEST_CASE("what is pushed goes out between answers, to who reads") {
+  with_resp_server(
+      [](RespServer& server, RespTalker& talker) -> Task<void> {
+        talker.say("READ a 20\r\nPING\r\n");
+        static_cast<void>(co_await sleep_for(milliseconds(5)));
+        resp::Connection& connection = *server.handler.connections[0];
+        auto to = connection.push();
+        REQUIRE_OR_RETURN(to.has_value());
+        to->push(1);
+        to->bulk("news");
+        CHECK(co_await talker.hear(3) == "*1\r\n$4\r\nnews\r\n$9\r\nREAD a 20\r\n+PONG\r\n");
+        talker.say("PROTO 3\r\nMODE off\r\n");
+        CHECK(co_await talker.hear() == "_\r\n");
+        static_cast<void>(co_await sleep_for(milliseconds(5)));
+        to = connection.push();
+        REQUIRE_OR_RETURN(to.has_value());
+        to->push(1);
+        to->bulk("more");
+        CHECK(co_await talker.hear() == ">1\r\n$4\r\nmore\r\n");
+        // Nobody reads: what is pushed is kept up to a bound.
+        const std::string text(100'000, 't');
+        size_t taken = 0;
+        while (auto room = connection.push()) {
+          room->bulk(text);
+          taken += text.size();
+          REQUIRE_OR_RETURN(taken < 10u << 20);
+        }
+        CHECK(taken > 1u << 20);
+        CHECK(server.limits.counters.pushes_cut_off == 1);
+        CHECK_FALSE(connection.push().has_value());
+        static_cast<void>(co_await talker.hear_the_end());
+        CHECK(server.limits.counters.pushes_cut_off == 1);
+      },
+      [](RespServer& server) { server.limits.push_bytes_max = 1u << 20; });
+}
+
+TEST_CASE("who leaves while a command waits for ever, with others behind it, is noticed") {
+  with_resp_server([](RespServer& server, RespTalker& talker) -> Task<void> {
+    RespTalker other;
+    REQUIRE_OR_RETURN(co_await other.connect());
+    other.say("EVER 0\r\nREAD a 1\r\nREAD b 1\r\n");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    other.say("READ c 1\r\n");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    CHECK(server.handler.closed == 0);
+    co_await other.close();
+    static_cast<void>(co_await sleep_for(seconds(1)));
+    CHECK(server.handler.closed == 1);
+    // Who stays gets his answers, also to what came meanwhile.
+    server.handler.ever.reset();
+    talker.say("EVER 0\r\nREAD a 1\r\nREAD b");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    talker.say(" 1\r\nPING\r\n");
+    static_cast<void>(co_await sleep_for(milliseconds(20)));
+    server.handler.ever.set();
+    CHECK(co_await talker.hear(4) ==
+          "$6\r\nEVER 0\r\n$8\r\nREAD a 1\r\n$8\r\nREAD b 1\r\n+PONG\r\n");
+    // What is kept of him meanwhile is bounded.
+    server.handler.ever.reset();
+    std::string many = "EVER 0\r\n";
+    for (int i = 0; i < 40'000; ++i) many += "READ a 0\r\n";
+    talker.say(many);
+    static_cast<void>(co_await sleep_for(milliseconds(100)));
+    CHECK(server.handler.unparsed_bytes_most < 300'000);
+    server.handler.ever.set();
+    CHECK((co_await talker.hear(2)).starts_with("$6\r\nEVER 0\r\n"));
+    static_cast<void>(co_await talker.hear(39'999));
+  });
+}

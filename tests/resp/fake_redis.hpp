@@ -77,6 +77,16 @@ class FakeRedis {
       connection->tracked.clear();
     }
   }
+  // To whoever is subscribed; how many they are.
+  int64_t publish(const std::string& channel, const std::string& message) {
+    int64_t heard = 0;
+    for (Connection* connection : open_) {
+      if (!connection->channels.contains(channel)) continue;
+      ++heard;
+      tell(*connection, {"message", channel, message});
+    }
+    return heard;
+  }
   // Cuts every connection.
   void cut() {
     for (Connection* connection : open_) connection->stream.socket().abort();
@@ -115,8 +125,19 @@ class FakeRedis {
     bool caching = false;  // CLIENT CACHING YES came just before
     bool authenticated = false;
     std::set<std::string> tracked;
+    std::set<std::string> channels;
     resp::Protocol protocol = resp::Protocol::resp2;
   };
+
+  static void tell(Connection& connection, const std::vector<std::string>& words,
+                   std::optional<size_t> count = std::nullopt) {
+    std::string out;
+    resp::ReplyWriter to(out, connection.protocol);
+    to.push(words.size() + (count ? 1 : 0));
+    for (const std::string& word : words) to.bulk(word);
+    if (count) to.integer(static_cast<int64_t>(*count));
+    connection.say(out);
+  }
 
   void changed(const std::string& key) {
     for (Connection* connection : open_) {
@@ -193,7 +214,7 @@ class FakeRedis {
       reply = execute(*connection, words);
     }
     if (!drips) {
-      connection->say(reply);
+      if (!reply.empty()) connection->say(reply);
       co_return true;
     }
     for (const char c : reply) {
@@ -248,6 +269,20 @@ class FakeRedis {
     } else if (name == "SET") {
       set(word(1), word(2));
       reply.ok();
+    } else if (name == "PUBLISH") {
+      reply.integer(publish(word(1), word(2)));
+    } else if (name == "SUBSCRIBE" && word(1) == "forbidden") {
+      reply.error("NOPERM No permissions to access a channel");
+    } else if (name == "SUBSCRIBE" || name == "UNSUBSCRIBE") {
+      for (size_t i = 1; i < words.size(); ++i) {
+        if (name == "SUBSCRIBE") {
+          connection.channels.insert(words[i]);
+        } else {
+          connection.channels.erase(words[i]);
+        }
+        tell(connection, {name == "SUBSCRIBE" ? "subscribe" : "unsubscribe", words[i]},
+             connection.channels.size());
+      }
     } else {
       reply.error("ERR unknown command '" + name + "'");
     }
