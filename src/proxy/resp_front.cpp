@@ -469,7 +469,7 @@ void RespFront::hello(RespConnection& connection, resp::Command command) {
   }
   connection.set_protocol(protocol);
   resp::ReplyWriter out = connection.out();
-  const std::string& version = origin_.client().server_version();
+  const std::string& version = origin_.upstream().server_version();
   out.map(7);
   out.bulk("server");
   out.bulk("redis");

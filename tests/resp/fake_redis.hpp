@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -38,6 +39,10 @@ class FakeRedis {
 
   // --- how it behaves; may be changed at any time
   std::string address = "0.0.0.0";
+  uint16_t listens_on = port;
+  // Asked first, as to what a node of a cluster would say; "": it carries the command out.
+  // `asking`: ASKING came just before.
+  std::function<std::string(const std::vector<std::string>& words, bool asking)> gate;
   bool knows_hello = true;  // as Redis 5 does not
   bool knows_tracking = true;
   std::string password;
@@ -86,7 +91,7 @@ class FakeRedis {
   Task<void> main() {
     Scope scope(nullptr, "fake redis");
     Listener listener;
-    Result<void> opened = co_await listener.open({.address = address, .port = port});
+    Result<void> opened = co_await listener.open({.address = address, .port = listens_on});
     CHECK(opened);
     if (!opened) co_return;
     Scope accepting(nullptr, "fake redis accept");
@@ -112,6 +117,7 @@ class FakeRedis {
     bool tracking = false;
     bool caching = false;  // CLIENT CACHING YES came just before
     bool authenticated = false;
+    bool asking = false;
     std::set<std::string> tracked;
     resp::Protocol protocol = resp::Protocol::resp2;
   };
@@ -199,6 +205,14 @@ class FakeRedis {
     resp::ReplyWriter reply(out, connection.protocol);
     const auto word = [&](size_t i) { return i < words.size() ? words[i] : std::string(); };
     const bool cached = std::exchange(connection.caching, false);
+    const bool asking = std::exchange(connection.asking, false);
+    if (gate && name == "ASKING") {
+      connection.asking = true;
+      return "+OK\r\n";
+    }
+    if (gate) {
+      if (std::string said = gate(words, asking); !said.empty()) return said;
+    }
     if (name == "AUTH") {
       connection.authenticated = words.back() == password;
       connection.authenticated ? reply.ok() : reply.error("WRONGPASS invalid password");
