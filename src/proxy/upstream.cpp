@@ -208,11 +208,11 @@ std::vector<resp::NodeAddress> Upstream::candidates() {
   };
   if (!hint_.host.empty()) want(std::exchange(hint_, {}));
   const std::vector<UpstreamNode*> nodes = masters();
-  ++turn_;
+  const size_t turn = ++reading_turn_;
   for (const bool connected : {true, false}) {
     std::vector<resp::NodeAddress> some;
     for (size_t i = 0; i < nodes.size(); ++i) {
-      const UpstreamNode& node = *nodes[(turn_ + i) % nodes.size()];
+      const UpstreamNode& node = *nodes[(turn + i) % nodes.size()];
       if ((node.client.state() == resp::ClientState::ready) == connected) {
         some.push_back(address_of(node));
       }
@@ -221,7 +221,7 @@ std::vector<resp::NodeAddress> Upstream::candidates() {
     if (!connected) break;
     // One that was told, and one that only others know of, each in its turn.
     const auto& seeds = options_.redis_cluster;
-    for (size_t i = 0; i < seeds.size(); ++i) want(seeds[(turn_ + i) % seeds.size()]);
+    for (size_t i = 0; i < seeds.size(); ++i) want(seeds[(turn + i) % seeds.size()]);
   }
   if (all.size() > nodes_per_reading) all.resize(nodes_per_reading);
   return all;

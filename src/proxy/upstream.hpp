@@ -159,6 +159,7 @@ class Upstream {
   uint64_t generation_ = 0;
   size_t slots_covered_ = 0;
   size_t turn_ = 0;
+  size_t reading_turn_ = 0;
   bool read_once_ = false;
   std::string topology_trouble_;
   resp::NodeAddress hint_;
