@@ -66,7 +66,8 @@ struct Origin::Flight : resp::ClientCommand, TopologyWaiter {
   resp::NodeAddress target;  // to go to when the topology names it
   std::string key;
   uint64_t hash = 0;
-  uint64_t epoch = 0;  // for a reply that is tracked: of when it came
+  uint64_t epoch = 0;   // for a reply that is tracked: of when it came
+  uint64_t writes = 0;  // of when it was begun
   std::string encoded;
   bool asks_tracking = false;
   bool tracked = false;
@@ -197,6 +198,7 @@ Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
   flight->key.assign(key);
   flight->hash = hash;
   flight->epoch = cache_.epoch(hash);
+  flight->writes = writes_of(hash);
   flight->deadline = reactor.after(milliseconds(static_cast<int64_t>(options_.redis_timeout_ms)));
   flight->reply = &Origin::on_reply;
   flight->done = &Origin::on_done;
@@ -353,7 +355,7 @@ void Origin::land(Flight& flight) {
   const Nanos now = Reactor::current().now();
   const bool negative = flight.got == Flight::Got::absent;
   if (!negative && flight.ttl_ms == -2) return;  // gone meanwhile
-  if (flight.key.size() > key_bytes_max) return;
+  if (flight.key.size() > key_bytes_max || flight.writes != writes_of(flight.hash)) return;
   if (flight.is_asking || upstream_.node_of(flight.slot) != flight.node) return;
   const Policy& policy = policies_.of(flight.key);
   Lifetime lifetime = lifetime_of(policy, negative, flight.ttl_ms, flight.sent_at, now,
@@ -424,7 +426,13 @@ void Origin::end_flight(Flight* ended) noexcept {
 // --- invalidation -------------------------------------------------------------------------------
 
 void Origin::invalidate(std::string_view key) noexcept {
-  static_cast<void>(cache_.invalidate(key, cache_.hash_of(key)));
+  const uint64_t hash = cache_.hash_of(key);
+  ++writes_[hash % writes_.size()];
+  drop(key, hash);
+}
+
+void Origin::drop(std::string_view key, uint64_t hash) noexcept {
+  static_cast<void>(cache_.invalidate(key, hash));
   if (const auto under_way = flights_.find(key); under_way != flights_.end()) {
     detach(*under_way->second);
   }
@@ -432,6 +440,7 @@ void Origin::invalidate(std::string_view key) noexcept {
 
 void Origin::invalidate_all() noexcept {
   ++stats_.flushes;
+  ++writes_of_all_;
   cache_.invalidate_all(false);
   detach_all();
 }
@@ -466,7 +475,7 @@ void Origin::pushed(UpstreamNode& node, const resp::Reply& push) noexcept {
   }
   for (const resp::Reply key : keys) {
     ++stats_.invalidations;
-    invalidate(key.text());
+    drop(key.text(), cache_.hash_of(key.text()));
   }
 }
 

@@ -9,6 +9,10 @@
 // those who wait. PTTL comes last for that reason too: a time to live that is changed in between is
 // a change of the key. It counts from when the fetch was sent, so nothing outlives its origin.
 //
+// What clients of the proxy write comes on other connections, and its acknowledgement may overtake
+// a reply of GET from before it, and the invalidation behind that. So a write keeps out of the
+// cache whatever was under way when it was acknowledged, however its epoch.
+//
 // OPTIN, not BCAST: Redis remembers only keys that we cache, each for the one connection of its
 // owner core, and sends nothing about others; broadcasting would send every write of everybody to
 // every core. Its price is one short command per miss and a table in Redis, which is bounded
@@ -31,6 +35,7 @@
 // began; up to a bound. A fetch has a deadline, and so have those who joined.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -112,7 +117,7 @@ class Origin final : public UpstreamListener {
   bool try_answer(std::string_view key, Answer& answer);
   // After try_answer has said no: answers now or later, once.
   void ask(Waiter& waiter) noexcept;
-  // The key is about to change, or has.
+  // A client of ours is about to change the key, or has.
   void invalidate(std::string_view key) noexcept;
   void invalidate_all() noexcept;
 
@@ -155,6 +160,10 @@ class Origin final : public UpstreamListener {
   void end_flight(Flight* flight) noexcept;
   void detach(Flight& flight) noexcept;
   void detach_all() noexcept;
+  void drop(std::string_view key, uint64_t hash) noexcept;
+  uint64_t writes_of(uint64_t hash) const {
+    return writes_of_all_ + writes_[hash % writes_.size()];
+  }
   // What came from the node may have changed.
   void forget(UpstreamNode& node, bool keep_for_errors) noexcept;
   void answer_failure(Waiter& waiter, uint64_t hash, std::string_view reason,
@@ -169,6 +178,8 @@ class Origin final : public UpstreamListener {
   std::unordered_map<std::string_view, Flight*> flights_;  // that may be joined, by their own key
   size_t flights_count_ = 0;                               // these and the others
   size_t flights_max_;
+  std::array<uint32_t, 4096> writes_{};  // by our clients; keys share them, as epochs
+  uint64_t writes_of_all_ = 0;
   Nanos aged_at_ = 0;
   SweepTimer sweep_timer_{*this};
   OriginStats stats_;

@@ -25,6 +25,7 @@ using namespace gyre::test;
 namespace {
 
 constexpr uint16_t proxy_port = 8000;
+constexpr uint16_t resp_port = 8001;
 constexpr int masters = 3;
 constexpr int nodes = 5;
 
@@ -110,7 +111,8 @@ void play(
       proxy::Proxy proxy(stage->options, environment);
       sim::Life proxy_life(stage->world, stage->proxy_machine);
       sim::Life client_life(stage->world, stage->machine);
-      for (unsigned core = 0; core < 2; ++core) proxy_life.start(core, proxy.run(core));
+      for (unsigned core = 0; core < stage->options.cores; ++core)
+        proxy_life.start(core, proxy.run(core));
       client_life.start(0, Run::run(stage.get(), body));
       REQUIRE(stage->world.run_until([&] { return client_life.ended(); }, seconds(3600)) ==
               sim::Stop::satisfied);
@@ -125,6 +127,24 @@ void play(
 
 Task<void> pause(Nanos duration) {
   static_cast<void>(co_await sleep_for(duration));
+}
+
+// A command of a Redis client; its answer's bytes.
+Task<std::string> command(resp::Client& client, std::initializer_list<std::string_view> words) {
+  struct One : resp::ClientCommand {
+    std::string encoded;
+    std::string answer;
+    Event ended;
+  } one;
+  resp::append_command(one.encoded, words);
+  one.bytes = one.encoded;
+  one.raw = [](resp::ClientCommand& self, std::string_view reply) noexcept {
+    static_cast<One&>(self).answer.assign(reply);
+  };
+  one.done = [](resp::ClientCommand& self) noexcept { static_cast<One&>(self).ended.set(); };
+  if (!client.start(one)) co_return "";
+  static_cast<void>(co_await one.ended.wait());
+  co_return one.answer;
 }
 
 // A key whose slot is node `owner`'s; another one for each number.
@@ -293,6 +313,44 @@ TEST_CASE("a former master that still answers is not believed for long") {
     }
     CHECK(stage.cluster[0].count("GET") == 1);
   });
+}
+
+TEST_CASE("a write that was acknowledged is not undone by a reply from before it") {
+  struct One {
+    static Task<void> get(Stage* stage, std::string key, Answer* answer) {
+      *answer = co_await stage->get(key);
+    }
+  };
+  play(
+      [](Stage& stage) -> Task<void> {
+        resp::ClientListener nobody;
+        resp::Client client({.host = stage.proxy_machine.address(), .port = resp_port}, nobody);
+        const std::string key = key_of(stage, 0);
+        FakeRedis& node = stage.cluster[0];
+        stage.cluster.set(key, "old");
+        node.holds_tracked = true;
+        Answer before;
+        Answer after;
+        Scope scope(nullptr, "readers");
+        scope.spawn(One::get(&stage, key, &before));
+        while (node.count("PTTL") == 0) co_await pause(milliseconds(1));
+        CHECK(co_await command(client, {"SET", key, "new"}) == "+OK\r\n");
+        node.let_go(3);  // the fetch's replies, not yet what Redis says of the write
+        while (before.status == 0) co_await pause(milliseconds(1));
+        CHECK(before.body == "old");
+        scope.spawn(One::get(&stage, key, &after));
+        co_await pause(milliseconds(450));
+        CHECK(after.status == 0);
+        node.holds_tracked = false;
+        node.let_go();
+        co_await scope.join();
+        CHECK(after.body == "new");
+        co_await client.close();
+      },
+      [](Stage& stage) {
+        stage.options.cores = 1;
+        stage.options.resp = {"0.0.0.0", resp_port};
+      });
 }
 
 TEST_CASE("nodes that join are asked, nodes that have left are let go") {

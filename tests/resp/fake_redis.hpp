@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -53,6 +54,21 @@ class FakeRedis {
   std::string instead;   // of the next reply, once
   std::string error;     // of every GET
   bool refuses = false;  // closes connections at once
+  // What it says to who tracks keys stays on its way until it is let go.
+  bool holds_tracked = false;
+  void let_go(size_t most = SIZE_MAX) {
+    for (Connection* connection : open_) {
+      for (; most > 0 && !connection->held.empty(); --most) {
+        connection->socket.append(connection->held.front());
+        connection->held.pop_front();
+      }
+    }
+  }
+  size_t held() const {
+    size_t sum = 0;
+    for (const Connection* connection : open_) sum += connection->held.size();
+    return sum;
+  }
 
   // --- what it saw
   std::vector<std::vector<std::string>> commands;
@@ -111,9 +127,17 @@ class FakeRedis {
 
  private:
   struct Connection {
-    explicit Connection(Descriptor fd) : socket(std::move(fd)) {}
-    void say(std::string_view bytes) { socket.append(bytes); }
+    Connection(Descriptor fd, const bool& holding) : socket(std::move(fd)), holds(holding) {}
+    void say(std::string_view bytes) {
+      if (tracking && (holds || !held.empty())) {
+        held.emplace_back(bytes);
+      } else {
+        socket.append(bytes);
+      }
+    }
     Socket socket;
+    const bool& holds;
+    std::deque<std::string> held;
     bool tracking = false;
     bool caching = false;  // CLIENT CACHING YES came just before
     bool authenticated = false;
@@ -141,7 +165,7 @@ class FakeRedis {
   }
 
   Task<void> serve(Descriptor fd) {
-    Connection connection(std::move(fd));
+    Connection connection(std::move(fd), holds_tracked);
     open_.push_back(&connection);
     resp::CommandParser parser;
     bool go_on = true;
