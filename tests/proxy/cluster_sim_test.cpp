@@ -201,6 +201,16 @@ TEST_CASE("a slot that was moved is followed once, then it is known") {
     CHECK((co_await stage.get(key)).body == "3");
     CHECK(co_await stage.figure("moved") == moved);
     CHECK(stage.cluster[2].count("ASKING") == 0);
+    // It is not waited for the next reading of the topology, which comes every second.
+    const uint64_t reads = co_await stage.figure("topology_reads");
+    for (int i = 0; i < 10; ++i) {
+      const std::string other = key_of(stage, 1);
+      stage.cluster.migrating[resp::slot_of_key(other)] = 0;
+      stage.cluster.end_migration(resp::slot_of_key(other));
+      CHECK((co_await stage.get(other)).status == 404);
+      co_await pause(milliseconds(200));
+    }
+    CHECK(co_await stage.figure("topology_reads") >= reads + 10);
   });
 }
 
@@ -302,10 +312,12 @@ TEST_CASE("a former master that still answers is not believed for long") {
     const std::string key = key_of(stage, 0);
     stage.cluster.set(key, "1");
     CHECK((co_await stage.get(key)).body == "1");
-    stage.cluster.stale[0] = stage.cluster.view;  // it is cut off from the others, not from us
+    // It and another one are cut off from the others, not from us.
+    stage.cluster.stale[0] = stage.cluster.view;
+    stage.cluster.stale[1] = stage.cluster.view;
     stage.cluster.fail_over(0, 3);
     stage.cluster[3].data[key] = {"2"};
-    co_await pause(seconds(4));  // readings in turns, each up to 1.25 s after the other
+    co_await pause(seconds(5));  // readings in turns, each up to 1.25 s after the other
     CHECK((co_await stage.get(key)).body == "2");
     for (int i = 0; i < 20; ++i) {
       co_await pause(milliseconds(300));
@@ -345,6 +357,48 @@ TEST_CASE("a write that was acknowledged is not undone by a reply from before it
         node.let_go();
         co_await scope.join();
         CHECK(after.body == "new");
+        co_await client.close();
+      },
+      [](Stage& stage) {
+        stage.options.cores = 1;
+        stage.options.resp = {"0.0.0.0", resp_port};
+      });
+}
+
+TEST_CASE("a write to where a slot was is not overtaken by one to where it is") {
+  struct Write {
+    static Task<void> run(resp::Client* client, std::string key, std::string value, bool* done) {
+      CHECK(co_await command(*client, {"SET", key, value}) == "+OK\r\n");
+      *done = true;
+    }
+  };
+  play(
+      [](Stage& stage) -> Task<void> {
+        resp::ClientListener nobody;
+        resp::Client client({.host = stage.proxy_machine.address(),
+                             .port = resp_port,
+                             .ping_interval = seconds(60),
+                             .silence_max = seconds(60)},
+                            nobody);
+        const std::string key = key_of(stage, 0);
+        CHECK(co_await command(client, {"SET", key, "0"}) == "+OK\r\n");
+        stage.cluster[0].delay = seconds(5);
+        bool first = false;
+        bool second = false;
+        Scope scope(nullptr, "writers");
+        scope.spawn(Write::run(&client, key, "1", &first));
+        while (stage.cluster[0].count("SET") < 2) co_await pause(milliseconds(1));
+        stage.cluster.migrating[resp::slot_of_key(key)] = 2;
+        stage.cluster.end_migration(resp::slot_of_key(key));
+        co_await pause(seconds(4));  // the topology is read from others
+        scope.spawn(Write::run(&client, key, "2", &second));
+        co_await pause(milliseconds(500));
+        CHECK_FALSE(first);
+        CHECK_FALSE(second);
+        co_await scope.join();
+        CHECK(stage.cluster[2].data[key].bytes == "2");
+        CHECK(stage.cluster[2].count("SET") == 2);
+        stage.cluster[0].delay = 0;
         co_await client.close();
       },
       [](Stage& stage) {
