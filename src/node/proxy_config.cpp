@@ -177,6 +177,26 @@ std::string print_redis_port(const Options& options) {
   return std::to_string(options.redis_port);
 }
 
+Result<void> assign_redis_cluster(Options& options, std::string_view text) {
+  options.redis_cluster.clear();
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    auto node = resp::parse_node_address(text.substr(at, end - at));
+    if (!node || node->host.empty()) {
+      return fail(Errc::invalid,
+                  "is not HOST:PORT[,HOST:PORT…], some nodes of a cluster, such as "
+                  "10.0.0.1:6379,10.0.0.2:6379");
+    }
+    options.redis_cluster.push_back(std::move(*node));
+    at = end + 1;
+  }
+  return {};
+}
+
+std::string print_redis_cluster(const Options& options) {
+  return options.redis_cluster.empty() ? "" : proxy::redis_name(options);
+}
+
 using O = Options;
 using P = proxy::Policy;
 
@@ -193,6 +213,9 @@ constexpr ProxySetting table[] = {
     {"redis-host", "REDIS_HOST", "HOST", "where Redis is; a name or an address",
      assign_text<&O::redis_host>, print_text<&O::redis_host>},
     {"redis-port", "REDIS_PORT", "PORT", "its port", assign_redis_port, print_redis_port},
+    {"redis-cluster", "REDIS_CLUSTER", "HOST:PORT[,…]",
+     "some nodes of a Redis Cluster, from which the others are learnt; instead of the two above",
+     assign_redis_cluster, print_redis_cluster},
     {"admin", "PROXY_ADMIN", "ADDR:PORT|off",
      "address for administration (default: 127.0.0.1 and --port + 10000)", assign_admin,
      print_admin},
@@ -319,6 +342,18 @@ void check_together(Options& options, ConfigProblems& problems) {
         fmt::format("--resp {} is open to other machines: give --resp-password-file too, or an "
                     "address that begins with 127.",
                     print_address(options.resp)));
+  }
+  if (!options.redis_cluster.empty()) {
+    for (const char* other : {"redis-host", "redis-port"}) {
+      if (const std::string& from = options.origin[other]; from.starts_with("--")) {
+        problems.lines.push_back(
+            fmt::format("--redis-cluster and {} are both given: choose one", from));
+      }
+    }
+    if (options.redis_database != 0) {
+      problems.lines.push_back(
+          "--redis-database must be 0 with --redis-cluster: a Redis Cluster has no others");
+    }
   }
   if (!options.redis_user.empty() && options.redis_password_file.empty()) {
     problems.lines.push_back("--redis-user needs --redis-password-file");

@@ -34,6 +34,7 @@ struct Cache::Entry {
   uint32_t value_bytes = 0;
   uint8_t hits = 0;
   bool negative = false;
+  uint16_t group = 0;
   QueueName queue = QueueName::small;
 
   char* bytes() { return reinterpret_cast<char*>(this + 1); }
@@ -42,10 +43,20 @@ struct Cache::Entry {
   size_t charge() const { return charge_bytes(key_bytes, value_bytes); }
 };
 
+bool Cache::is_outdated(const Entry& entry) const {
+  return entry.generation < all_.since ||
+         (!groups_.empty() && entry.generation < groups_[entry.group].since);
+}
+
+bool Cache::is_kept(const Entry& entry) const {
+  return entry.generation >= all_.kept_since &&
+         (groups_.empty() || entry.generation >= groups_[entry.group].kept_since);
+}
+
 Freshness Cache::freshness_of(const Entry& entry, Nanos now) const {
-  if (entry.generation != generation_) {
-    const bool kept = entry.generation >= kept_since_ &&
-                      entry.lifetime.error_until > entry.lifetime.revalidate_until;
+  if (is_outdated(entry)) {
+    const bool kept =
+        is_kept(entry) && entry.lifetime.error_until > entry.lifetime.revalidate_until;
     return kept && now < entry.lifetime.error_until ? Freshness::on_error : Freshness::absent;
   }
   if (now < entry.lifetime.fresh_until) return Freshness::fresh;
@@ -59,7 +70,11 @@ size_t Cache::charge_bytes(size_t key_bytes, size_t value_bytes) {
 }
 
 Cache::Cache(const CacheOptions& options)
-    : options_(options), buckets_(64, nullptr), wheel_(wheel_slots), epochs_(epoch_counters) {
+    : options_(options),
+      buckets_(64, nullptr),
+      wheel_(wheel_slots),
+      groups_(options.groups),
+      epochs_(epoch_counters) {
   options_.keys_max = std::max<size_t>(options_.keys_max, 1);
 }
 
@@ -112,7 +127,7 @@ Found Cache::peek(std::string_view key, uint64_t hash, Nanos now) const {
 }
 
 bool Cache::insert(std::string_view key, uint64_t hash, uint64_t epoch, std::string_view value,
-                   bool negative, const Lifetime& lifetime, Nanos now) {
+                   bool negative, const Lifetime& lifetime, Nanos now, uint16_t group) {
   GYRE_ASSERT(lifetime.fresh_until <= lifetime.revalidate_until &&
               lifetime.revalidate_until <= lifetime.error_until);
   if (epoch != this->epoch(hash)) {
@@ -144,6 +159,7 @@ bool Cache::insert(std::string_view key, uint64_t hash, uint64_t epoch, std::str
   entry->value_bytes = static_cast<uint32_t>(value.size());
   entry->hits = hits;
   entry->negative = negative;
+  entry->group = group;
   std::memcpy(entry->bytes(), key.data(), key.size());
   if (!value.empty()) std::memcpy(entry->bytes() + key.size(), value.data(), value.size());
   Entry** const bucket = bucket_of(hash);
@@ -170,8 +186,16 @@ bool Cache::invalidate(std::string_view key, uint64_t hash) {
 }
 
 void Cache::invalidate_all(bool keep_for_errors) {
+  all_.since = ++generation_;
+  if (!keep_for_errors) all_.kept_since = generation_;
+}
+
+void Cache::invalidate_groups(std::span<const uint16_t> groups, bool keep_for_errors) {
   ++generation_;
-  if (!keep_for_errors) kept_since_ = generation_;
+  for (const uint16_t group : groups) {
+    groups_[group].since = generation_;
+    if (!keep_for_errors) groups_[group].kept_since = generation_;
+  }
 }
 
 // --- queues --------------------------------------------------------------------------------------

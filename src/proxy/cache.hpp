@@ -13,13 +13,15 @@
 //
 // Epochs: who fetches a key takes epoch() first; insert() refuses if the key was invalidated since,
 // so an answer that is older than an invalidation never lands. Keys share 4096 counters: a
-// neighbour's invalidation may refuse a fill, which costs a fetch and never a wrong value.
+// neighbour's invalidation may refuse a fill, which costs a fetch and never a wrong value. So may
+// the invalidation of a group of keys (the slots of a cluster), whichever.
 //
 // Single-threaded. Views of entries are valid until the next call that changes the cache.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -36,6 +38,7 @@ struct CacheOptions {
   size_t keys_max = 1000;
   Eviction eviction = Eviction::s3_fifo;
   uint64_t hash_seed = 0;  // random: then nobody can choose keys that share a bucket
+  size_t groups = 0;       // of keys, that can be invalidated together; 0 is as one
 };
 
 // The ends of an entry's phases, each not before the one above it.
@@ -85,9 +88,9 @@ class Cache {
   Found peek(std::string_view key, uint64_t hash, Nanos now) const;
 
   uint64_t epoch(uint64_t hash) const { return generation_ + epochs_[hash % epochs_.size()]; }
-  // False if the key was invalidated since `epoch` was taken, or is too large.
+  // False if the key was invalidated since `epoch` was taken, or is too large. `group`: of the key.
   bool insert(std::string_view key, uint64_t hash, uint64_t epoch, std::string_view value,
-              bool negative, const Lifetime& lifetime, Nanos now);
+              bool negative, const Lifetime& lifetime, Nanos now, uint16_t group = 0);
 
   // The origin's value changed, or is about to. True if there was an entry.
   bool invalidate(std::string_view key, uint64_t hash);
@@ -95,6 +98,8 @@ class Cache {
   // does not answer stay for that, and only for that. Takes no time: what is outdated goes as what
   // has expired does.
   void invalidate_all(bool keep_for_errors);
+  // The same for the keys of some groups.
+  void invalidate_groups(std::span<const uint16_t> groups, bool keep_for_errors);
 
   // Removes entries that are past their last phase, looking at no more than `most`; returns
   // true if there is more to look at now.
@@ -137,6 +142,8 @@ class Cache {
   void grow_table();
   size_t table_bytes() const { return buckets_.size() * sizeof(Entry*) + ghost_.bytes(); }
   Slot& slot_of(Nanos at);
+  bool is_outdated(const Entry& entry) const;
+  bool is_kept(const Entry& entry) const;
 
   CacheOptions options_;
   std::vector<Entry*> buckets_;
@@ -149,8 +156,13 @@ class Cache {
   int64_t wheel_turned_to_ = 0;  // ticks before this one have been looked at
   size_t slot_left_ = 0;         // entries of that tick's slot not looked at yet
   bool slot_begun_ = false;
-  uint64_t generation_ = 0;  // of what is inserted; others are outdated
-  uint64_t kept_since_ = 0;  // those from this one on may be served on errors
+  uint64_t generation_ = 0;  // of what is inserted
+  struct Validity {
+    uint64_t since = 0;       // what is of an earlier generation is outdated
+    uint64_t kept_since = 0;  // those from this one on may be served on errors
+  };
+  Validity all_;
+  std::vector<Validity> groups_;
   std::vector<uint64_t> epochs_;
   CacheStats stats_;
 };

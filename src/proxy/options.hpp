@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "proxy/policy.hpp"
+#include "resp/cluster.hpp"
 
 namespace gyre::proxy {
 
@@ -35,6 +36,7 @@ struct Options {
 
   std::string redis_host = "127.0.0.1";  // or a name
   uint16_t redis_port = 6379;
+  std::vector<resp::NodeAddress> redis_cluster;  // some of its nodes; else the one above is used
   std::string redis_user;
   std::string redis_password_file;
   unsigned redis_database = 0;
@@ -58,5 +60,18 @@ struct Options {
 
   std::map<std::string, std::string, std::less<>> origin;  // setting name -> where it came from
 };
+
+// Where Redis is, for people: one address, or those of a cluster that were told.
+inline std::string redis_name(const Options& options) {
+  if (options.redis_cluster.empty()) {
+    return resp::NodeAddress{options.redis_host, options.redis_port}.to_string();
+  }
+  std::string name;
+  for (const resp::NodeAddress& node : options.redis_cluster) {
+    if (!name.empty()) name += ',';
+    name += node.to_string();
+  }
+  return name;
+}
 
 }  // namespace gyre::proxy

@@ -29,18 +29,19 @@ constexpr std::string_view stopping = "shutting down";
 constexpr std::string_view connection_lost = "the connection to Redis was lost";
 constexpr std::string_view too_long = "the value is longer than --max-value allows";
 constexpr std::string_view injected = "a fault was injected";
+constexpr std::string_view no_owner = "no node of the cluster is known to have this key's slot";
+constexpr std::string_view astray = "the cluster's nodes did not agree on who has this key's slot";
 
 CacheOptions cache_options(const Options& options, unsigned cores) {
   return {.bytes_max = std::max<size_t>(options.cache_bytes_max / cores, 64u << 10),
           .keys_max = std::max<size_t>(options.keys_max / cores, 1),
           .eviction = options.eviction,
-          .hash_seed = Reactor::current().random()};
+          .hash_seed = Reactor::current().random(),
+          .groups = options.redis_cluster.empty() ? 0 : resp::cluster_slots};
 }
 
 resp::ClientOptions client_options(const Options& options, unsigned core) {
   resp::ClientOptions client;
-  client.host = options.redis_host;
-  client.port = options.redis_port;
   client.user = options.redis_user;
   client.name = fmt::format("gyre-proxy-{}", core);
   client.database = options.redis_database;
@@ -59,7 +60,7 @@ bool is_about_the_key(std::string_view error) {
 
 }  // namespace
 
-struct Origin::Flight : resp::ClientCommand {
+struct Origin::Flight : resp::ClientCommand, TopologyWaiter {
   struct DelayTimer : Timer {
     explicit DelayTimer(Flight& of)
         : Timer([](Timer& self) noexcept {
@@ -72,6 +73,11 @@ struct Origin::Flight : resp::ClientCommand {
   explicit Flight(Origin& of) : origin(of) {}
 
   Origin& origin;
+  UpstreamNode* node = nullptr;  // that is or was asked
+  uint16_t slot = 0;
+  unsigned hops = 0;
+  bool is_asking = false;    // a node that does not have the slot yet
+  resp::NodeAddress target;  // to go to when the topology names it
   std::string key;
   uint64_t hash = 0;
   uint64_t epoch = 0;   // for a reply that is tracked: of when it came
@@ -110,16 +116,14 @@ Origin::Origin(const Options& options, unsigned core, unsigned cores)
       policies_(options.others, options.policies),
       cache_(cache_options(options, cores)),
       flights_max_(std::max<size_t>(options.in_flight_max / cores, 1)),
-      client_(client_options(options, core), *this) {}
+      upstream_(options, client_options(options, core), *this) {}
 
 Origin::~Origin() {
   GYRE_ASSERT(flights_count_ == 0);
 }
 
 void Origin::open(const std::string& password, const tls::Context* tls) {
-  client_.set_password(password);
-  client_.set_tls(tls);
-  client_.connect();
+  upstream_.open(password, tls);
 }
 
 Task<void> Origin::close() {
@@ -130,7 +134,7 @@ Task<void> Origin::close() {
     flight->outcome = Errc::cancelled;
     end_flight(flight);
   }
-  co_await client_.close();
+  co_await upstream_.close();
   Reactor::current().disarm(sweep_timer_);
 }
 
@@ -207,44 +211,24 @@ Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
     reason = injected;
     return nullptr;
   }
-  if (!breaker_.admit(reactor.now())) {
-    reason = circuit_open;
+  auto flight = std::make_unique<Flight>(*this);
+  flight->slot = upstream_.slot_of(key);
+  UpstreamNode* const node = upstream_.node_of(flight->slot);
+  if (node == nullptr) {
+    upstream_.refresh_soon();
+    reason = no_owner;
     return nullptr;
   }
-  auto flight = std::make_unique<Flight>(*this);
   flight->key.assign(key);
   flight->hash = hash;
   flight->epoch = cache_.epoch(hash);
   flight->writes = writes_of(hash);
-  // Whether the server can is known once there is a connection.
-  flight->asks_tracking =
-      options_.tracking && (client_.state() != resp::ClientState::ready || client_.tracking());
-  if (flight->asks_tracking) {
-    flight->encoded = "*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n";
-  }
-  resp::append_command(flight->encoded, {"GET", key});
-  resp::append_command(flight->encoded, {"PTTL", key});
-  flight->bytes = flight->encoded;
-  flight->replies = flight->asks_tracking ? 3 : 2;
   flight->deadline = reactor.after(milliseconds(static_cast<int64_t>(options_.redis_timeout_ms)));
   flight->reply = &Origin::on_reply;
   flight->done = &Origin::on_done;
   if (strikes(faults.delay_permille)) {
     delay(*flight);
-  } else if (!client_.start(*flight)) {
-    switch (flight->outcome) {
-      case Errc::overloaded:
-        breaker_.forgotten();
-        reason = too_many;
-        break;
-      case Errc::cancelled:
-        breaker_.forgotten();
-        reason = stopping;
-        break;
-      default:
-        breaker_.forgotten();  // that is known without asking
-        reason = no_connection;
-    }
+  } else if (!send(*flight, *node, reason)) {
     return nullptr;
   }
   ++stats_.fetches;
@@ -252,6 +236,47 @@ Origin::Flight* Origin::begin_flight(std::string_view key, uint64_t hash,
   Flight* const begun = flight.release();
   flights_.emplace(begun->key, begun);
   return begun;
+}
+
+bool Origin::send(Flight& flight, UpstreamNode& node, std::string_view& reason) {
+  if (!node.breaker.admit(Reactor::current().now())) {
+    reason = circuit_open;
+    return false;
+  }
+  flight.node = &node;
+  flight.got = Flight::Got::nothing;
+  flight.tracked = false;
+  // Whether the server can is known once there is a connection.
+  flight.asks_tracking =
+      !flight.is_asking && options_.tracking &&
+      (node.client.state() != resp::ClientState::ready || node.client.tracking());
+  flight.encoded.clear();
+  if (flight.is_asking) {
+    resp::append_command(flight.encoded, {"ASKING"});
+  } else if (flight.asks_tracking) {
+    flight.encoded = "*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n";
+  }
+  resp::append_command(flight.encoded, {"GET", flight.key});
+  if (!flight.is_asking) resp::append_command(flight.encoded, {"PTTL", flight.key});
+  flight.bytes = flight.encoded;
+  flight.replies = flight.asks_tracking ? 3 : 2;
+  if (node.client.start(flight)) return true;
+  node.breaker.forgotten();  // that is known without asking
+  switch (flight.outcome) {
+    case Errc::overloaded:
+      reason = too_many;
+      break;
+    case Errc::cancelled:
+      reason = stopping;
+      break;
+    case Errc::timed_out:
+      reason = too_late;
+      break;
+    default:
+      reason = no_connection;
+      upstream_.refresh_soon();
+  }
+  return false;
 }
 
 bool Origin::strikes(uint32_t permille) const {
@@ -270,15 +295,22 @@ void Origin::delay(Flight& flight) {
 
 void Origin::send_delayed(Flight& flight) noexcept {
   delayed_.erase(flight.delay_number);
-  if (!client_.start(flight)) end_flight(&flight);
+  std::string_view reason = no_owner;
+  UpstreamNode* const node = upstream_.node_of(flight.slot);
+  if (node != nullptr && send(flight, *node, reason)) return;
+  if (flight.outcome != Errc::ok) {
+    end_flight(&flight);
+  } else {
+    fail_flight(flight, reason);
+  }
 }
 
 void Origin::on_reply(resp::ClientCommand& self, uint32_t index,
                       const resp::Reply& reply) noexcept {
   auto& flight = static_cast<Flight&>(self);
-  switch (index + (flight.asks_tracking ? 0 : 1)) {
+  switch (index + (flight.asks_tracking || flight.is_asking ? 0 : 1)) {
     case 0:
-      flight.tracked = !reply.is_error();
+      flight.tracked = flight.asks_tracking && !reply.is_error();
       break;
     case 1:
       flight.origin.note_get(flight, reply);
@@ -315,7 +347,59 @@ void Origin::note_get(Flight& flight, const resp::Reply& reply) {
 
 void Origin::on_done(resp::ClientCommand& self) noexcept {
   auto& flight = static_cast<Flight&>(self);
-  flight.origin.end_flight(&flight);
+  if (!flight.origin.redirect(flight)) flight.origin.end_flight(&flight);
+}
+
+// --- redirects ----------------------------------------------------------------------------------
+
+bool Origin::redirect(Flight& flight) {
+  if (!upstream_.is_cluster() || flight.outcome != Errc::ok || flight.got != Flight::Got::error) {
+    return false;
+  }
+  auto to = resp::parse_redirect(flight.error);
+  if (!to) {
+    if (flight.error.starts_with("CLUSTERDOWN")) upstream_.refresh_soon();
+    return false;
+  }
+  flight.node->breaker.succeeded();
+  upstream_.note(*to);
+  if (to->node.host.empty()) to->node.host = Upstream::address_of(*flight.node).host;
+  flight.is_asking = to->ask;
+  flight.target = std::move(to->node);
+  if (!flight.is_asking) upstream_.refresh_soon(flight.target);
+  send_again(flight);
+  return true;
+}
+
+// To its target, now or when the topology was read. May end it.
+void Origin::send_again(Flight& flight) {
+  std::string_view reason = astray;
+  if (++flight.hops > Upstream::hops_max) {
+    upstream_.refresh_soon();
+  } else if (UpstreamNode* const node = upstream_.find(flight.target); node != nullptr) {
+    if (send(flight, *node, reason)) return;
+  } else if (!upstream_.is_closing() && Reactor::current().now() < flight.deadline) {
+    flight.ended = [](TopologyWaiter& self) noexcept {
+      auto& waiting = static_cast<Flight&>(self);
+      waiting.origin.send_again(waiting);
+    };
+    upstream_.wait_for_topology(flight);
+    return;
+  } else {
+    reason = upstream_.is_closing() ? stopping : too_late;
+  }
+  fail_flight(flight, reason);
+}
+
+// Without having been sent, the last time.
+void Origin::fail_flight(Flight& flight, std::string_view reason) noexcept {
+  flight.got = Flight::Got::error;
+  flight.outcome = Errc::ok;
+  flight.about_key = false;
+  flight.value.assign(reason);
+  flight.error.clear();
+  flight.node = nullptr;
+  end_flight(&flight);
 }
 
 void Origin::detach(Flight& flight) noexcept {
@@ -335,12 +419,17 @@ void Origin::land(Flight& flight) {
   if (flight.writes != writes_of(flight.hash) && !proxy_test_faults.overtaken_fill_lands) return;
   // Somebody waits for a later fetch: who asks after him must not be answered with less.
   if (flights_.contains(flight.key) && !proxy_test_faults.old_fill_beside_fetch) return;
+  if (flight.is_asking || upstream_.node_of(flight.slot) != flight.node) return;
   if (proxy_test_faults.late_fill_lands) flight.epoch = cache_.epoch(flight.hash);
   const Policy& policy = policies_.of(flight.key);
-  const Lifetime lifetime = lifetime_of(policy, negative, flight.ttl_ms, flight.sent_at, now,
-                                        Reactor::current().random());
-  static_cast<void>(
-      cache_.insert(flight.key, flight.hash, flight.epoch, flight.value, negative, lifetime, now));
+  Lifetime lifetime = lifetime_of(policy, negative, flight.ttl_ms, flight.sent_at, now,
+                                  Reactor::current().random());
+  if (negative && upstream_.is_cluster()) {
+    lifetime.fresh_until = std::min(lifetime.fresh_until, flight.sent_at + absence_max);
+    lifetime.revalidate_until = lifetime.fresh_until;
+  }
+  static_cast<void>(cache_.insert(flight.key, flight.hash, flight.epoch, flight.value, negative,
+                                  lifetime, now, flight.slot));
   watch_expiry();
 }
 
@@ -349,25 +438,27 @@ void Origin::end_flight(Flight* ended) noexcept {
   const Nanos now = Reactor::current().now();
   detach(*flight);
   --flights_count_;
+  CircuitBreaker not_asked;
+  CircuitBreaker& breaker = flight->node != nullptr ? flight->node->breaker : not_asked;
   std::string_view reason;
   bool failed = true;
   if (flight->outcome == Errc::ok && flight->got != Flight::Got::error) {
     failed = false;
-    breaker_.succeeded();
+    breaker.succeeded();
     land(*flight);
   } else if (flight->outcome == Errc::ok) {
-    ++stats_.error_replies;
+    stats_.error_replies += flight->node != nullptr;
     reason = flight->value;
     if (flight->about_key) {
-      breaker_.succeeded();
+      breaker.succeeded();
     } else {
-      breaker_.failed(now);
+      breaker.failed(now);
     }
   } else if (flight->outcome == Errc::cancelled) {
-    breaker_.forgotten();
-    reason = stopping;
+    breaker.forgotten();
+    reason = upstream_.is_closing() ? stopping : connection_lost;  // or its node has left
   } else {
-    breaker_.failed(now);
+    breaker.failed(now);
     reason = flight->outcome == Errc::timed_out ? too_late : connection_lost;
     stats_.fetches_timed_out += flight->outcome == Errc::timed_out;
   }
@@ -418,18 +509,32 @@ void Origin::invalidate_all() noexcept {
   detach_all();
 }
 
-void Origin::connected(bool tracking) noexcept {
-  // What came without tracking is not known to be true.
-  if (tracking && !tracked_before_) cache_.invalidate_all(true);
-  tracked_before_ = tracking;
-  breaker_.succeeded();
+void Origin::forget(UpstreamNode& node, bool keep_for_errors) noexcept {
+  if (!upstream_.is_cluster()) {
+    cache_.invalidate_all(keep_for_errors);
+    detach_all();
+    return;
+  }
+  cache_.invalidate_groups(upstream_.slots_of(node), keep_for_errors);
+  std::erase_if(flights_, [&](const auto& entry) {
+    Flight& flight = *entry.second;
+    const bool touched = flight.node == &node || upstream_.node_of(flight.slot) == &node;
+    if (touched) flight.joinable = false;
+    return touched;
+  });
 }
 
-void Origin::pushed(const resp::Reply& push) noexcept {
+void Origin::connected(UpstreamNode& node, bool tracking) noexcept {
+  // What came without tracking is not known to be true.
+  if (tracking && !node.tracked_before) forget(node, true);
+}
+
+void Origin::pushed(UpstreamNode& node, const resp::Reply& push) noexcept {
   if (push.size() != 2 || push[0].text() != "invalidate") return;
   const resp::Reply keys = push[1];
   if (keys.is_null()) {  // FLUSHALL, FLUSHDB
-    invalidate_all();
+    ++stats_.flushes;
+    forget(node, false);
     return;
   }
   for (const resp::Reply key : keys) {
@@ -439,11 +544,21 @@ void Origin::pushed(const resp::Reply& push) noexcept {
   }
 }
 
-void Origin::lost() noexcept {
-  if (!tracked_before_ || proxy_test_faults.keep_after_loss) return;
+void Origin::lost(UpstreamNode& node) noexcept {
+  if (!node.tracked_before || proxy_test_faults.keep_after_loss) return;
   ++stats_.flushes;
-  cache_.invalidate_all(true);
-  detach_all();
+  forget(node, true);
+}
+
+void Origin::slots_changed(const std::vector<uint16_t>& slots) noexcept {
+  ++stats_.flushes;
+  cache_.invalidate_groups(slots, true);
+  std::erase_if(flights_, [&](const auto& entry) {
+    Flight& flight = *entry.second;
+    const bool touched = std::ranges::binary_search(slots, flight.slot);
+    if (touched) flight.joinable = false;
+    return touched;
+  });
 }
 
 // --- expiry -------------------------------------------------------------------------------------

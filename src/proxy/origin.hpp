@@ -1,5 +1,5 @@
 // One core's share of the proxy: the keys that it owns, what it remembers of them, and its one
-// connection to Redis.
+// connection to Redis (or to each master of a cluster: upstream.hpp).
 //
 // Coherence. With CLIENT TRACKING, invalidations come on the same connection as replies, in order.
 // A fetch is three commands, sent together: CLIENT CACHING YES, GET, PTTL. From the execution of GET on
@@ -23,6 +23,15 @@
 // for when Redis does not answer, where a policy says so. Without tracking (an old server) a change
 // shows when the time to live has passed, as in any cache.
 //
+// A cluster: what is remembered of a slot's keys came from the node that has the slot, over its
+// present connection. So a lost connection drops what its slots hold and nothing else, and a slot
+// that the topology gives to another node is dropped; what another node said (a redirect) is passed
+// on and not remembered. A node that gives a slot away invalidates each key as it leaves. It
+// can't for keys that it hasn't: those come to be on the other node unseen. So absence is
+// remembered for absence_max at most. A slot that a replica takes over is dropped when the
+// topology is next read, which is how long something older may be seen if the connection to
+// the former master is still there.
+//
 // One fetch per key at a time: who asks meanwhile joins it, unless the key was invalidated since it
 // began; up to a bound. A fetch has a deadline, and so have those who joined.
 #pragma once
@@ -39,10 +48,10 @@
 #include <gyre/task.hpp>
 
 #include "proxy/cache.hpp"
-#include "proxy/circuit_breaker.hpp"
 #include "proxy/hot_keys.hpp"
 #include "proxy/options.hpp"
 #include "proxy/policy.hpp"
+#include "proxy/upstream.hpp"
 #include "resp/client.hpp"
 
 namespace gyre::proxy {
@@ -98,8 +107,10 @@ struct InjectedFaults {
   bool active(Nanos now) const { return now < until; }
 };
 
-class Origin final : public resp::ClientListener {
+class Origin final : public UpstreamListener {
  public:
+  // Of a cluster's keys.
+  static constexpr Nanos absence_max = seconds(1);
   // Longer keys are asked for, and not remembered: a longer word of a write can't be one that is.
   static constexpr size_t key_bytes_max = 64u << 10;
 
@@ -119,20 +130,21 @@ class Origin final : public resp::ClientListener {
   void invalidate_all() noexcept;
 
   // Whether lookups that miss can be answered at the moment.
-  bool is_up() const { return client_.state() == resp::ClientState::ready; }
-  bool is_coherent() const { return client_.tracking(); }
+  bool is_up() const { return upstream_.is_up(); }
+  bool is_coherent() const { return upstream_.is_coherent(); }
 
   const Cache& cache() const { return cache_; }
-  const resp::Client& client() const { return client_; }
-  const CircuitBreaker& breaker() const { return breaker_; }
+  Upstream& upstream() { return upstream_; }
+  const Upstream& upstream() const { return upstream_; }
   const HotKeys& hot_keys() const { return hot_keys_; }
   const OriginStats& stats() const { return stats_; }
   InjectedFaults faults;
 
-  // --- resp::ClientListener ---------------------------------------------------------------------
-  void connected(bool tracking) noexcept override;
-  void pushed(const resp::Reply& push) noexcept override;
-  void lost() noexcept override;
+  // --- UpstreamListener -------------------------------------------------------------------------
+  void connected(UpstreamNode& node, bool tracking) noexcept override;
+  void pushed(UpstreamNode& node, const resp::Reply& push) noexcept override;
+  void lost(UpstreamNode& node) noexcept override;
+  void slots_changed(const std::vector<uint16_t>& slots) noexcept override;
 
  private:
   struct Flight;
@@ -146,6 +158,12 @@ class Origin final : public resp::ClientListener {
   static void on_done(resp::ClientCommand& self) noexcept;
   // Null if none can be begun now; then `reason` says why.
   Flight* begin_flight(std::string_view key, uint64_t hash, std::string_view& reason);
+  // False, with `reason`: it is not under way.
+  bool send(Flight& flight, UpstreamNode& node, std::string_view& reason);
+  // Whether it goes on elsewhere.
+  bool redirect(Flight& flight);
+  void send_again(Flight& flight);
+  void fail_flight(Flight& flight, std::string_view reason) noexcept;
   bool strikes(uint32_t permille) const;
   void delay(Flight& flight);
   void send_delayed(Flight& flight) noexcept;
@@ -158,6 +176,8 @@ class Origin final : public resp::ClientListener {
   uint64_t writes_of(uint64_t hash) const {
     return writes_of_all_ + writes_[hash % writes_.size()];
   }
+  // What came from the node may have changed.
+  void forget(UpstreamNode& node, bool keep_for_errors) noexcept;
   void answer_failure(Waiter& waiter, uint64_t hash, std::string_view reason,
                       std::string_view error = {}) noexcept;
   void sweep() noexcept;
@@ -166,20 +186,18 @@ class Origin final : public resp::ClientListener {
   const Options& options_;
   Policies policies_;
   Cache cache_;
-  CircuitBreaker breaker_;
   HotKeys hot_keys_;
   std::unordered_map<std::string_view, Flight*> flights_;  // that may be joined, by their own key
   size_t flights_count_ = 0;                               // these and the others
   size_t flights_max_;
-  std::map<uint64_t, Flight*> delayed_;  // by an injected fault, in the order of their beginnings
-  uint64_t delays_ = 0;
   std::array<uint32_t, 4096> writes_{};  // by our clients; keys share them, as epochs
   uint64_t writes_of_all_ = 0;
-  bool tracked_before_ = false;
+  std::map<uint64_t, Flight*> delayed_;  // by an injected fault, in the order of their beginnings
+  uint64_t delays_ = 0;
   Nanos aged_at_ = 0;
   SweepTimer sweep_timer_{*this};
   OriginStats stats_;
-  resp::Client client_;
+  Upstream upstream_;
 };
 
 }  // namespace gyre::proxy

@@ -164,7 +164,7 @@ Task<Result<void>> Proxy::start_all() {
   co_await on_all([](Proxy& proxy, unsigned core) -> Task<bool> {
     proxy.connect_to_redis(core);
     const Nanos until = Reactor::current().after(first_connection_patience);
-    while (!proxy.origin(core).client().tried() && Reactor::current().now() < until) {
+    while (!proxy.origin(core).upstream().tried() && Reactor::current().now() < until) {
       if (!co_await sleep_for(first_connection_interval)) break;
     }
     co_return true;
@@ -240,11 +240,11 @@ Task<void> Proxy::lead() {
 
 void Proxy::print_ready() {
   environment_.print(fmt::format(
-      "gyre proxy serves http://{}:{} resp={} admin={} cores={} redis={}:{} {} keys_max={} "
+      "gyre proxy serves http://{}:{} resp={} admin={} cores={} redis={} {} keys_max={} "
       "ttl_ms={}\n",
       options_.listen.host, cores_[0].front->port(),
       options_.resp ? fmt::format("{}:{}", options_.resp->host, cores_[0].resp->port()) : "off",
-      admin_ ? admin_->url() : "off", cores(), options_.redis_host, options_.redis_port,
+      admin_ ? admin_->url() : "off", cores(), redis_name(options_),
       cores_[0].origin->is_coherent() ? "coherent"
       : cores_[0].origin->is_up()     ? "connected"
                                       : "unreachable",

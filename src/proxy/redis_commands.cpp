@@ -19,6 +19,7 @@ using enum CommandKind;
 // Sorted by name.
 constexpr Known table[] = {
     {"acl", refused},
+    {"asking", refused},
     {"auth", local},
     {"bgrewriteaof", refused},
     {"bgsave", refused},
@@ -99,6 +100,8 @@ constexpr Known table[] = {
     {"punsubscribe", subscribe},
     {"quit", local},
     {"randomkey", read},
+    {"readonly", refused},
+    {"readwrite", refused},
     {"replconf", refused},
     {"replicaof", refused},
     {"reset", local},

@@ -31,20 +31,32 @@ CoreReport report_of(Proxy& proxy, unsigned core, bool with_hot_keys) {
   report.cache = origin.cache().stats();
   report.cache_keys = origin.cache().keys();
   report.cache_bytes = origin.cache().bytes();
-  report.client = origin.client().stats();
-  report.client_state = origin.client().state();
-  report.coherent = origin.is_coherent();
-  report.trouble = origin.client().trouble();
-  report.server_version = origin.client().server_version();
-  report.breaker = origin.breaker().state();
-  report.breaker_opened = origin.breaker().opened();
-  report.breaker_refused = origin.breaker().refused();
+  const Upstream& upstream = origin.upstream();
+  report.client = upstream.client_stats();
+  report.upstream = upstream.stats();
+  report.up = upstream.is_up();
+  report.coherent = upstream.is_coherent();
+  report.trouble = upstream.trouble();
+  report.server_version = upstream.server_version();
+  report.breakers_open = upstream.breakers_open();
+  report.breaker_opened = upstream.breakers_opened();
+  report.breaker_refused = upstream.breakers_refused();
+  report.nodes_up = upstream.nodes_up();
+  report.slots_covered = upstream.slots_covered();
+  const std::vector<UpstreamNode*> masters = upstream.masters();
+  report.nodes = masters.size();
+  for (const UpstreamNode* node : masters) {
+    if (!upstream.is_cluster()) break;
+    report.cluster.push_back({Upstream::address_of(*node).to_string(),
+                              node->client.state() == resp::ClientState::ready,
+                              upstream.slots_of(*node).size(), node->client.trouble()});
+  }
   if (with_hot_keys) report.hot_keys = origin.hot_keys().top(hot_keys_shown);
   return report;
 }
 
 bool is_up(const CoreReport& report) {
-  return report.client_state == resp::ClientState::ready;
+  return report.up;
 }
 
 // Both answers are made from this table: /stats sums over cores, /metrics has a sample per core.
@@ -163,10 +175,27 @@ constexpr Figure figures[] = {
      [](R r) { return r.client.lost; }},
     {"redis", "replies_late", "redis_replies_late_total", true,
      "Replies that came after their deadline.", [](R r) { return r.client.replies_late; }},
+    {"redis", "nodes", "redis_nodes", false, "Redis nodes that have keys of the core.",
+     [](R r) { return r.nodes; }},
+    {"redis", "nodes_up", "redis_nodes_up", false, "Of these, connected.",
+     [](R r) { return r.nodes_up; }},
     {"redis", "up", "redis_up", false, "1 while the core is connected to Redis.",
      [](R r) { return uint64_t{is_up(r)}; }},
     {"redis", "coherent", "redis_coherent", false, "1 while Redis tells the core of changes.",
      [](R r) { return uint64_t{r.coherent}; }},
+    {"cluster", "slots_covered", "cluster_slots_covered", false,
+     "Slots of a Redis Cluster whose node is known.", [](R r) { return r.slots_covered; }},
+    {"cluster", "moved", "cluster_moved_total", true, "Redirects of a slot that was moved.",
+     [](R r) { return r.upstream.moved; }},
+    {"cluster", "asked", "cluster_asked_total", true, "Redirects of a slot that is on its way.",
+     [](R r) { return r.upstream.asked; }},
+    {"cluster", "topology_reads", "cluster_topology_reads_total", true,
+     "Times that the topology was read.", [](R r) { return r.upstream.topology_reads; }},
+    {"cluster", "topology_failed", "cluster_topology_failed_total", true,
+     "Nodes that could not tell it.", [](R r) { return r.upstream.topology_failed; }},
+    {"cluster", "topology_changes", "cluster_topology_changes_total", true,
+     "Readings after which a slot had another node.",
+     [](R r) { return r.upstream.topology_changes; }},
     {"faults", "active", "faults_active", false,
      "1 while the core makes faults that it was told to.",
      [](R r) { return uint64_t{r.faults_active}; }},
@@ -174,8 +203,8 @@ constexpr Figure figures[] = {
      [](R r) { return r.origin.injected_failures; }},
     {"faults", "delays", "faults_delays_total", true, "Fetches that such a fault delayed.",
      [](R r) { return r.origin.injected_delays; }},
-    {"breaker", "open", "breaker_open", false, "1 while Redis is not asked.",
-     [](R r) { return uint64_t{r.breaker != CircuitBreaker::State::closed}; }},
+    {"breaker", "open", "breaker_open", false, "Redis nodes that are not asked.",
+     [](R r) { return r.breakers_open; }},
     {"breaker", "opened", "breaker_opened_total", true, "Times that it opened.",
      [](R r) { return r.breaker_opened; }},
     {"breaker", "refused", "breaker_refused_total", true, "Fetches that it refused.",
@@ -186,6 +215,20 @@ uint64_t sum_of(const std::vector<CoreReport>& reports, const Figure& figure) {
   uint64_t sum = 0;
   for (const CoreReport& report : reports) sum += figure.value(report);
   return sum;
+}
+
+// As core 0 sees them.
+void append_nodes(Json& json, const CoreReport& report) {
+  json.open("nodes", '[');
+  for (const CoreReport::Node& node : report.cluster) {
+    json.open("", '{');
+    json.string("address", node.address);
+    json.boolean("up", node.up);
+    json.count("slots", node.slots);
+    json.string("trouble", node.trouble);
+    json.close('}');
+  }
+  json.close(']');
 }
 
 double seconds_since(Nanos start) {
@@ -241,8 +284,7 @@ void ReportExchange::answer_ready(const std::vector<CoreReport>& reports) {
   if (!up || draining) status_ = 503;
   const Options& options = proxy_.options();
   const std::string redis =
-      up ? "[+]redis ok\n"
-         : fmt::format("[-]redis {}:{}: {}\n", options.redis_host, options.redis_port, trouble);
+      up ? "[+]redis ok\n" : fmt::format("[-]redis {}: {}\n", redis_name(options), trouble);
   if (verbose_) {
     body_ = redis + (draining ? "[-]serving: shutting down\n" : "[+]serving ok\n");
   } else {
@@ -260,6 +302,7 @@ void ReportExchange::answer_stats(const std::vector<CoreReport>& reports) {
   uint64_t hits = 0;
   uint64_t misses = 0;
   for (const Figure& figure : figures) {
+    if (figure.group == "cluster" && options.redis_cluster.empty()) continue;
     if (figure.group != group) {
       if (!group.empty()) json.close('}');
       group = figure.group;
@@ -270,11 +313,11 @@ void ReportExchange::answer_stats(const std::vector<CoreReport>& reports) {
         json.string("eviction", options.eviction == Eviction::lru ? "lru" : "s3-fifo");
       }
       if (group == "redis") {
-        json.string("address", fmt::format("{}:{}", options.redis_host, options.redis_port));
+        json.string("address", redis_name(options));
         json.boolean("tls", options.redis_tls);
         json.string("version", reports.front().server_version);
-        const auto down = std::ranges::find_if_not(reports, is_up);
-        json.string("trouble", down == reports.end() ? "" : down->trouble);
+        const auto troubled = std::ranges::find_if(reports, [](R r) { return !r.trouble.empty(); });
+        json.string("trouble", troubled == reports.end() ? "" : troubled->trouble);
       }
     }
     const uint64_t sum = sum_of(reports, figure);
@@ -286,6 +329,7 @@ void ReportExchange::answer_stats(const std::vector<CoreReport>& reports) {
     } else {
       json.count(figure.name, sum);
     }
+    if (figure.name == "topology_changes") append_nodes(json, reports.front());
     if (figure.name == "hits" || figure.name == "stale_hits") hits += sum;
     if (figure.name == "misses") misses = sum;
   }
@@ -300,7 +344,9 @@ void ReportExchange::answer_stats(const std::vector<CoreReport>& reports) {
 
 void ReportExchange::answer_metrics(const std::vector<CoreReport>& reports) {
   auto out = std::back_inserter(body_);
+  const bool is_cluster = !proxy_.options().redis_cluster.empty();
   for (const Figure& figure : figures) {
+    if (figure.group == "cluster" && !is_cluster) continue;
     fmt::format_to(out, "# HELP gyre_proxy_{0} {1}\n# TYPE gyre_proxy_{0} {2}\n", figure.metric,
                    figure.help, figure.counter ? "counter" : "gauge");
     for (size_t core = 0; core < reports.size(); ++core) {

@@ -31,11 +31,22 @@ struct CoreReport {
   uint64_t cache_keys = 0;
   uint64_t cache_bytes = 0;
   resp::ClientStats client;
-  resp::ClientState client_state = resp::ClientState::idle;
+  UpstreamStats upstream;
+  bool up = false;
   bool coherent = false;
+  uint64_t nodes = 0;
+  uint64_t nodes_up = 0;
+  uint64_t slots_covered = 0;
+  struct Node {
+    std::string address;
+    bool up = false;
+    uint64_t slots = 0;
+    std::string trouble;
+  };
+  std::vector<Node> cluster;  // of a cluster
   std::string trouble;
   std::string server_version;
-  CircuitBreaker::State breaker = CircuitBreaker::State::closed;
+  uint64_t breakers_open = 0;
   uint64_t breaker_opened = 0;
   uint64_t breaker_refused = 0;
   std::vector<HotKeys::Counted> hot_keys;  // if asked for

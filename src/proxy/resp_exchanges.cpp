@@ -32,19 +32,6 @@ std::string_view range_of(std::string_view value, int64_t start, int64_t end) {
 
 }  // namespace
 
-std::string_view why_not(Errc outcome) {
-  switch (outcome) {
-    case Errc::timed_out:
-      return "Redis did not answer in time; the command may have been carried out";
-    case Errc::overloaded:
-      return "too much is under way; try again";
-    case Errc::cancelled:
-      return "shutting down";
-    default:
-      return "the connection to Redis was lost; the command may have been carried out";
-  }
-}
-
 void write_answer(resp::ReplyWriter& to, const ReadForm& form, const Answer& answer) {
   if (answer.status == Answer::Status::unavailable) {
     if (!answer.error.empty()) {
@@ -178,9 +165,30 @@ void ManyReadsExchange::respond(resp::ReplyWriter& to) {
 
 // --- passed on ----------------------------------------------------------------------------------
 
+// For the keys of one slot, or for one of all masters.
+class PassExchange::Part final : public Forward {
+ public:
+  Part(PassExchange& whole, std::string command) : Forward(whole.front_), whole_(whole) {
+    encoded_ = std::move(command);
+    deadline = whole.deadline;
+  }
+  using Forward::forward;
+  using Forward::forward_to;
+  const std::string& reply_text() const { return reply_text_; }
+  const std::string& error() const { return error_; }
+
+ private:
+  resp::Client& client_at(const resp::NodeAddress* node) override {
+    return front_.shared(whole_.client_.protocol(), node);
+  }
+  void replied() override { whole_.part_ended(); }
+
+  PassExchange& whole_;
+};
+
 PassExchange::PassExchange(RespConnection& connection, RespFront& front, resp::Command command,
                            CommandKind kind)
-    : Exchange(connection), client_(connection), front_(front), kind_(kind) {
+    : Exchange(connection), Forward(front), client_(connection), kind_(kind) {
   in_session_ = kind == CommandKind::session || kind == CommandKind::blocking ||
                 (connection.session && connection.session->is_open);
   for (const char c : command[0]) name_ += resp::to_lower(c);
@@ -190,11 +198,15 @@ PassExchange::PassExchange(RespConnection& connection, RespFront& front, resp::C
     encoded_ += word;
     encoded_ += "\r\n";
   }
-  bytes = encoded_;
-  raw = [](resp::ClientCommand& self, std::string_view reply) noexcept {
-    static_cast<PassExchange&>(self).reply_text_.assign(reply);
-  };
-  done = [](resp::ClientCommand& self) noexcept { static_cast<PassExchange&>(self).replied(); };
+  if (front.upstream().is_cluster()) {
+    placement_ = placement_of(command);
+    if (placement_.kind == Placement::Kind::key) {
+      slot_ = resp::slot_of_key(command[placement_.key_at]);
+    } else if (placement_.kind == Placement::Kind::by_slot) {
+      slot_ = resp::slot_of_key(command[1]);
+      slot_parts_ = split_by_slot(command, placement_);
+    }
+  }
   const bool writes = kind == CommandKind::write || kind == CommandKind::blocking;
   if (writes) {
     for (const std::string_view word : command.subspan(1)) {
@@ -213,19 +225,74 @@ PassExchange::PassExchange(RespConnection& connection, RespFront& front, resp::C
   }
 }
 
+PassExchange::~PassExchange() = default;
+
 void PassExchange::begin() {
   // What begins a session may have come since this was made.
   in_session_ = in_session_ || (client_.session && client_.session->is_open);
   ++front_.stats().passed_on;
   if (in_session_) {
     begin_in_session();
-    return;
+  } else if (front_.may_pass(client_)) {
+    begin_shared();
+  } else {
+    client_.held.push_back(this);
   }
+}
+
+void PassExchange::begin_shared() {
   if (!given_.empty() || everything_) front_.invalidate_soon(given_, everything_);
   deadline = Reactor::current().after(pass_timeout);
-  if (!front_.shared(client_.protocol()).start(*this)) {
-    fail(outcome == Errc::closed ? "Redis can't be reached" : std::string(why_not(outcome)));
+  if (placement_.kind == Placement::Kind::all || slot_parts_.size() > 1) {
+    begin_parts();
+  } else {
+    forward(slot_);
   }
+}
+
+// The last one may end this object.
+void PassExchange::begin_parts() {
+  if (placement_.kind == Placement::Kind::all) {
+    const std::vector<UpstreamNode*> masters = front_.upstream().masters();
+    if (masters.empty()) {
+      forward(slot_);  // which says so
+      return;
+    }
+    for (size_t i = 0; i < masters.size(); ++i) {
+      parts_.push_back(std::make_unique<Part>(*this, encoded_));
+    }
+    parts_missing_ = masters.size();
+    for (size_t i = 0; i < masters.size(); ++i) parts_[i]->forward_to(*masters[i]);
+    return;
+  }
+  const size_t count = slot_parts_.size();
+  parts_missing_ = count;
+  for (SlotPart& part : slot_parts_) {
+    parts_.push_back(std::make_unique<Part>(*this, std::move(part.bytes)));
+  }
+  for (size_t i = 0; i < count; ++i) parts_[i]->forward(slot_parts_[i].slot);
+}
+
+void PassExchange::part_ended() {
+  if (--parts_missing_ != 0) return;
+  std::vector<std::string_view> replies;
+  for (const auto& part : parts_) {
+    if (error_.empty()) error_ = part->error();
+    replies.push_back(part->reply_text());
+  }
+  if (error_.empty()) reply_text_ = merge_replies(placement_.merge, replies);
+  outcome = Errc::ok;
+  replied();
+}
+
+resp::Client& PassExchange::client_at(const resp::NodeAddress* node) {
+  if (!in_session_) return front_.shared(client_.protocol(), node);
+  return (node != nullptr ? front_.bind(client_, *node) : front_.session_of(client_)).client;
+}
+
+// Within a transaction, a redirect is no more than an error.
+bool PassExchange::may_go_on() const {
+  return !in_session_ || !client_.session->is_bound;
 }
 
 void PassExchange::begin_in_session() {
@@ -233,7 +300,7 @@ void PassExchange::begin_in_session() {
   if (session.broken) {
     const bool ends = name_ == "exec" || name_ == "discard" || name_ == "unwatch";
     if (ends) {
-      session.is_open = session.in_multi = session.broken = false;
+      session.is_open = session.in_multi = session.broken = session.is_bound = false;
       given_ = std::exchange(session.given, {});
     }
     error_ = name_ == "exec"
@@ -251,11 +318,11 @@ void PassExchange::begin_in_session() {
     client_.blocking = this;
   }
   if (!given_.empty()) front_.invalidate_soon(given_, false);
-  if (session.client.start(*this)) return;
-  client_.blocking = nullptr;
-  if (session.is_open) break_session();
-  if (begins_session()) stop_reading();
-  fail(outcome == Errc::closed ? "Redis can't be reached" : std::string(why_not(outcome)));
+  if (!front_.upstream().is_cluster()) {
+    send(session.client);
+  } else if (bind_session()) {
+    send(client_.session->client);
+  }
 }
 
 // A transaction of which a part is missing must not be carried out.
@@ -274,25 +341,66 @@ bool PassExchange::begins_session() const {
   return kind_ == CommandKind::session && (name_ == "multi" || name_ == "watch");
 }
 
-void PassExchange::fail(std::string why) {
-  error_ = "ERR gyre proxy: " + std::move(why);
-  client_.finished(*this);
+// To a node of the cluster: that of the first key that comes. So MULTI is put off until there is
+// one. True: it is the session's; else this goes its own way.
+bool PassExchange::bind_session() {
+  Session& session = *client_.session;
+  if (!session.is_open) session.is_bound = session.multi_owed = false;
+  if (session.is_bound) return true;
+  session.slot = slot_;
+  if (name_ == "multi" && !session.in_multi) {
+    session.multi_owed = true;
+    reply_text_ = "+OK\r\n";
+    replied();
+    return false;
+  }
+  if (session.multi_owed) {
+    sending_multi_ = true;
+    put_off_ = std::exchange(encoded_, "*1\r\n$5\r\nMULTI\r\n");
+  }
+  forward(slot_);
+  return false;
 }
 
 void PassExchange::give_up() {
+  client_.blocking = nullptr;
+  if (!under_way()) {  // it waits for the topology
+    abandon();
+    return;
+  }
   Session& session = *client_.session;
   session.client.cancel(*this);
   session.client.drop("its client has gone");  // Redis would go on waiting there
   outcome = Errc::closed;
+  error_ = fmt::format("ERR gyre proxy: {}", why_not(outcome));
   replied();
 }
 
 void PassExchange::replied() {
+  const bool succeeded = error_.empty() && !reply_text_.starts_with('-');
+  if (std::exchange(sending_multi_, false)) {
+    encoded_ = std::move(put_off_);
+    Session& session = *client_.session;
+    session.multi_owed = false;
+    session.is_bound = succeeded;
+    if (succeeded) {
+      send(session.client);
+      return;
+    }
+    session.broken = true;
+  }
   if (client_.blocking == this) client_.blocking = nullptr;
-  if (outcome != Errc::ok) error_ = fmt::format("ERR gyre proxy: {}", why_not(outcome));
-  if (in_session_) note_session(outcome == Errc::ok && !reply_text_.starts_with('-'));
+  if (in_session_) {
+    note_session(succeeded);
+  } else {
+    front_.passed(client_);
+  }
+  finish();
+}
+
+void PassExchange::finish() {
   const bool forgets = proxy_test_faults.forget_write && !in_session_;
-  if ((given_.empty() && !everything_) || forgets) {
+  if (unsent_ || (given_.empty() && !everything_) || forgets) {
     client_.finished(*this);
   } else {
     invalidate();
@@ -302,23 +410,39 @@ void PassExchange::replied() {
 // What the reply to a command says of the session.
 void PassExchange::note_session(bool succeeded) {
   Session& session = *client_.session;
+  const bool failed = !error_.empty();
+  if (unsent_) {
+    if (session.is_open) break_session();
+    if (begins_session()) stop_reading();
+    return;
+  }
+  if (const auto redirect = session.is_bound ? redirect_of(reply_text_) : std::nullopt) {
+    reply_text_ = name_ == "exec" ? "-EXECABORT Transaction discarded because its slot has moved; "
+                                    "try again\r\n"
+                  : redirect->slot == session.slot
+                      ? "-TRYAGAIN gyre proxy: the slot of this transaction has moved\r\n"
+                      : "-CROSSSLOT Keys in request don't hash to the same slot\r\n";
+  }
   if (begins_session()) {
     session.in_multi = session.in_multi || (succeeded && name_ == "multi");
     session.is_open = session.is_open || succeeded;
-    if (outcome != Errc::ok && !session.is_open) stop_reading();
-    if (outcome != Errc::ok && session.is_open) break_session();
+    if (failed && !session.is_open) stop_reading();
+  }
+  session.is_bound = session.is_bound || (session.is_open && !session.multi_owed && succeeded);
+  if (begins_session()) {
+    if (failed && session.is_open) break_session();
   } else if (name_ == "exec" || name_ == "discard") {
     // Whatever became of it: what it was given may have changed.
     given_ = std::exchange(session.given, {});
     if (proxy_test_faults.forget_exec) given_.clear();
     everything_ = given_.size() >= given_max;
-    session.is_open = session.in_multi = session.broken = false;
+    session.is_open = session.in_multi = session.broken = session.is_bound = false;
   } else if (name_ == "unwatch" && !session.in_multi) {
-    session.is_open = session.broken = false;
+    session.is_open = session.broken = session.is_bound = false;
     session.given.clear();
   } else if (!session.is_open) {
     session.given.clear();
-  } else if (outcome != Errc::ok) {
+  } else if (failed) {
     break_session();
   }
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,8 @@
 #include <gyre/mailbox.hpp>
 
 #include "base/carried_text.hpp"
+#include "proxy/cluster_commands.hpp"
+#include "proxy/forward.hpp"
 #include "proxy/origin.hpp"
 #include "proxy/resp_front.hpp"
 #include "resp/client.hpp"
@@ -27,9 +30,6 @@ struct ReadForm {
 };
 
 void write_answer(resp::ReplyWriter& to, const ReadForm& form, const Answer& answer);
-
-// Of a command for Redis that ended with anything but ok, for its client.
-std::string_view why_not(Errc outcome);
 
 // The value of one key, from whichever core owns it. Part of an exchange.
 class RemoteRead final : public Message, public Waiter {
@@ -85,19 +85,30 @@ class ManyReadsExchange final : public resp::Exchange {
   size_t missing_ = 0;
 };
 
-// A command that is passed on as it is.
-class PassExchange final : public resp::Exchange, public Message, public resp::ClientCommand {
+// A command that is passed on as it is; to a cluster, perhaps in parts.
+class PassExchange final : public resp::Exchange, public Message, public Forward {
  public:
   PassExchange(RespConnection& connection, RespFront& front, resp::Command command,
                CommandKind kind);
+  ~PassExchange() override;
   void begin() override;
+  // Where it was held up: nothing of its connection is under way to where things were.
+  void begin_shared();
   void respond(resp::ReplyWriter& to) override;
   // Its client has gone, and it may wait for ever. Only while it is the connection's `blocking`.
   void give_up();
 
  private:
+  class Part;
+
   void begin_in_session();
-  void replied();
+  bool bind_session();
+  void begin_parts();
+  void part_ended();
+  resp::Client& client_at(const resp::NodeAddress* node) override;
+  bool may_go_on() const override;
+  void replied() override;
+  void finish();
   void note_session(bool succeeded);
   bool begins_session() const;
   void break_session();
@@ -105,19 +116,21 @@ class PassExchange final : public resp::Exchange, public Message, public resp::C
   void invalidate();
   void visit(unsigned core);
   void travel_from(unsigned core);
-  void fail(std::string why);
 
   RespConnection& client_;
-  RespFront& front_;
   CommandKind kind_;
   bool in_session_;
-  std::string name_;  // in lower case
-  std::string encoded_;
+  bool sending_multi_ = false;  // which was put off, ahead of the command
+  std::string name_;            // in lower case
+  std::string put_off_;         // the command, meanwhile
+  Placement placement_;         // in a cluster
+  std::optional<uint16_t> slot_;
+  std::vector<SlotPart> slot_parts_;
+  std::vector<std::unique_ptr<Part>> parts_;
+  size_t parts_missing_ = 0;
   std::vector<std::string> given_;  // to a write: what may be keys
   std::vector<uint64_t> given_hashes_;
   bool everything_ = false;  // is invalidated
-  std::string reply_text_;
-  std::string error_;
 };
 
 }  // namespace gyre::proxy

@@ -23,6 +23,8 @@ constexpr size_t unparsed_bytes_max = 64u << 20;  // of all connections of a cor
 constexpr Nanos subscriber_ping_interval = seconds(2);
 constexpr Nanos pass_silence_max = seconds(10);  // Redis may work on one command for long
 constexpr Nanos pass_answer_max = seconds(60);
+constexpr Nanos retire_patience = seconds(5);  // with what was sent to a node that has left
+constexpr Nanos retire_interval = milliseconds(20);
 constexpr Nanos no_limit = seconds(366ll * 86400);
 constexpr std::string_view version_if_unknown = "7.0.0";
 
@@ -176,11 +178,8 @@ Task<bool> RespFront::drain(Nanos deadline) {
 }
 
 Task<void> RespFront::close() {
-  for (auto& shared : shared_) {
-    if (!shared) continue;
-    co_await shared->close();
-    shared.reset();
-  }
+  for (auto& [key, shared] : shared_) co_await shared->close();
+  shared_.clear();
 }
 
 void RespFront::connected(int fd) noexcept {
@@ -227,12 +226,48 @@ bool RespFront::unparsed_bytes_changed(size_t before, size_t after) noexcept {
 
 // --- for exchanges ------------------------------------------------------------------------------
 
-resp::Client& RespFront::shared(resp::Protocol protocol) {
-  auto& client = shared_[protocol == resp::Protocol::resp3 ? 1 : 0];
+namespace {
+// What has been sent gets its answer, for a while.
+Task<void> retire(std::unique_ptr<resp::Client> client) {
+  const Nanos until = Reactor::current().after(retire_patience);
+  while (client->commands_under_way() != 0 && Reactor::current().now() < until) {
+    if (!co_await sleep_for(retire_interval)) break;
+  }
+  co_await client->close();
+}
+
+template <class Own>
+Task<void> retire(std::unique_ptr<Own> own) {
+  co_await own->client.close();
+}
+}  // namespace
+
+resp::Client& RespFront::shared(resp::Protocol protocol, const resp::NodeAddress* node) {
+  if (topology_ != upstream().generation()) drop_strangers();
+  resp::NodeAddress address;  // without a cluster there is one, whatever its name
+  if (node != nullptr) address = *node;
+  auto& client = shared_[{protocol, address}];
   if (!client) {
-    client = std::make_unique<resp::Client>(client_options(protocol, false), no_listener_);
+    resp::ClientOptions options = client_options(protocol, false);
+    if (node != nullptr) {
+      options.host = node->host;
+      options.port = node->port;
+    }
+    client = std::make_unique<resp::Client>(options, no_listener_);
   }
   return *client;
+}
+
+void RespFront::drop_strangers() {
+  topology_ = upstream().generation();
+  for (auto at = shared_.begin(); at != shared_.end();) {
+    if (upstream().find(at->first.second) != nullptr) {
+      ++at;
+      continue;
+    }
+    scope_.spawn(retire(std::move(at->second)));
+    at = shared_.erase(at);
+  }
 }
 
 Session& RespFront::session_of(RespConnection& connection) {
@@ -243,6 +278,44 @@ Session& RespFront::session_of(RespConnection& connection) {
   return *connection.session;
 }
 
+Session& RespFront::bind(RespConnection& connection, const resp::NodeAddress& node) {
+  Session& session = session_of(connection);
+  resp::ClientOptions options = session.client.options();
+  if (options.host == node.host && options.port == node.port) return session;
+  options.host = node.host;
+  options.port = node.port;
+  auto bound = std::make_unique<Session>(options);
+  bound->is_open = session.is_open;
+  bound->in_multi = session.in_multi;
+  bound->given = std::move(session.given);
+  bound->multi_owed = session.multi_owed;
+  bound->slot = session.slot;
+  session.is_open = false;
+  scope_.spawn(retire(std::exchange(connection.session, std::move(bound))));
+  return *connection.session;
+}
+
+bool RespFront::may_pass(RespConnection& connection) {
+  if (connection.passing != 0 && connection.topology != upstream().generation()) return false;
+  if (!connection.held.empty()) return false;
+  connection.topology = upstream().generation();
+  ++connection.passing;
+  return true;
+}
+
+void RespFront::passed(RespConnection& connection) {
+  if (--connection.passing != 0 || connection.held.empty() || connection.releasing) return;
+  connection.topology = upstream().generation();
+  connection.releasing = true;
+  while (!connection.held.empty()) {
+    PassExchange* const exchange = connection.held.front();
+    connection.held.pop_front();
+    ++connection.passing;
+    exchange->begin_shared();  // it may end at once
+  }
+  connection.releasing = false;
+}
+
 Subscriber& RespFront::subscriber_of(RespConnection& connection) {
   if (!connection.subscriber) {
     ++stats_.sessions;
@@ -250,17 +323,15 @@ Subscriber& RespFront::subscriber_of(RespConnection& connection) {
     resp::ClientOptions options = client_options(resp::Protocol::resp3, false);
     options.name = fmt::format("gyre-proxy-{}-subscriber", index_);
     options.ping_interval = subscriber_ping_interval;
+    if (const UpstreamNode* const node = upstream().is_cluster() ? upstream().any_master() : nullptr;
+        node != nullptr) {
+      options.host = node->client.options().host;
+      options.port = node->client.options().port;
+    }
     connection.subscriber = std::make_unique<Subscriber>(options, connection, *this);
   }
   return *connection.subscriber;
 }
-
-namespace {
-template <class Own>
-Task<void> retire(std::unique_ptr<Own> own) {
-  co_await own->client.close();
-}
-}  // namespace
 
 void RespFront::reset(RespConnection& connection) {
   if (connection.subscriber) {
@@ -333,6 +404,12 @@ resp::Exchange* RespFront::start(resp::Connection& of, resp::Command command) {
       (total_limit_.enabled() && !total_limit_.admit(0, now))) {
     ++stats_.throttled;
     connection.out().error("TRYAGAIN over the rate limit; slow down");
+    return nullptr;
+  }
+  if (upstream().is_cluster() && placement_of(command).kind == Placement::Kind::refused) {
+    connection.out().error(
+        fmt::format("ERR gyre proxy: '{}' of a whole cluster is not served: ask each node itself",
+                    resp::echo(command[0])));
     return nullptr;
   }
   switch (kind) {
@@ -476,6 +553,8 @@ resp::Exchange* RespFront::local(RespConnection& connection, resp::Command comma
       wrong_arity(out, "select");
     } else if (!number) {
       out.error("ERR value is not an integer or out of range");
+    } else if (*number != 0 && upstream().is_cluster()) {
+      out.error("ERR SELECT is not allowed in cluster mode");
     } else if (*number != static_cast<int64_t>(proxy_.options().redis_database)) {
       out.error(fmt::format("ERR gyre proxy: only database {} is served",
                             proxy_.options().redis_database));
@@ -561,7 +640,7 @@ void RespFront::hello(RespConnection& connection, resp::Command command) {
   }
   connection.set_protocol(protocol);
   resp::ReplyWriter out = connection.out();
-  const std::string& version = origin_.client().server_version();
+  const std::string& version = origin_.upstream().server_version();
   out.map(7);
   out.bulk("server");
   out.bulk("redis");

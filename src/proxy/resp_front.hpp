@@ -13,6 +13,10 @@
 //     and reads of strings invalidate as writes do: what they say may be newer than what is remembered.
 //     If it is lost in between, EXEC says so: half a transaction is never carried out. If it can't be
 //     begun, the client's connection ends with that answer, as what follows may belong to it
+//   - of a cluster, each goes to the node of its first key; DEL, UNLINK, EXISTS, TOUCH and MSET are
+//     split by slots (MSET is not atomic then), DBSIZE, KEYS, FLUSHALL, FLUSHDB and what loads scripts
+//     and functions goes to every master; what has no key goes to any. A transaction is of the
+//     node of its first key. Other keys get CROSSSLOT, SCAN is refused (cluster_commands.hpp)
 //   - who subscribes has a connection of its own for that (subscriber.hpp)
 //   - what changes the server, or a connection that others share, is refused: SELECT of another
 //     database, SHUTDOWN and the like. So is MONITOR, which would not show what is answered from
@@ -21,9 +25,13 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gyre/acceptor.hpp>
@@ -73,6 +81,10 @@ class Session final : public resp::ClientListener {
   bool in_multi = false;
   bool broken = false;             // it was lost in between
   std::vector<std::string> given;  // to commands since it was opened
+  // Of a cluster: the node is that of the first key since it was opened.
+  bool is_bound = false;
+  bool multi_owed = false;       // MULTI was said to us, not yet to the node
+  std::optional<uint16_t> slot;  // of that key
 };
 
 class RespConnection final : public resp::Connection {
@@ -87,6 +99,12 @@ class RespConnection final : public resp::Connection {
   std::unique_ptr<Session> session;
   std::unique_ptr<Subscriber> subscriber;
   PassExchange* blocking = nullptr;  // under way in the session
+  // Of a cluster: those passed on over shared connections, under one topology at a time. So what
+  // was sent to where a slot was is not overtaken by what goes to where it is.
+  uint64_t topology = 0;
+  size_t passing = 0;
+  std::deque<PassExchange*> held;
+  bool releasing = false;
 };
 
 class RespFront final : public ConnectionSink, public resp::Handler {
@@ -113,9 +131,15 @@ class RespFront final : public ConnectionSink, public resp::Handler {
   Task<void> close();
 
   // --- for exchanges ----------------------------------------------------------------------------
-  // This core's connection for what many clients send.
-  resp::Client& shared(resp::Protocol protocol);
+  Upstream& upstream() { return origin_.upstream(); }
+  // This core's connection for what many clients send; to a node of a cluster, or null.
+  resp::Client& shared(resp::Protocol protocol, const resp::NodeAddress* node);
   Session& session_of(RespConnection& connection);
+  // The same, to that node.
+  Session& bind(RespConnection& connection, const resp::NodeAddress& node);
+  // True: it may be sent, and `passed` says when it has ended; else it is to be held.
+  bool may_pass(RespConnection& connection);
+  void passed(RespConnection& connection);
   Subscriber& subscriber_of(RespConnection& connection);
   // RESET, once nothing of the connection is under way.
   void reset(RespConnection& connection);
@@ -138,6 +162,7 @@ class RespFront final : public ConnectionSink, public resp::Handler {
   resp::Exchange* cached_read(RespConnection& connection, resp::Command command);
   Task<void> run_acceptor();
   Task<void> serve_connection(RespConnection* connection);
+  void drop_strangers();
   resp::ClientOptions client_options(resp::Protocol protocol, bool own) const;
 
   Proxy& proxy_;
@@ -150,7 +175,9 @@ class RespFront final : public ConnectionSink, public resp::Handler {
   RateLimit total_limit_;
   struct NoListener final : resp::ClientListener {
   } no_listener_;
-  std::unique_ptr<resp::Client> shared_[2];  // by protocol
+  using NodeKey = std::pair<resp::Protocol, resp::NodeAddress>;
+  std::map<NodeKey, std::unique_ptr<resp::Client>> shared_;
+  uint64_t topology_ = 0;  // that these are of
   uint64_t connections_max_;
   uint64_t next_id_ = 0;
   size_t unparsed_bytes_ = 0;

@@ -143,6 +143,34 @@ TEST_CASE("when everything may have changed, what may be served on errors stays 
   CHECK(rig.get("b").freshness == Freshness::absent);
 }
 
+TEST_CASE("a group of keys is invalidated alone, with fills that had begun") {
+  Rig rig({.groups = 3});
+  const auto put = [&](const std::string& key, uint16_t group, uint64_t epoch) {
+    return rig.cache.insert(key, rig.cache.hash_of(key), epoch, "v", false,
+                            until(rig.now + 100, 0, rig.now + 200), rig.now, group);
+  };
+  const auto epoch = [&](const std::string& key) {
+    return rig.cache.epoch(rig.cache.hash_of(key));
+  };
+  for (uint16_t group = 0; group < 3; ++group) CHECK(put(name(group), group, epoch(name(group))));
+  const uint64_t before = epoch(name(1));
+  rig.cache.invalidate_groups(std::vector<uint16_t>{1}, true);
+  CHECK(rig.has(name(0)));
+  CHECK(rig.get(name(1)).freshness == Freshness::on_error);
+  CHECK(rig.has(name(2)));
+  CHECK_FALSE(put(name(1), 1, before));
+  CHECK(put(name(1), 1, epoch(name(1))));
+  CHECK(rig.has(name(1)));
+  rig.cache.invalidate_groups(std::vector<uint16_t>{0, 1}, false);
+  CHECK(rig.get(name(0)).freshness == Freshness::absent);
+  CHECK(rig.get(name(1)).freshness == Freshness::absent);
+  CHECK(rig.has(name(2)));
+  rig.cache.invalidate_all(true);
+  CHECK(rig.get(name(2)).freshness == Freshness::on_error);
+  rig.cache.invalidate_groups(std::vector<uint16_t>{2}, false);
+  CHECK(rig.get(name(2)).freshness == Freshness::absent);
+}
+
 TEST_CASE("neither keys nor bytes pass their limits") {
   for (const Eviction eviction : {Eviction::s3_fifo, Eviction::lru}) {
     Rig rig({.bytes_max = 100'000, .keys_max = 500, .eviction = eviction});

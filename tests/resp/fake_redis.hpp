@@ -6,6 +6,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -39,6 +41,10 @@ class FakeRedis {
 
   // --- how it behaves; may be changed at any time
   std::string address = "0.0.0.0";
+  uint16_t listens_on = port;
+  // Asked first, as to what a node of a cluster would say; "": it carries the command out.
+  // `asking`: ASKING came just before.
+  std::function<std::string(const std::vector<std::string>& words, bool asking)> gate;
   bool knows_hello = true;  // as Redis 5 does not
   bool knows_tracking = true;
   std::string password;
@@ -49,6 +55,21 @@ class FakeRedis {
   std::string instead;   // of the next reply, once
   std::string error;     // of every GET
   bool refuses = false;  // closes connections at once
+  // What it says to who tracks keys stays on its way until it is let go.
+  bool holds_tracked = false;
+  void let_go(size_t most = SIZE_MAX) {
+    for (Connection* connection : open_) {
+      for (; most > 0 && !connection->held.empty(); --most) {
+        connection->stream.append(connection->held.front());
+        connection->held.pop_front();
+      }
+    }
+  }
+  size_t held() const {
+    size_t sum = 0;
+    for (const Connection* connection : open_) sum += connection->held.size();
+    return sum;
+  }
   const tls::Context* tls = nullptr;
 
   // --- what it saw
@@ -98,7 +119,7 @@ class FakeRedis {
   Task<void> main() {
     Scope scope(nullptr, "fake redis");
     Listener listener;
-    Result<void> opened = co_await listener.open({.address = address, .port = port});
+    Result<void> opened = co_await listener.open({.address = address, .port = listens_on});
     CHECK(opened);
     if (!opened) co_return;
     Scope accepting(nullptr, "fake redis accept");
@@ -118,12 +139,21 @@ class FakeRedis {
 
  private:
   struct Connection {
-    explicit Connection(Descriptor fd) : stream(std::move(fd)) {}
-    void say(std::string_view bytes) { stream.append(bytes); }
+    Connection(Descriptor fd, const bool& holding) : stream(std::move(fd)), holds(holding) {}
+    void say(std::string_view bytes) {
+      if (tracking && (holds || !held.empty())) {
+        held.emplace_back(bytes);
+      } else {
+        stream.append(bytes);
+      }
+    }
     tls::Stream stream;
+    const bool& holds;
+    std::deque<std::string> held;
     bool tracking = false;
     bool caching = false;  // CLIENT CACHING YES came just before
     bool authenticated = false;
+    bool asking = false;
     std::set<std::string> tracked;
     std::set<std::string> channels;
     resp::Protocol protocol = resp::Protocol::resp2;
@@ -158,7 +188,7 @@ class FakeRedis {
   }
 
   Task<void> serve(Descriptor fd) {
-    Connection connection(std::move(fd));
+    Connection connection(std::move(fd), holds_tracked);
     open_.push_back(&connection);
     resp::CommandParser parser;
     bool go_on = true;
@@ -231,6 +261,14 @@ class FakeRedis {
     resp::ReplyWriter reply(out, connection.protocol);
     const auto word = [&](size_t i) { return i < words.size() ? words[i] : std::string(); };
     const bool cached = std::exchange(connection.caching, false);
+    const bool asking = std::exchange(connection.asking, false);
+    if (gate && name == "ASKING") {
+      connection.asking = true;
+      return "+OK\r\n";
+    }
+    if (gate) {
+      if (std::string said = gate(words, asking); !said.empty()) return said;
+    }
     if (name == "AUTH") {
       connection.authenticated = words.back() == password;
       connection.authenticated ? reply.ok() : reply.error("WRONGPASS invalid password");
