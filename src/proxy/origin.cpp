@@ -127,6 +127,7 @@ void Origin::open(const std::string& password, const tls::Context* tls) {
 }
 
 Task<void> Origin::close() {
+  upstream_.close_soon();
   while (!delayed_.empty()) {
     Flight* const flight = delayed_.begin()->second;
     delayed_.erase(delayed_.begin());

@@ -323,7 +323,8 @@ Subscriber& RespFront::subscriber_of(RespConnection& connection) {
     resp::ClientOptions options = client_options(resp::Protocol::resp3, false);
     options.name = fmt::format("gyre-proxy-{}-subscriber", index_);
     options.ping_interval = subscriber_ping_interval;
-    if (const UpstreamNode* const node = upstream().is_cluster() ? upstream().any_master() : nullptr;
+    if (const UpstreamNode* const node =
+            upstream().is_cluster() ? upstream().any_master() : nullptr;
         node != nullptr) {
       options.host = node->client.options().host;
       options.port = node->client.options().port;

@@ -29,6 +29,7 @@ void add(resp::ClientStats& to, const resp::ClientStats& stats) {
   to.commands += stats.commands;
   to.replies += stats.replies;
   to.replies_late += stats.replies_late;
+  to.replies_too_long += stats.replies_too_long;
   to.pushes += stats.pushes;
   to.timed_out += stats.timed_out;
   to.refused += stats.refused;

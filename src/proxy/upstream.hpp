@@ -82,6 +82,8 @@ class Upstream {
 
   // On this core, once its reactor runs. "": no AUTH; null: no TLS.
   void open(const std::string& password, const tls::Context* tls = nullptr);
+  // What ends from here on ends for that reason.
+  void close_soon() { closing_ = true; }
   Task<void> close();
 
   bool is_cluster() const { return is_cluster_; }

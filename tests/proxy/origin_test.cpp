@@ -69,7 +69,7 @@ void play(
         origin.open("");
         while (!origin.is_up()) static_cast<void>(co_await sleep_for(milliseconds(1)));
         co_await body(play, origin);
-        if (origin.client().state() != resp::ClientState::closed) co_await origin.close();
+        if (!origin.upstream().is_closing()) co_await origin.close();
       }
       play.redis.stop();
       co_await scope.join();
