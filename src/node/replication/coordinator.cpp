@@ -17,6 +17,7 @@
 #include "node/node.hpp"
 #include "node/replication/replica_access.hpp"
 #include "node/replication/replica_scan.hpp"
+#include "node/replication/replicated_modify.hpp"
 #include "node/replication/shard_handoff.hpp"
 #include "node/replication/test_faults.hpp"
 
@@ -448,6 +449,7 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
     }
     return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max, true);
   }
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::modify)) return serve_modify(core_, call);
   if (joins) {
     cluster::JoinRequest request;
     if (!cluster::JoinRequest::decode(call.payload(), request))

