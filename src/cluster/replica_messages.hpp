@@ -30,6 +30,7 @@ enum class Verb : uint8_t {
   offer = 5,
   join = 6,
   modify = 7,
+  scan_position = 8,
 };
 
 struct PutRequest {

@@ -6,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "../resp/reply_bulks.hpp"
 #include "node_group.hpp"
 #include "resp_socket.hpp"
 
@@ -208,4 +209,113 @@ TEST_CASE("increments of clients on all nodes are counted, and go on when a node
   std::string alone;
   for (int tries = 0; tries < 3; ++tries) alone = cluster.ask(0, {"INCR", "hits"});
   CHECK(alone.starts_with("-NOREPLICAS "));
+}
+
+// --- walks over all keys ----------------------------------------------------------------------------
+
+namespace {
+
+// A whole SCAN; `next` says who is asked for the page of that number.
+template <class Next>
+std::multiset<std::string> scan_all(std::vector<std::string> options, Next next) {
+  std::multiset<std::string> keys;
+  std::string cursor = "0";
+  for (unsigned page = 0; page < 1000; ++page) {
+    std::vector<std::string> words = {"SCAN", cursor};
+    words.insert(words.end(), options.begin(), options.end());
+    const std::string reply = next(page, words);
+    INFO(reply);
+    REQUIRE(reply.starts_with("*2\r\n"));
+    const std::vector<std::string> bulks = bulks_of(reply);
+    cursor = bulks.front();
+    keys.insert(bulks.begin() + 1, bulks.end());
+    if (cursor == "0") return keys;
+  }
+  FAIL("no end");
+  return keys;
+}
+
+std::string key_of(int i) {
+  return "key" + std::to_string(1000 + i);
+}
+
+}  // namespace
+
+TEST_CASE("walks over all keys work on every node of a cluster") {
+  Cluster cluster;
+  constexpr int keys = 300;
+  for (int i = 0; i < keys; ++i) {
+    CHECK(cluster.ask(static_cast<size_t>(i) % 3, {"SET", key_of(i), "v"}) == "+OK\r\n");
+  }
+  CHECK(cluster.ask(0, {"SET", "large", std::string(100'000, 'x')}) == "+OK\r\n");
+  CHECK(cluster.ask(0, {"DEL", key_of(7)}) == ":1\r\n");
+  CHECK(cluster.ask(0, {"PEXPIRE", key_of(8), "1"}) == ":1\r\n");
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(cluster.ask(1, {"SELECT", "3"}) == "+OK\r\n");
+  CHECK(cluster.ask(1, {"SET", "elsewhere", "v"}) == "+OK\r\n");
+  CHECK(cluster.ask(1, {"DBSIZE"}) == ":1\r\n");
+  CHECK(cluster.ask(1, {"KEYS", "*"}) == "*1\r\n" + bulk("elsewhere"));
+  CHECK(cluster.ask(1, {"RANDOMKEY"}) == bulk("elsewhere"));
+  CHECK(cluster.ask(1, {"SELECT", "0"}) == "+OK\r\n");
+  for (size_t node = 0; node < 3; ++node) {
+    CHECK(cluster.ask(node, {"DBSIZE"}) == ":299\r\n");
+    CHECK(bulks_of(cluster.ask(node, {"KEYS", "*"})).size() == 299);
+    CHECK(cluster.ask(node, {"KEYS", "l*e"}) == "*1\r\n" + bulk("large"));
+    CHECK(bulks_of(cluster.ask(node, {"KEYS", "key123?"})).size() == 10);
+    CHECK(cluster.ask(node, {"RANDOMKEY"}).starts_with("$"));
+    const auto ask_it = [&](unsigned, const std::vector<std::string>& words) {
+      return cluster.ask(node, words);
+    };
+    const std::multiset<std::string> all = scan_all({"COUNT", "50"}, ask_it);
+    CHECK(all.size() == 299);
+    CHECK(all.count(key_of(7)) == 0);
+    CHECK(all.count("large") == 1);
+    CHECK(scan_all({"MATCH", "key111?", "COUNT", "7"}, ask_it).size() == 10);
+    CHECK(scan_all({"TYPE", "list"}, ask_it).empty());
+  }
+  CHECK(cluster.ask(2, {"FLUSHDB"}) == "+OK\r\n");
+  for (size_t node = 0; node < 3; ++node) {
+    CHECK(cluster.ask(node, {"DBSIZE"}) == ":0\r\n");
+    CHECK(cluster.ask(node, {"RANDOMKEY"}) == "$-1\r\n");
+    CHECK(cluster.ask(node, {"SCAN", "0"}) == "*2\r\n" + bulk("0") + "*0\r\n");
+    CHECK(cluster.ask(node, {"SELECT", "3"}) == "+OK\r\n");
+    CHECK(cluster.ask(node, {"EXISTS", "elsewhere"}) == ":1\r\n");
+  }
+  CHECK(cluster.ask(1, {"FLUSHALL", "ASYNC"}) == "+OK\r\n");
+  CHECK(cluster.ask(2, {"DBSIZE"}) == ":0\r\n");
+}
+
+TEST_CASE("a scan misses no key when a node dies, and when it goes on elsewhere") {
+  Cluster cluster;
+  constexpr int keys = 200;
+  for (int i = 0; i < keys; ++i) {
+    CHECK(cluster.ask(static_cast<size_t>(i) % 3, {"SET", key_of(i), "v"}) == "+OK\r\n");
+  }
+  const auto has_all = [&](const std::multiset<std::string>& found) {
+    for (int i = 0; i < keys; ++i) {
+      if (!found.contains(key_of(i))) return false;
+    }
+    return true;
+  };
+  // Other keys are written and removed meanwhile, and a node that is no client's goes away.
+  CHECK(has_all(scan_all({"COUNT", "10"}, [&](unsigned page, const auto& words) {
+    cluster.ask(0, {"SET", "a" + std::to_string(page), "v"});
+    cluster.ask(0, {"DEL", "a" + std::to_string(page - 1)});
+    if (page == 7) cluster.group.kill(2);
+    return cluster.ask(0, words);
+  })));
+  // Either node knows the other's cursors.
+  const std::multiset<std::string> in_turns =
+      scan_all({"COUNT", "10"},
+               [&](unsigned page, const auto& words) { return cluster.ask(page % 2, words); });
+  CHECK(has_all(in_turns));
+  CHECK(in_turns.size() == keys + 1);
+  // One that nobody knows begins again.
+  CHECK(bulks_of(cluster.ask(0, {"SCAN", "4503599627370497", "COUNT", "1"})).back() ==
+        bulks_of(cluster.ask(0, {"SCAN", "0", "COUNT", "1"})).back());
+  cluster.group.kill(1);
+  CHECK(cluster.ask(0, {"DBSIZE"}) ==
+        "-NOREPLICAS Not enough good replicas to walk over all keys.\r\n");
+  CHECK(cluster.ask(0, {"FLUSHALL"}).starts_with("-NOREPLICAS "));
+  CHECK(cluster.ask(0, {"SCAN", "0"}).starts_with("-NOREPLICAS "));
 }

@@ -108,6 +108,8 @@ std::vector<std::string> fuzz_seeds() {
   ScanRequest scan{.start = "from", .end = "to", .now_ms = 99};
   scan.slots.add(5);
   seeds.push_back(head_of<ScanRequest, ScanRequest::head_bytes>(scan) + "fromto");
+  scan.keys_only = true;
+  seeds.push_back(head_of<ScanRequest, ScanRequest::head_bytes>(scan) + "fromto");
   std::string page;
   ScanEntry{
       .kind = ScanKind::value, .key = "a", .version = version, .value_bytes = 5, .value = "value"}

@@ -13,8 +13,10 @@
 
 #include <gyre/scope.hpp>
 
+#include "../../resp/reply_bulks.hpp"
 #include "../../store/shard_rig.hpp"
 #include "../resp/resp_line.hpp"
+#include "cluster/test_faults.hpp"
 #include "cluster_rig.hpp"
 #include "disk_trouble.hpp"
 #include "node/replication/coordinator.hpp"
@@ -296,6 +298,108 @@ TEST_CASE("no increment counts twice, whatever fails") {
   run_seeds(scaled(20, 4), Spared::nobody);
 }
 
+// --- scans ------------------------------------------------------------------------------------------
+
+constexpr int scanned_keys = 60;
+
+std::string scanned_key(int i) {
+  return fmt::format("scanned{}", 100 + i);
+}
+
+struct Scans {
+  unsigned whole = 0;
+  unsigned pages = 0;
+  unsigned failed = 0;  // pages
+  std::string missed;   // the first key that was
+};
+
+Task<void> write_scanned_keys(std::string host) {
+  std::optional<Descriptor> fd = co_await dial(host);
+  RespLine line(std::move(*fd));
+  for (int i = 0; i < scanned_keys;) {
+    if (co_await ask(line, {"SET", scanned_key(i), "value"}) == "+OK\r\n") ++i;
+  }
+  co_await line.close();
+}
+
+// Again and again, each page of whom it likes.
+Task<void> scan_again(Load& load, Scans& scans) {
+  std::string cursor = "0";
+  std::set<std::string> seen;
+  while (!load.stop) {
+    const auto node = static_cast<unsigned>(load.prng.below(load.rig.size()));
+    std::optional<Descriptor> fd = co_await dial_once(load.rig.host(node));
+    if (!fd) {
+      static_cast<void>(co_await sleep_for(milliseconds(20)));
+      continue;
+    }
+    RespLine line(std::move(*fd));
+    for (uint64_t pages = 1 + load.prng.below(3); pages != 0 && !load.stop; --pages) {
+      const std::string reply = co_await ask(line, {"SCAN", cursor, "COUNT", "13"});
+      ++scans.pages;
+      static_cast<void>(co_await sleep_for(milliseconds(40)));
+      if (!reply.starts_with("*2")) {
+        ++scans.failed;
+        break;
+      }
+      const std::vector<std::string> bulks = bulks_of(reply);
+      cursor = bulks.front();
+      seen.insert(bulks.begin() + 1, bulks.end());
+      if (cursor != "0") continue;
+      ++scans.whole;
+      for (int i = 0; i < scanned_keys; ++i) {
+        if (!seen.contains(scanned_key(i)) && scans.missed.empty()) scans.missed = scanned_key(i);
+      }
+      seen.clear();
+    }
+    co_await line.close();
+  }
+}
+
+Task<void> run_scans(Load& load, Scans& scans) {
+  co_await write_scanned_keys(load.rig.host(0));
+  Scope scope(nullptr, "clients");
+  for (int i = 0; i < 2; ++i) scope.spawn(scan_again(load, scans));
+  scope.spawn(increment(load, 0));  // keys that come meanwhile
+  co_await scope.join();
+}
+
+Scans scan_seed(uint64_t seed) {
+  Scans scans;
+  History history;
+  sim::Prng prng(seed, "disturb");
+  ClusterRig rig({.seed = seed,
+                  .nodes = 3 + 2 * static_cast<unsigned>(prng.below(2)),
+                  .cores = 1 + static_cast<unsigned>(prng.below(2)),
+                  .admin = "0.0.0.0:18080",
+                  .resp = true});
+  Load load{rig, history, sim::Prng(seed, "load")};
+  run_disturbed(rig, seed, prng,
+                {.disks_fail = false,
+                 .steps = 15,
+                 .pause_max = milliseconds(500),
+                 .disturb = [&] { disturb(rig, prng, {}); }},
+                run_scans(load, scans), load.stop);
+  rig.stop_all();
+  return scans;
+}
+
+TEST_CASE("a scan misses no key that is there all the time, whatever fails") {
+  Scans sum;
+  const uint64_t count = scaled(6, 2);
+  for (uint64_t seed = 1; seed <= count; ++seed) {
+    INFO("seed ", seed);
+    const Scans scans = scan_seed(seed);
+    CHECK(scans.missed == "");
+    sum.whole += scans.whole;
+    sum.pages += scans.pages;
+    sum.failed += scans.failed;
+  }
+  MESSAGE(fmt::format("{} seeds: {} scans of {} pages, {} failed", count, sum.whole, sum.pages,
+                      sum.failed));
+  CHECK(sum.whole > count * 5);
+}
+
 // --- without faults, or with one -------------------------------------------------------------------
 
 struct Quiet {
@@ -556,6 +660,9 @@ TEST_CASE("planted bugs are found") {
                [](uint64_t) { return cut_off_first_replica(); });
   expect_found("an answer before a majority has it", node_test_faults.modify_writes_one,
                [](uint64_t) { return kill_after_answer(); });
+  expect_found("nobody goes on for a stream that is given up",
+               cluster::cluster_test_faults.scan_drops_uncovered,
+               [](uint64_t seed) { return scan_seed(seed).missed; });
 }
 
 }  // namespace
