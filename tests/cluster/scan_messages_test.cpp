@@ -39,7 +39,8 @@ TEST_CASE("a question about a range comes as it went") {
   CHECK(came.slots == asked.slots);
   CHECK(came.slots.size() == 3);
   asked.keys_only = true;
-  REQUIRE(ScanRequest::decode(encoded(asked), came));
+  const std::string of_keys = encoded(asked);
+  REQUIRE(ScanRequest::decode(of_keys, came));
   CHECK(came.keys_only);
   CHECK(came.end == asked.end);
   // Slot 9 is bit 1 of byte 1.
