@@ -22,7 +22,16 @@ namespace gyre::cluster {
 // No stamp that a clock can have made: the greatest ones mean "none" in places.
 inline constexpr uint64_t hlc_max = UINT64_MAX - (uint64_t{1} << 32);
 
-enum class Verb : uint8_t { put = 1, get = 2, scan = 3, notices = 4, offer = 5, join = 6 };
+enum class Verb : uint8_t {
+  put = 1,
+  get = 2,
+  scan = 3,
+  notices = 4,
+  offer = 5,
+  join = 6,
+  modify = 7,
+  scan_position = 8,
+};
 
 struct PutRequest {
   static constexpr size_t head_bytes = 40;

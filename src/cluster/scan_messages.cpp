@@ -5,9 +5,13 @@
 
 namespace gyre::cluster {
 
+namespace {
+constexpr uint32_t keys_only_bit = uint32_t{1} << 31;
+}  // namespace
+
 void ScanRequest::encode_head(char (&out)[head_bytes]) const {
   put_fixed(out, static_cast<uint32_t>(start.size()));
-  put_fixed(out + 4, static_cast<uint32_t>(end.size()));
+  put_fixed(out + 4, static_cast<uint32_t>(end.size()) | (keys_only ? keys_only_bit : 0));
   put_fixed(out + 8, now_ms);
   slots.encode(out + 16);
 }
@@ -15,7 +19,9 @@ void ScanRequest::encode_head(char (&out)[head_bytes]) const {
 bool ScanRequest::decode(std::string_view payload, ScanRequest& out) {
   Decoder in(payload);
   const auto start_bytes = in.fixed<uint32_t>();
-  const auto end_bytes = in.fixed<uint32_t>();
+  const auto end_tag = in.fixed<uint32_t>();
+  const uint32_t end_bytes = end_tag & ~keys_only_bit;
+  out.keys_only = (end_tag & keys_only_bit) != 0;
   out.now_ms = in.fixed<uint64_t>();
   const std::string_view slots = in.bytes(SlotSet::bytes);
   out.start = in.bytes(start_bytes);

@@ -2,12 +2,13 @@
 // pages of entries in the order of their keys, dead ones included, and an empty reply behind the last
 // one. Integers are little-endian, decoding is strict, as in replica_messages.hpp.
 //
-//   scan     start_bytes u32 · end_bytes u32 · now_ms u64 · slots 2048 bytes (SlotSet) · start · end
+//   scan     start_bytes u32 · end_bytes u32 (+ 2^31: keys only) · now_ms u64 · slots 2048 bytes (SlotSet) · start · end
 //   page     entries, one after the other:
 //            kind u8 (ScanKind) · key_bytes u24 · value_bytes u32 · hlc u64 · origin u64 · key · value
 //
 // Whether something has expired is judged by the asker's clock, which is `now_ms`: all replicas judge
-// alike. A value from 64 KiB on does not come with its entry, only its length does.
+// alike. A value from 64 KiB on does not come with its entry, only its length does; with keys only none
+// does, and its length is 0. Builds that don't know the latter find no sense in it.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,7 @@ struct ScanRequest {
   std::string_view start;  // the first key, if it is there
   std::string_view end;    // behind the last one; empty: there is none
   uint64_t now_ms = 0;
+  bool keys_only = false;
   SlotSet slots;
 
   // Writes the head; start and end follow it as they are.

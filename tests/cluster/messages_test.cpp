@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cluster/handoff_messages.hpp"
+#include "cluster/modify_messages.hpp"
 #include "cluster/replica_messages.hpp"
 
 using namespace gyre;
@@ -146,4 +147,70 @@ TEST_CASE("joins and their answers come back as they were") {
   std::string odd = reply.encode();
   odd[1] = 2;
   CHECK_FALSE(JoinReply::decode(odd, replied));
+}
+
+TEST_CASE("a command that reads and writes carries what it means and its words") {
+  const ModifyRequest modify{.kind = 200,
+                             .protocol = 3,
+                             .hops = 2,
+                             .flags = 0x01020304,
+                             .number = -5,
+                             .expire_at_ms = 77,
+                             .value_bytes_max = 1u << 20,
+                             .key = "key",
+                             .words = {"a", "", "word"}};
+  const std::string payload = modify.encode();
+  ModifyRequest again;
+  check_strict(payload,
+               [&](std::string_view bytes) { return ModifyRequest::decode(bytes, again); });
+  REQUIRE(ModifyRequest::decode(payload, again));
+  CHECK(again.kind == 200);
+  CHECK(again.protocol == 3);
+  CHECK(again.hops == 2);
+  CHECK(again.flags == 0x01020304);
+  CHECK(again.number == -5);
+  CHECK(again.expire_at_ms == 77);
+  CHECK(again.value_bytes_max == 1u << 20);
+  CHECK(again.key == "key");
+  CHECK(again.words == modify.words);
+}
+
+TEST_CASE("a command of another version, protocol or way, or without a key, is none") {
+  ModifyRequest again;
+  const std::string payload = ModifyRequest{.key = "key", .words = {}}.encode();
+  REQUIRE(ModifyRequest::decode(payload, again));
+  CHECK_FALSE(ModifyRequest::is_other_version(payload));
+  std::string other = payload;
+  other[0] = 2;
+  CHECK_FALSE(ModifyRequest::decode(other, again));
+  CHECK(ModifyRequest::is_other_version(other));
+  for (const auto& [offset, byte] : {std::pair{2, 1}, {2, 4}, {3, 0}, {3, 3}}) {
+    other = payload;
+    other[static_cast<size_t>(offset)] = static_cast<char>(byte);
+    CHECK_FALSE(ModifyRequest::decode(other, again));
+  }
+  other = payload;
+  ModifyRequest::set_hops(other, 2);
+  REQUIRE(ModifyRequest::decode(other, again));
+  CHECK(again.hops == 2);
+  CHECK_FALSE(ModifyRequest::decode(ModifyRequest{.words = {}}.encode(), again));
+}
+
+TEST_CASE("the answer to a command says whether it changed the key only if it was carried out") {
+  char head[ModifyReply::head_bytes];
+  ModifyReply{.outcome = ModifyOutcome::done, .changed = true, .answer = ":1"}.encode_head(head);
+  const std::string payload = std::string(head, sizeof head) + ":1";
+  ModifyReply again;
+  REQUIRE(ModifyReply::decode(payload, again));
+  CHECK(again.outcome == ModifyOutcome::done);
+  CHECK(again.changed);
+  CHECK(again.answer == ":1");
+  for (size_t size = 0; size < sizeof head; ++size) {
+    CHECK_FALSE(ModifyReply::decode(std::string_view(payload).substr(0, size), again));
+  }
+  for (const auto& [offset, byte] : {std::pair{0, 0}, {0, 4}, {0, 2}, {1, 2}, {2, 1}, {7, 1}}) {
+    std::string other = payload;
+    other[static_cast<size_t>(offset)] = static_cast<char>(byte);
+    CHECK_FALSE(ModifyReply::decode(other, again));
+  }
 }

@@ -35,8 +35,14 @@ TEST_CASE("a question about a range comes as it went") {
   CHECK(came.start == asked.start);
   CHECK(came.end == asked.end);
   CHECK(came.now_ms == 77);
+  CHECK_FALSE(came.keys_only);
   CHECK(came.slots == asked.slots);
   CHECK(came.slots.size() == 3);
+  asked.keys_only = true;
+  const std::string of_keys = encoded(asked);
+  REQUIRE(ScanRequest::decode(of_keys, came));
+  CHECK(came.keys_only);
+  CHECK(came.end == asked.end);
   // Slot 9 is bit 1 of byte 1.
   CHECK(payload[16 + 1] == 2);
   for (size_t bytes = 0; bytes < payload.size(); ++bytes) {

@@ -1,10 +1,11 @@
-// Arbitrary bytes as what nodes ask each other about keys and ranges: nothing is read beyond them, and
+// Arbitrary bytes as what nodes ask each other about keys, commands and ranges: nothing is read beyond them, and
 // what is taken for a message is written again as the same bytes.
 #include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
 
+#include "cluster/modify_messages.hpp"
 #include "cluster/replica_messages.hpp"
 #include "cluster/scan_messages.hpp"
 #include "fuzz.hpp"
@@ -44,6 +45,16 @@ void check_keys(std::string_view payload) {
   }
 }
 
+void check_commands(std::string_view payload) {
+  ModifyRequest modify;
+  if (ModifyRequest::decode(payload, modify)) FUZZ_CHECK(modify.encode() == payload);
+  ModifyReply reply;
+  if (ModifyReply::decode(payload, reply)) {
+    const std::string head = head_of<ModifyReply, ModifyReply::head_bytes>(reply);
+    FUZZ_CHECK(head + std::string(reply.answer) == payload);
+  }
+}
+
 void check_range(std::string_view payload) {
   ScanRequest scan;
   if (!ScanRequest::decode(payload, scan)) return;
@@ -69,6 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::copy_n(reinterpret_cast<const char*>(data), size, exact.get());
   const std::string_view bytes(exact.get(), size);
   check_keys(bytes);
+  check_commands(bytes);
   check_range(bytes);
   check_page(bytes);
   return 0;
@@ -88,8 +100,15 @@ std::vector<std::string> fuzz_seeds() {
   seeds.push_back(head_of<GetReply, GetReply::head_bytes>(
                       {.state = ReadState::live, .version = version, .value_bytes = 5}) +
                   "value");
+  seeds.push_back(
+      ModifyRequest{.kind = 4, .number = 7, .key = "key", .words = {"a", "b"}}.encode());
+  seeds.push_back(head_of<ModifyReply, ModifyReply::head_bytes>(
+                      {.outcome = ModifyOutcome::done, .changed = true}) +
+                  ":1\r\n");
   ScanRequest scan{.start = "from", .end = "to", .now_ms = 99};
   scan.slots.add(5);
+  seeds.push_back(head_of<ScanRequest, ScanRequest::head_bytes>(scan) + "fromto");
+  scan.keys_only = true;
   seeds.push_back(head_of<ScanRequest, ScanRequest::head_bytes>(scan) + "fromto");
   std::string page;
   ScanEntry{

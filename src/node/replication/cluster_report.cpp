@@ -302,6 +302,8 @@ void put_coordinators(Json& json, const std::vector<ClusterReport>& reports) {
     json.count("reads", stats.reads);
     json.count("reads_failed", stats.reads_failed);
     json.count("reads_hedged", stats.reads_hedged);
+    json.count("modifies", stats.modifies);
+    json.count("modifies_failed", stats.modifies_failed);
     json.count("repairs", stats.repairs);
     json.count("clocks_ahead", stats.clocks_ahead);
     json.count("unconfirmed_writes", report.unconfirmed);

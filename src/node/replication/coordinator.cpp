@@ -17,8 +17,10 @@
 #include "node/node.hpp"
 #include "node/replication/replica_access.hpp"
 #include "node/replication/replica_scan.hpp"
+#include "node/replication/replicated_modify.hpp"
 #include "node/replication/shard_handoff.hpp"
 #include "node/replication/test_faults.hpp"
+#include "node/resp/scan_position.hpp"
 
 namespace gyre {
 
@@ -447,6 +449,10 @@ void Coordinator::request(peer::InboundCall& call) noexcept {
       return ServedGet::send(call, reply);
     }
     return (new ServedGet(core_, call))->start(get.key, get.value_bytes_max, true);
+  }
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::modify)) return serve_modify(core_, call);
+  if (call.verb() == static_cast<uint8_t>(cluster::Verb::scan_position)) {
+    return serve_scan_position(core_, call);
   }
   if (joins) {
     cluster::JoinRequest request;

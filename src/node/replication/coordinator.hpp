@@ -22,6 +22,7 @@
 #include "cluster/hedge_budget.hpp"
 #include "cluster/scan_cover.hpp"
 #include "cluster/slot_table.hpp"
+#include "node/replication/key_modifiers.hpp"
 #include "node/replication/peer_registry.hpp"
 #include "node/replication/replica_notices.hpp"
 #include "peer/gate.hpp"
@@ -50,6 +51,8 @@ struct CoordinatorStats {
   uint64_t replicas_missed = 0;   // writes that were answered, times replicas that don't have them
   uint64_t reads = 0;
   uint64_t reads_failed = 0;
+  uint64_t modifies = 0;  // commands that read and write one key at once, begun or passed on here
+  uint64_t modifies_failed = 0;
   uint64_t clocks_ahead = 0;  // frames with a stamp too far ahead of this node's clock
   uint64_t reads_hedged = 0;  // asked one replica more, since one was slow
   uint64_t repairs = 0;       // copies written since a read saw that they were old
@@ -89,6 +92,8 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   // Of a key, unless a request says otherwise.
   unsigned default_replicas() const;
   ReplicaNotices& notices() { return *notices_; }
+  // Of keys of this core's shards whose first replica is this node.
+  KeyModifiers& modifiers() { return modifiers_; }
 
   // --- how peers do, out of this core's own experience
   const cluster::FailureDetector& health(cluster::NodeIndex node) const { return health_[node]; }
@@ -189,6 +194,7 @@ class Coordinator final : public peer::LocalNode, public peer::Service {
   bool draining_ = false;
   cluster::HedgeBudget hedges_;
   std::optional<cluster::ScanPlan> scan_plan_;  // the last one
+  KeyModifiers modifiers_{*this};
   uint64_t operations_ = 0;
   Event idle_;
   CoordinatorStats stats_;

@@ -31,6 +31,7 @@ ReplicaScan::ReplicaScan(Core& home, const cluster::ScanRequest& request)
       start_(request.start),
       end_(request.end),
       now_ms_(request.now_ms),
+      keys_only_(request.keys_only),
       slots_(request.slots) {}
 
 ReplicaScan::~ReplicaScan() {
@@ -82,6 +83,7 @@ Task<Result<bool>> ReplicaScan::open_here(ReplicaScan* self, Source* source) {
   if (!scan) co_return fail(scan.error());
   source->scan = std::move(*scan);
   source->scan->include_dead();
+  if (self->keys_only_) source->scan->keys_only();
   if (database_of_stored(self->start_) == 0) leave_out_databases(*source->scan);
   co_return co_await self->fill(source);
 }
@@ -91,7 +93,7 @@ void ReplicaScan::add(Source& source, ScanKind kind) {
   ScanEntry out{.kind = kind, .key = entry.key};
   if (kind != ScanKind::passed) out.version = entry.version;
   if (kind == ScanKind::value) out.value = entry.value;
-  if (kind == ScanKind::value || kind == ScanKind::long_value) {
+  if (!keys_only_ && (kind == ScanKind::value || kind == ScanKind::long_value)) {
     out.value_bytes = source.scan->value_bytes();
   }
   const auto begin = static_cast<uint32_t>(source.bytes.size());
@@ -115,9 +117,8 @@ Task<Result<bool>> ReplicaScan::fill(Source* source) {
         const bool wanted = slots_.contains(cluster::slot_of(entry.key));
         if (wanted) {
           const bool dead = entry.is_tombstone() || entry.is_expired(now_ms_);
-          add(*source, dead                    ? ScanKind::dead
-                       : source->scan->large() ? ScanKind::long_value
-                                               : ScanKind::value);
+          const bool alone = keys_only_ || source->scan->large();
+          add(*source, dead ? ScanKind::dead : alone ? ScanKind::long_value : ScanKind::value);
         }
         if (++looked_at == entries_looked_at_max || late) {
           if (!wanted) add(*source, ScanKind::passed);

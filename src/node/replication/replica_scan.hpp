@@ -72,6 +72,7 @@ class ReplicaScan {
   std::string start_;
   std::string end_;
   uint64_t now_ms_;
+  bool keys_only_;
   cluster::SlotSet slots_;
   std::vector<std::unique_ptr<Source>> sources_;
 };

@@ -67,7 +67,7 @@ void ReplicatedWrite::start(Coordinator& coordinator, WriteSpec spec, void* owne
   auto* write = new ReplicatedWrite(coordinator, std::move(spec), owner, answered);
   Reactor& reactor = Reactor::current();
   ++coordinator.stats().writes;
-  write->version_ = write->new_version();
+  write->version_ = write->spec_.stamp ? write->spec_.stamp : write->new_version();
   write->deadline_ = reactor.now() + replica_patience;
   reactor.arm(write->timer_, write->deadline_);
   const auto nodes = coordinator.replicas(write->spec_.key, write->spec_.from);
@@ -94,10 +94,12 @@ void ReplicatedWrite::drive() {
         answer(201, {});
         break;
       case Do::answer_failed:
-        answer(504, "Not Enough Replicas");
+        answer_failed();
         break;
       case Do::answer_refused:
-        if (too_large_) {
+        if (hidden_by_ != 0) {
+          answer_failed();
+        } else if (too_large_) {
           answer(413, "the value is larger than the memory for writes; raise --memory");
         } else if (future_stamp_) {
           answer(503,
@@ -170,6 +172,11 @@ void ReplicatedWrite::replied(unsigned rank, const PutReply& reply) {
         break;
       }
       superseded_by_ = std::max(superseded_by_, reply.newest);
+      if (spec_.stamp) {
+        ++hidden_by_;
+        said = ReplicaReply::refused;
+        break;
+      }
       said = node_test_faults.no_restamp ? ReplicaReply::stored : ReplicaReply::superseded;
       break;
     case WriteOutcome::too_large:
@@ -187,6 +194,8 @@ void ReplicatedWrite::replied(unsigned rank, const PutReply& reply) {
   const Remote* remote = replicas_[rank].remote.get();
   if (said == ReplicaReply::refused && remote != nullptr && remote->retried())
     said = ReplicaReply::unknown;
+  if (said == ReplicaReply::stored) ++stored_by_;
+  if (said == ReplicaReply::refused) ++lacked_by_;
   quorum_.replied(rank, said);
   drive();
 }
@@ -198,8 +207,10 @@ void ReplicatedWrite::failed(unsigned rank) {
        call.status == peer::Status::clock_ahead || call.status == peer::Status::overloaded) &&
       !call.retried();
   if (refused) {
+    ++lacked_by_;
     quorum_.replied(rank, ReplicaReply::refused);
   } else {
+    if (call.sent_at == 0) ++lacked_by_;
     quorum_.replied(rank, call.sent_at == 0 ? ReplicaReply::unsent : ReplicaReply::unknown);
   }
   drive();
@@ -225,6 +236,13 @@ void ReplicatedWrite::end() {
   }
   coordinator_.stats().replicas_missed += write.missed.size();
   if (spec_.from > 1) coordinator_.notices().ended(write);
+}
+
+void ReplicatedWrite::answer_failed() {
+  constexpr std::string_view hidden = "something newer was written meanwhile";
+  if (hidden_by_ >= spec_.ack && lacked_by_ == spec_.from) return answer(409, hidden);
+  if (hidden_by_ != 0 && hidden_by_ + stored_by_ >= spec_.ack) return answer(410, hidden);
+  answer(504, "Not Enough Replicas");
 }
 
 void ReplicatedWrite::answer(uint16_t status, std::string_view reason) {

@@ -24,7 +24,7 @@
 namespace gyre {
 
 struct WriteAnswer {
-  uint16_t status = 504;  // 201, 413, 503, 504
+  uint16_t status = 504;  // 201, 409 or 410 (only with a stamp), 413, 503, 504
   Version version;
   std::string_view reason;  // of a failure
 };
@@ -37,6 +37,11 @@ struct WriteSpec {
   uint32_t ack = 1;
   uint32_t from = 1;
   uint64_t transit_bytes = 0;  // reserved in the core's transit memory; given back at the end
+  // If set, the write has this stamp and gets no other one: a replica that holds something newer does
+  // not store it. Where too few have stored it, 409 says that it is nowhere, since `ack` hold
+  // something newer; 410 that it is somewhere, but that every `ack` replicas have one with it or
+  // something newer.
+  Version stamp;
 };
 
 class ReplicatedWrite {
@@ -72,6 +77,7 @@ class ReplicatedWrite {
   void restamp();
   void end();
   void answer(uint16_t status, std::string_view reason);
+  void answer_failed();
 
   Coordinator& coordinator_;
   WriteSpec spec_;
@@ -82,6 +88,10 @@ class ReplicatedWrite {
   Version superseded_by_;  // the greatest that replicas hold
   bool driving_ = false;
   bool too_large_ = false;
+  // Of a write with a stamp given: replicas that hold something newer, that have it, and that don't.
+  unsigned hidden_by_ = 0;
+  unsigned stored_by_ = 0;
+  unsigned lacked_by_ = 0;
   bool future_stamp_ = false;  // superseded by what no clock should have stamped yet
   cluster::WriteQuorum quorum_;
   std::array<Replica, limits::cluster_replicas_max> replicas_;

@@ -86,7 +86,6 @@ resp::Exchange* type(Invocation& in);
 
 // key_commands.cpp
 resp::Exchange* copy(Invocation& in);
-resp::Exchange* del_in_one_step(Invocation& in);
 resp::Exchange* msetnx(Invocation& in);
 resp::Exchange* rename(Invocation& in);
 resp::Exchange* renamenx(Invocation& in);

@@ -14,23 +14,7 @@ namespace gyre::resp_commands {
 
 namespace {
 
-using Act = StoreModify::Act;
-
-enum ConditionFlag : uint32_t { if_none = 1, if_some = 2, greater = 4, less = 8 };
-
-Act apply_expire(ModifyExchange& self, const StoreRead& current, bool present) {
-  const uint32_t flags = self.spec().flags;
-  const ExpireConditions conditions{.if_none = (flags & if_none) != 0,
-                                    .if_some = (flags & if_some) != 0,
-                                    .greater = (flags & greater) != 0,
-                                    .less = (flags & less) != 0};
-  const int64_t wanted_ms = self.spec().number;
-  const bool changes = present && conditions.allow(current.expire_at_ms, wanted_ms);
-  self.reply().integer(changes ? 1 : 0);
-  if (!changes) return Act::leave;
-  if (wanted_ms <= static_cast<int64_t>(Reactor::current().wall_ms())) return self.remove();
-  return self.keep(current, static_cast<uint64_t>(wanted_ms));
-}
+using namespace modify_flag;
 
 resp::Exchange* start_expire(Invocation& in, ExpiryUnit unit) {
   ExpireConditions conditions;
@@ -39,16 +23,10 @@ resp::Exchange* start_expire(Invocation& in, ExpiryUnit unit) {
   const auto time = expire_time(in[2], unit, Reactor::current().wall_ms(), in.spec.name, error);
   if (!time) return in.error(error);
   return modify_key(
-      in, {.apply = apply_expire,
+      in, {.kind = ModifyKind::expire,
            .number = *time,
            .flags = (conditions.if_none ? if_none : 0u) | (conditions.if_some ? if_some : 0u) |
                     (conditions.greater ? greater : 0u) | (conditions.less ? less : 0u)});
-}
-
-Act apply_persist(ModifyExchange& self, const StoreRead& current, bool present) {
-  const bool changes = present && current.expire_at_ms != 0;
-  self.reply().integer(changes ? 1 : 0);
-  return changes ? self.keep(current, 0) : Act::leave;
 }
 
 // -2: there is no such key, -1: it has no expiry.
@@ -99,7 +77,7 @@ resp::Exchange* pexpireat(Invocation& in) {
 }
 
 resp::Exchange* persist(Invocation& in) {
-  return modify_key(in, {.apply = apply_persist});
+  return modify_key(in, {.kind = ModifyKind::persist});
 }
 
 resp::Exchange* ttl(Invocation& in) {

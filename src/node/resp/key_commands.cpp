@@ -20,7 +20,6 @@ namespace {
 constexpr unsigned rename_tries_max = 16;
 
 resp::Exchange* start_steps(Invocation& in, TaskExchange::Work work) {
-  if (refused_in_cluster(in)) return nullptr;
   auto* exchange = new TaskExchange(in, work);
   exchange->touches_everything();
   return exchange;
@@ -132,20 +131,15 @@ class RemoveExchange;
 class RemovePart final : public ModifyTask {
  public:
   RemovePart(RespServer& server, RemoveExchange& of, std::string_view stored_key, uint64_t key_hash)
-      : ModifyTask(server, stored_key, key_hash, 0), of_(of) {
-    wants_value = false;
-  }
-  bool removed() const { return removed_; }
+      : ModifyTask(server, stored_key, key_hash, {.kind = ModifyKind::remove},
+                   resp::Protocol::resp2),
+        of_(of) {}
+  bool removed() const { return changed(); }
 
  private:
-  Act apply(const StoreRead&, bool present) override {
-    removed_ = present;
-    return present ? remove() : Act::leave;
-  }
   void completed() override;
 
   RemoveExchange& of_;
-  bool removed_ = false;
 };
 
 class RemoveExchange final : public resp::Exchange {
@@ -160,7 +154,7 @@ class RemoveExchange final : public resp::Exchange {
       // The same key twice is removed once: the second one finds it gone.
       parts_.emplace_back(in.server, *this, stored, hash);
     }
-    touches({hashes_.data(), hashes_.size()}, false, true);
+    touches({hashes_.data(), hashes_.size()}, in.server.core().has_coordinator(), true);
   }
   void begin() override {
     left_ = parts_.size() + 1;  // the last one may end this object
@@ -226,8 +220,8 @@ resp::Exchange* msetnx(Invocation& in) {
   return start_steps(in, run_msetnx);
 }
 
-// On this node alone: each key in one step.
-resp::Exchange* del_in_one_step(Invocation& in) {
+// Each key in one step.
+resp::Exchange* del(Invocation& in) {
   if (has_long_key(in)) return in.error(key_too_long);
   return new RemoveExchange(in);
 }

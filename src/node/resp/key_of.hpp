@@ -12,6 +12,8 @@
 
 namespace gyre {
 
+inline constexpr std::string_view empty_key_in_cluster =
+    "ERR a cluster does not store the empty key: name it";
 inline constexpr std::string_view key_too_long = "ERR the key is longer than 65536 bytes";
 
 // Where a key of the client's database is stored; a view of `key`, or of `room`.

@@ -8,6 +8,9 @@
 #include "base/hash.hpp"
 #include "node/memory_wait.hpp"
 #include "node/node.hpp"
+#include "node/replication/await_replicated.hpp"
+#include "node/resp/key_of.hpp"
+#include "node/resp/modification.hpp"
 #include "node/resp/resp_server.hpp"
 #include "node/resp/write_task.hpp"
 #include "store/await_write.hpp"
@@ -125,9 +128,45 @@ Task<Result<bool>> remove_here(Core* owner, uint32_t shard, const std::string* k
   co_return step.changes;
 }
 
+// --- in a cluster ---------------------------------------------------------------------------------
+
+Task<Result<KeyState>> look_at_replicas(Coordinator& coordinator, std::string key,
+                                        WantsValue wants) {
+  if (key.empty()) co_return KeyState{};
+  const uint32_t from = coordinator.default_replicas();
+  ReadCopy read = co_await read_replicas(coordinator, std::move(key), from / 2 + 1, from,
+                                         wants == WantsValue::yes);
+  if (read.status == 503) co_return fail(Errc::overloaded, "OOM no memory for the value now");
+  if (read.status == 504) {
+    co_return fail(Errc::io, "NOREPLICAS Not enough good replicas to read from.");
+  }
+  co_return KeyState{.present = read.status == 200,
+                     .version = read.version,
+                     .expire_at_ms = read.expire_at_ms,
+                     .value = std::move(read.value)};
+}
+
+// `word` is all that is behind the key.
+Task<Result<bool>> modify_at_replicas(RespServer& server, std::string key, ModifySpec spec,
+                                      std::string word) {
+  if (key.empty()) co_return fail(Errc::invalid, std::string(empty_key_in_cluster));
+  const ModifyResult result = co_await modify_replicas(
+      server.core().coordinator(), {.kind = static_cast<uint8_t>(spec.kind),
+                                    .flags = spec.flags,
+                                    .expire_at_ms = spec.expire_at_ms,
+                                    .value_bytes_max = server.limits().command.bulk_bytes_max,
+                                    .key = key,
+                                    .words = {word}});
+  if (!result.failure.empty()) co_return fail(Errc::io, result.failure);
+  co_return result.changed;
+}
+
 }  // namespace
 
 Task<Result<KeyState>> look_at_key(RespServer& server, std::string key, WantsValue wants) {
+  if (server.core().has_coordinator()) {
+    co_return co_await look_at_replicas(server.core().coordinator(), std::move(key), wants);
+  }
   const auto [shard, owner] = place_of(server, key);
   Core* const core = &server.node().core(owner);
   const uint64_t most = server.limits().command.bulk_bytes_max;
@@ -137,6 +176,12 @@ Task<Result<KeyState>> look_at_key(RespServer& server, std::string key, WantsVal
 
 Task<Result<bool>> put_key(RespServer& server, std::string key, std::string value,
                            uint64_t expire_at_ms, bool only_if_absent) {
+  if (server.core().has_coordinator()) {
+    const ModifySpec spec{.kind = ModifyKind::set,
+                          .expire_at_ms = expire_at_ms,
+                          .flags = only_if_absent ? modify_flag::if_absent : 0u};
+    co_return co_await modify_at_replicas(server, std::move(key), spec, std::move(value));
+  }
   const auto [shard, owner] = place_of(server, key);
   Core* const core = &server.node().core(owner);
   co_return co_await spawn_on(owner, [&, shard = shard]() {
@@ -145,6 +190,10 @@ Task<Result<bool>> put_key(RespServer& server, std::string key, std::string valu
 }
 
 Task<Result<bool>> remove_key(RespServer& server, std::string key, Version version) {
+  if (server.core().has_coordinator()) {
+    co_return co_await modify_at_replicas(
+        server, std::move(key), {.kind = ModifyKind::remove_version}, version_word(version));
+  }
   const auto [shard, owner] = place_of(server, key);
   Core* const core = &server.node().core(owner);
   co_return co_await spawn_on(

@@ -4,9 +4,12 @@
 
 #include <gyre/scope.hpp>
 #include <gyre/time.hpp>
+#include <gyre/when.hpp>
 
 #include "node/core.hpp"
 #include "node/database_key.hpp"
+#include "node/replication/await_replicated.hpp"
+#include "node/replication/coordinator.hpp"
 #include "store/scan.hpp"
 
 namespace gyre {
@@ -64,23 +67,27 @@ ScanRange range_of(unsigned database, std::string_view prefix) {
   return ScanRange::of_prefix(std::string(stored_key_in(database, prefix, room)));
 }
 
-Task<Result<KeyPage>> find_keys(Core& owner, uint32_t shard, KeyPageQuery query) {
-  ScanRange range = range_of(query.database, glob_literal_prefix(query.pattern));
-  if (!query.after.empty() && query.after >= range.start) {
-    range.start = std::string(query.after) + '\0';
-  }
+namespace {
+
+// Of one shard.
+struct ShardWalk {
+  std::unique_ptr<Scan> scan;
+  unsigned count = 0;
+  Task<Result<bool>> next() { return next_key(*scan, count); }
+  std::string_view key() const { return scan->entry().key; }
+};
+
+template <class Walk>
+Task<Result<KeyPage>> match_keys(Walk& walk, KeyPageQuery query) {
   KeyPage page;
   page.last = query.after;
-  auto scan = co_await begin_walk(owner, shard, std::move(range), query.database);
-  if (!scan) co_return fail(scan.error());
   uint64_t key_bytes = 0;
-  unsigned count = 0;
   for (;;) {
-    const Result<bool> more = co_await next_key(**scan, count);
+    const Result<bool> more = co_await walk.next();
     if (!more) co_return fail(more.error());
     page.at_end = !*more;
     if (page.at_end) break;
-    const std::string_view stored = (*scan)->entry().key;
+    const std::string_view stored = walk.key();
     const std::string_view key = key_of_stored(stored);
     const GlobMatch match = query.pattern == "*" ? GlobMatch::yes : glob_match(query.pattern, key);
     if (match == GlobMatch::too_long) {
@@ -99,18 +106,36 @@ Task<Result<KeyPage>> find_keys(Core& owner, uint32_t shard, KeyPageQuery query)
   co_return page;
 }
 
-Task<Result<KeyCount>> count_keys(Core& owner, uint32_t shard, unsigned database) {
-  auto scan = co_await begin_walk(owner, shard, range_of(database), database);
-  if (!scan) co_return fail(scan.error());
+template <class Walk>
+Task<Result<KeyCount>> count_all(Walk& walk) {
   KeyCount keys;
-  unsigned count = 0;
   for (;;) {
-    const Result<bool> more = co_await next_key(**scan, count);
+    const Result<bool> more = co_await walk.next();
     if (!more) co_return fail(more.error());
     if (!*more) co_return keys;
     ++keys.count;
-    if (Reactor::current().random() % keys.count == 0) keys.sample = (*scan)->entry().key;
+    if (Reactor::current().random() % keys.count == 0) keys.sample = walk.key();
   }
+}
+
+}  // namespace
+
+Task<Result<KeyPage>> find_keys(Core& owner, uint32_t shard, KeyPageQuery query) {
+  ScanRange range = range_of(query.database, glob_literal_prefix(query.pattern));
+  if (!query.after.empty() && query.after >= range.start) {
+    range.start = std::string(query.after) + '\0';
+  }
+  auto scan = co_await begin_walk(owner, shard, std::move(range), query.database);
+  if (!scan) co_return fail(scan.error());
+  ShardWalk walk{std::move(*scan)};
+  co_return co_await match_keys(walk, query);
+}
+
+Task<Result<KeyCount>> count_keys(Core& owner, uint32_t shard, unsigned database) {
+  auto scan = co_await begin_walk(owner, shard, range_of(database), database);
+  if (!scan) co_return fail(scan.error());
+  ShardWalk walk{std::move(*scan)};
+  co_return co_await count_all(walk);
 }
 
 Task<Result<void>> remove_keys(Core& owner, uint32_t shard, unsigned database) {
@@ -124,6 +149,98 @@ Task<Result<void>> remove_keys(Core& owner, uint32_t shard, unsigned database) {
     if (*more) keys.emplace_back((*scan)->entry().key);
     if (keys.size() == removals_at_once || !*more) {
       Result<void> removed = co_await remove_at_once(owner.shard(shard), std::exchange(keys, {}));
+      if (!removed) co_return removed;
+    }
+    if (!*more) co_return Result<void>{};
+  }
+}
+
+// --- in a cluster -----------------------------------------------------------------------------------
+
+namespace {
+
+ClusterCursor::Range cluster_range(Core& core, unsigned database, std::string_view prefix,
+                                   std::string_view after) {
+  ScanRange range = range_of(database, prefix);
+  if (!after.empty() && after >= range.start) range.start = std::string(after) + '\0';
+  if (range.start.empty()) range.start.push_back('\0');  // no cluster stores the empty key
+  const uint32_t from = core.coordinator().default_replicas();
+  return {.start = std::move(range.start),
+          .end = std::move(range.end),
+          .ack = from / 2 + 1,
+          .from = from,
+          .keys_only = true};
+}
+
+Task<WriteResult> remove_replicated(Coordinator& coordinator, std::string key) {
+  const uint32_t from = coordinator.default_replicas();
+  return write_replicas(
+      coordinator,
+      {.key = std::move(key), .value = {}, .tombstone = true, .ack = from / 2 + 1, .from = from});
+}
+
+Task<Result<void>> remove_replicated_at_once(Coordinator& coordinator,
+                                             std::vector<std::string> keys) {
+  std::vector<Task<WriteResult>> removing;
+  for (std::string& key : keys) removing.push_back(remove_replicated(coordinator, std::move(key)));
+  for (const WriteResult& removed : co_await when_all<WriteResult>(std::move(removing))) {
+    if (removed.status == 201) continue;
+    co_return fail(Errc::io, removed.status == 503
+                                 ? "TRYAGAIN some keys are left: " + removed.reason
+                                 : "NOREPLICAS Not enough good replicas to write: some keys are "
+                                   "left. Try again.");
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace
+
+ClusterWalk::ClusterWalk(Core& core, Scope& scope, unsigned database, std::string_view prefix,
+                         std::string_view after)
+    : cursor_(core, scope, cluster_range(core, database, prefix, after)) {}
+
+Task<Result<bool>> ClusterWalk::next() {
+  if (++count_ % keys_between_yields == 0) co_await maybe_yield();
+  switch (co_await cursor_.advance()) {
+    case ClusterCursor::Do::record:
+      co_return true;
+    case ClusterCursor::Do::end:
+      co_return false;
+    default:
+      break;
+  }
+  if (cursor_.memory_short()) {
+    co_return fail(Errc::overloaded, "TRYAGAIN no memory for another walk over all keys now");
+  }
+  if (cursor_.not_understood()) {
+    co_return fail(Errc::unsupported,
+                   "ERR a node runs a build that does not know walks over keys: upgrade it");
+  }
+  co_return fail(Errc::io, "NOREPLICAS Not enough good replicas to walk over all keys.");
+}
+
+Task<Result<KeyPage>> find_keys(ClusterWalk& walk, KeyPageQuery query) {
+  return match_keys(walk, query);
+}
+
+Task<Result<KeyCount>> count_keys_of_cluster(Core& core, Scope& scope, unsigned database) {
+  ClusterWalk walk(core, scope, database);
+  co_return co_await count_all(walk);
+}
+
+Task<Result<void>> remove_keys_of_cluster(Core& core, Scope& scope, unsigned database) {
+  if (const std::string reason = core.coordinator().clock_refusal(); !reason.empty()) {
+    co_return fail(Errc::busy, "TRYAGAIN " + reason);
+  }
+  ClusterWalk walk(core, scope, database);
+  std::vector<std::string> keys;
+  for (;;) {
+    const Result<bool> more = co_await walk.next();
+    if (!more) co_return fail(more.error());
+    if (*more) keys.emplace_back(walk.key());
+    if (keys.size() == removals_at_once || !*more) {
+      Result<void> removed =
+          co_await remove_replicated_at_once(core.coordinator(), std::exchange(keys, {}));
       if (!removed) co_return removed;
     }
     if (!*more) co_return Result<void>{};

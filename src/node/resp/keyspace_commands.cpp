@@ -9,9 +9,9 @@
 #include "node/resp/error_texts.hpp"
 #include "node/resp/key_of.hpp"
 #include "node/resp/key_walk.hpp"
-#include "node/resp/modify_exchange.hpp"
 #include "node/resp/resp_server.hpp"
 #include "node/resp/scan_cursor.hpp"
+#include "node/resp/scan_position.hpp"
 #include "node/resp/task_exchange.hpp"
 #include "resp/number_text.hpp"
 
@@ -30,7 +30,6 @@ constexpr uint64_t scan_count_max = 65'536;
 constexpr uint64_t scan_key_bytes_max = 1u << 20;
 
 resp::Exchange* start_walk(Invocation& in, TaskExchange::Work work) {
-  if (refused_in_cluster(in)) return nullptr;
   auto* exchange = new TaskExchange(in, work);
   exchange->touches_everything();
   return exchange;
@@ -96,9 +95,42 @@ Task<Result<ScanAnswer>> scan_here(RespServer* server, ScanCursor from, KeyPageQ
   co_return answer;
 }
 
+void write_scan(TaskExchange& self, const ScanOptions& options, uint64_t cursor,
+                std::vector<std::string> keys) {
+  resp::ReplyWriter out = self.out();
+  out.array(2);
+  out.bulk(std::to_string(cursor));
+  if (!options.strings) keys.clear();
+  out.array(keys.size());
+  for (const std::string& key : keys) out.bulk(key);
+}
+
+Task<void> scan_cluster(TaskExchange& self, ScanOptions options) {
+  Core& core = self.server().core();
+  const std::string after =
+      co_await find_scan_position(core, ScanCursor::decode(options.cursor).value_or(ScanCursor{}));
+  ClusterWalk walk(core, self.connection().scope(), self.database(),
+                   glob_literal_prefix(options.pattern), after);
+  Result<KeyPage> page = co_await find_keys(
+      walk,
+      {.database = self.database(),
+       .after = after,
+       .pattern = options.pattern,
+       .looked_at_max = std::min<uint64_t>(static_cast<uint64_t>(options.count), scan_count_max),
+       .key_bytes_max = scan_key_bytes_max});
+  if (!page) co_return self.out().error(page.error().detail);
+  if (page->match == GlobMatch::too_long) co_return self.out().error(pattern_too_long);
+  uint64_t cursor = 0;
+  if (!page->at_end) {
+    cursor = (co_await remember_scan_position(core, std::move(page->last))).encode();
+  }
+  write_scan(self, options, cursor, std::move(page->keys));
+}
+
 Task<void> run_scan(TaskExchange& self) {
   ScanOptions options;
   static_cast<void>(parse_scan(self, options));  // it could be parsed before
+  if (self.server().core().has_coordinator()) co_return co_await scan_cluster(self, options);
   Node& node = self.server().node();
   // What we never gave is the beginning.
   ScanCursor at = ScanCursor::decode(options.cursor).value_or(ScanCursor{});
@@ -134,12 +166,7 @@ Task<void> run_scan(TaskExchange& self) {
       break;
     }
   }
-  resp::ReplyWriter out = self.out();
-  out.array(2);
-  out.bulk(std::to_string(cursor));
-  if (!options.strings) keys.clear();
-  out.array(keys.size());
-  for (const std::string& key : keys) out.bulk(key);
+  write_scan(self, options, cursor, std::move(keys));
 }
 
 // --- KEYS ----------------------------------------------------------------------------------------
@@ -149,6 +176,16 @@ struct KeysOfShard {
   std::string bulks;
   uint64_t count = 0;
 };
+
+// True: there are more.
+Result<bool> add_page(const Result<KeyPage>& page, KeysOfShard& out) {
+  if (!page) return fail(page.error());
+  if (page->match == GlobMatch::too_long) return fail(Errc::invalid, std::string(pattern_too_long));
+  resp::ReplyWriter bulks(out.bulks, resp::Protocol::resp2);
+  for (const std::string& key : page->keys) bulks.bulk(key);
+  out.count += page->keys.size();
+  return !page->at_end;
+}
 
 Task<Result<bool>> add_keys(TaskExchange& self, uint32_t shard, std::string& after,
                             KeysOfShard& out) {
@@ -161,29 +198,34 @@ Task<Result<bool>> add_keys(TaskExchange& self, uint32_t shard, std::string& aft
                            .key_bytes_max = page_key_bytes};
   Result<KeyPage> page =
       co_await spawn_on(owner->index(), [&]() { return find_keys(*owner, shard, query); });
-  if (!page) co_return fail(page.error());
-  if (page->match == GlobMatch::too_long)
-    co_return fail(Errc::invalid, std::string(pattern_too_long));
-  resp::ReplyWriter bulks(out.bulks, resp::Protocol::resp2);
-  for (const std::string& key : page->keys) bulks.bulk(key);
-  out.count += page->keys.size();
-  after = std::move(page->last);
-  co_return !page->at_end;
+  if (page) after = page->last;
+  co_return add_page(page, out);
 }
 
-Task<void> run_keys(TaskExchange& self) {
-  Node& node = self.server().node();
+Task<Result<bool>> add_keys_of_cluster(TaskExchange& self, ClusterWalk& walk, KeysOfShard& out) {
+  co_return add_page(co_await find_keys(walk, {.database = self.database(),
+                                               .after = {},
+                                               .pattern = self[1],
+                                               .looked_at_max = page_looked_at,
+                                               .key_bytes_max = page_key_bytes}),
+                     out);
+}
+
+// From the walk if there is one, else from this node's shards.
+Task<void> gather_keys(TaskExchange& self, ClusterWalk* walk) {
   Semaphore& memory = self.server().core().transit_memory();
+  const uint32_t sources = walk != nullptr ? 1 : self.server().node().shard_count();
   KeysOfShard keys;
   uint64_t reserved = 0;
   std::string error;
-  for (uint32_t shard = 0; shard < node.shard_count() && error.empty(); ++shard) {
+  for (uint32_t source = 0; source < sources && error.empty(); ++source) {
     std::string after;
     for (bool more = true; more && error.empty();) {
-      const Result<bool> added = co_await add_keys(self, shard, after, keys);
+      const Result<bool> added = co_await (walk != nullptr ? add_keys_of_cluster(self, *walk, keys)
+                                                           : add_keys(self, source, after, keys));
       more = added && *added;
       if (!added) {
-        const bool ours = added.error().code == Errc::invalid;
+        const bool ours = walk != nullptr || added.error().code == Errc::invalid;
         error = ours ? added.error().detail : "ERR " + added.error().message();
       }
       // Twice: it is copied into the answer.
@@ -206,6 +248,13 @@ Task<void> run_keys(TaskExchange& self) {
   memory.release(reserved);
 }
 
+Task<void> run_keys(TaskExchange& self) {
+  Core& core = self.server().core();
+  if (!core.has_coordinator()) co_return co_await gather_keys(self, nullptr);
+  ClusterWalk walk(core, self.connection().scope(), self.database(), glob_literal_prefix(self[1]));
+  co_await gather_keys(self, &walk);
+}
+
 // --- DBSIZE, RANDOMKEY, FLUSHDB, FLUSHALL ---------------------------------------------------------
 
 Task<Result<KeyCount>> count_in(Node& node, uint32_t shard, unsigned database) {
@@ -222,6 +271,10 @@ Task<Result<void>> remove_in(Node& node, uint32_t shard, unsigned database) {
 
 // Of all shards. The sample is one of all keys, each as likely.
 Task<Result<KeyCount>> count_all(TaskExchange& self) {
+  Core& core = self.server().core();
+  if (core.has_coordinator()) {
+    co_return co_await count_keys_of_cluster(core, self.connection().scope(), self.database());
+  }
   Node& node = self.server().node();
   std::vector<Task<Result<KeyCount>>> counting;
   for (uint32_t shard = 0; shard < node.shard_count(); ++shard) {
@@ -239,19 +292,23 @@ Task<Result<KeyCount>> count_all(TaskExchange& self) {
   co_return all;
 }
 
+std::string walk_failure(TaskExchange& self, const Error& error) {
+  return self.server().core().has_coordinator() ? error.detail : "ERR " + error.message();
+}
+
 Task<void> run_dbsize(TaskExchange& self) {
   const Result<KeyCount> keys = co_await count_all(self);
   if (keys) {
     self.out().integer(static_cast<int64_t>(keys->count));
   } else {
-    self.out().error("ERR " + keys.error().message());
+    self.out().error(walk_failure(self, keys.error()));
   }
 }
 
 Task<void> run_randomkey(TaskExchange& self) {
   const Result<KeyCount> keys = co_await count_all(self);
   if (!keys) {
-    self.out().error("ERR " + keys.error().message());
+    self.out().error(walk_failure(self, keys.error()));
   } else if (keys->count == 0) {
     self.out().null();
   } else {
@@ -259,7 +316,22 @@ Task<void> run_randomkey(TaskExchange& self) {
   }
 }
 
+// Database after database, if it is all of them.
+Task<void> remove_all_of_cluster(TaskExchange& self, unsigned database) {
+  const bool all = database == all_databases;
+  const unsigned end = all ? database_count : database + 1;
+  for (unsigned each = all ? 0 : database; each < end; ++each) {
+    const Result<void> removed =
+        co_await remove_keys_of_cluster(self.server().core(), self.connection().scope(), each);
+    if (!removed) co_return self.out().error(removed.error().detail);
+  }
+  self.out().ok();
+}
+
 Task<void> remove_all(TaskExchange& self, unsigned database) {
+  if (self.server().core().has_coordinator()) {
+    co_return co_await remove_all_of_cluster(self, database);
+  }
   Node& node = self.server().node();
   std::vector<Task<Result<void>>> removing;
   for (uint32_t shard = 0; shard < node.shard_count(); ++shard) {

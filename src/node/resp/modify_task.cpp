@@ -1,11 +1,17 @@
 #include "node/resp/modify_task.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include <gyre/time.hpp>
 
+#include "cluster/modify_messages.hpp"
 #include "node/memory_wait.hpp"
 #include "node/node.hpp"
+#include "node/replication/coordinator.hpp"
+#include "node/replication/replicated_modify.hpp"
+#include "node/resp/error_texts.hpp"
+#include "node/resp/key_of.hpp"
 #include "node/resp/resp_server.hpp"
 #include "node/resp/write_task.hpp"
 
@@ -18,13 +24,16 @@ constexpr Nanos memory_patience = milliseconds(250);
 }  // namespace
 
 ModifyTask::ModifyTask(RespServer& server, std::string_view stored_key, uint64_t key_hash,
-                       size_t value_bytes)
-    : StoreTask(server, stored_key), key_(stored_key), value_bytes_(value_bytes) {
+                       const ModifySpec& spec, resp::Protocol protocol)
+    : StoreTask(server, stored_key),
+      key_(stored_key),
+      modification_(spec, protocol, server.limits().command.bulk_bytes_max, record, buffer) {
   record.key = key_.view();
   hash = key_hash;
-  value_bytes_max = server.limits().command.bulk_bytes_max;
+  wants_value = spec.wants_value();
+  value_bytes_max = modification_.value_bytes_max();
   compute = [](StoreModify& self, const StoreRead& current, bool present) noexcept {
-    return static_cast<ModifyTask&>(self).apply(current, present);
+    return static_cast<ModifyTask&>(self).modification_.apply(current, present);
   };
   StoreWrite::done = [](StoreWrite& self, Errc result) noexcept {
     auto& task = static_cast<ModifyTask&>(self);
@@ -32,11 +41,61 @@ ModifyTask::ModifyTask(RespServer& server, std::string_view stored_key, uint64_t
   };
 }
 
+ModifyTask::~ModifyTask() {
+  if (transit_bytes_ != 0) home().transit_memory().release(transit_bytes_);
+}
+
+void ModifyTask::start() {
+  if (home().has_coordinator()) return start_replicated();
+  go();
+}
+
+void ModifyTask::start_replicated() {
+  is_replicated_ = true;
+  const ModifySpec& spec = modification_.spec();
+  cluster::ModifyRequest request{.kind = static_cast<uint8_t>(spec.kind),
+                                 .protocol = static_cast<uint8_t>(modification_.protocol()),
+                                 .flags = spec.flags,
+                                 .number = spec.number,
+                                 .expire_at_ms = spec.expire_at_ms,
+                                 .value_bytes_max = modification_.value_bytes_max(),
+                                 .key = key_.view(),
+                                 .words = {}};
+  const Modification::Words words = modification_.words();
+  if (words.size() > 2) {
+    const Modification::Words behind = words.subspan(2);
+    const auto sent = behind.first(std::min(behind.size(), spec.words_max()));
+    request.words.assign(sent.begin(), sent.end());
+  }
+  if (request.key.empty()) {
+    failure_text_ = empty_key_in_cluster;
+  } else if (request.words.size() > cluster::ModifyRequest::word_count_max) {
+    failure_text_ = error_text::syntax;  // options that are repeated again and again
+  }
+  if (!failure_text_.empty()) return completed();
+  std::string payload = request.encode();
+  if (!home().transit_memory().try_acquire(payload.size())) {
+    failure_text_ = "TRYAGAIN too many writes wait for slow replicas; try again";
+    return completed();
+  }
+  transit_bytes_ = payload.size();
+  ReplicatedModify::start(home().coordinator(), std::move(payload), this,
+                          [](void* self, const ModifyAnswer& answer) noexcept {
+                            static_cast<ModifyTask*>(self)->take_replicated(answer);
+                          });
+}
+
+void ModifyTask::take_replicated(const ModifyAnswer& answer) {
+  changed_ = answer.changed;
+  (answer.failed ? failure_text_ : answer_).assign(answer.text);
+  completed();
+}
+
 // What a value takes that grows, the shard looks for itself.
 void ModifyTask::work(Core& owner) {
   Shard& shard = owner.shard(shard_);
   if (shard.read_only()) return ended(owner, Errc::read_only);
-  charged_bytes = charge_for(record.key.size(), value_bytes_);
+  charged_bytes = charge_for(record.key.size(), modification_.spec().value_bytes);
   if (owner.write_memory().try_acquire(charged_bytes)) return submit(owner);
   shard.memory_wanted();
   if (charged_bytes > owner.write_memory().capacity()) {
@@ -73,46 +132,6 @@ void ModifyTask::ended(Core& owner, Errc result) {
     failure_text_ = write_failure(owner, shard_, result);
   }
   StoreTask::done();
-}
-
-// --- what is made --------------------------------------------------------------------------------
-
-StoreModify::Act ModifyTask::set(std::string_view value, uint64_t expire_at_ms) {
-  if (value.size() >= Memtable::large_value_bytes_min) {
-    return set_made(ValueBuffer(value), expire_at_ms);
-  }
-  record.kind = Kind::value;
-  record.expire_at_ms = expire_at_ms;
-  record.value = value;
-  record.value_buffer = nullptr;
-  return Act::write;
-}
-
-StoreModify::Act ModifyTask::set_made(std::string&& value, uint64_t expire_at_ms) {
-  made_ = std::move(value);
-  return set(made_, expire_at_ms);
-}
-
-StoreModify::Act ModifyTask::set_made(ValueBuffer&& value, uint64_t expire_at_ms) {
-  buffer = std::move(value);
-  record.kind = Kind::value;
-  record.expire_at_ms = expire_at_ms;
-  record.value = {};
-  record.value_buffer = &buffer;
-  return Act::write;
-}
-
-StoreModify::Act ModifyTask::keep(const StoreRead& current, uint64_t expire_at_ms) {
-  if (current.large) return set_made(current.large_buffer.share(), expire_at_ms);
-  return set_made(std::string(current.value), expire_at_ms);
-}
-
-StoreModify::Act ModifyTask::remove() {
-  record.kind = Kind::tombstone;
-  record.expire_at_ms = 0;
-  record.value = {};
-  record.value_buffer = nullptr;
-  return Act::write;
 }
 
 }  // namespace gyre

@@ -1,5 +1,6 @@
 // Reading and writing one key in one step, for a command: in the key's shard, on its newest state, when
-// the log is about to take what is made of it (store/shard_modify.cpp).
+// the log is about to take what is made of it (store/shard_modify.cpp); in a cluster by the key's first
+// replica (replication/replicated_modify.hpp).
 #pragma once
 
 #include <cstdint>
@@ -7,44 +8,48 @@
 #include <string_view>
 
 #include "node/entity_exchange.hpp"
+#include "node/resp/modification.hpp"
 #include "node/resp/store_task.hpp"
 #include "store/shard.hpp"
 
 namespace gyre {
 
+struct ModifyAnswer;
+
 class ModifyTask : public StoreTask, public StoreModify {
  public:
+  ~ModifyTask() override;
+
   // Ends with completed(), perhaps before it returns.
-  void start() { go(); }
+  void start();
   // "CODE reason", once it has failed.
   const std::string& failure_text() const { return failure_text_; }
 
  protected:
-  // `stored_key` is copied. `value_bytes`: what is made at most, as far as is known.
+  // `stored_key` is copied.
   ModifyTask(RespServer& server, std::string_view stored_key, uint64_t key_hash,
-             size_t value_bytes);
+             const ModifySpec& spec, resp::Protocol protocol);
 
-  // On the key's core, perhaps more than once: says what is to be written with one of the functions
-  // below, or answers Act::leave.
-  virtual Act apply(const StoreRead& current, bool present) = 0;
-
-  // A value that lives as long as this does.
-  Act set(std::string_view value, uint64_t expire_at_ms);
-  Act set_made(std::string&& value, uint64_t expire_at_ms);
-  Act set_made(ValueBuffer&& value, uint64_t expire_at_ms);
-  // The present value with another expiry.
-  Act keep(const StoreRead& current, uint64_t expire_at_ms);
-  Act remove();
+  // Before start(): of the command, its name and key first. They stay where they are.
+  void take_words(Modification::Words words) { modification_.take_words(words); }
+  // If it has not failed: what is answered, and whether the key was changed.
+  std::string_view answer() const { return is_replicated_ ? answer_ : modification_.answer(); }
+  bool changed() const { return is_replicated_ ? changed_ : modification_.changed(); }
 
  private:
   void work(Core& owner) override;
   Task<void> work_with_patience(Core& owner);
   void submit(Core& owner);
   void ended(Core& owner, Errc result);
+  void start_replicated();
+  void take_replicated(const ModifyAnswer& answer);
 
   CarriedText key_;
-  size_t value_bytes_;
-  std::string made_;
+  Modification modification_;
+  bool is_replicated_ = false;
+  bool changed_ = false;
+  std::string answer_;
+  uint64_t transit_bytes_ = 0;
   std::string failure_text_;
 };
 

@@ -5,7 +5,8 @@
 // a number under which the core of that shard remembers the key to go on from. So a key that was
 // there all the time is shown whatever is written meanwhile. What the core has forgotten (a restart,
 // too many cursors since) goes on at the beginning of the shard: some keys come twice then, which
-// SCAN allows; none is missed.
+// SCAN allows; none is missed. In a cluster the number of the node that gave the cursor stands in the
+// place of the shard.
 //
 //   bit 52: 1 · shard: 12 bits · number: 40 bits
 //
@@ -26,6 +27,7 @@ struct ScanCursor {
   static constexpr unsigned number_bits = 40;
   static constexpr unsigned shard_bits = 12;
   static constexpr uint64_t numbers = uint64_t{1} << number_bits;
+  static constexpr uint32_t shards = uint32_t{1} << shard_bits;
 
   uint32_t shard = 0;
   uint64_t number = 0;  // 0: the shard's first key

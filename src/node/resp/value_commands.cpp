@@ -1,5 +1,4 @@
 // GET, SET and what they are for several keys.
-#include <algorithm>
 #include <array>
 
 #include "node/node.hpp"
@@ -204,91 +203,6 @@ void WritePart::completed() {
   of_.part_completed();
 }
 
-// Looks whether there is something to delete, and deletes it then.
-class DeleteExchange;
-class DeletePart {
- public:
-  DeletePart(RespServer& server, DeleteExchange& of, std::string_view key, uint64_t key_hash)
-      : look_(server, *this, key), write_(server, *this, key, key_hash), of_(of) {}
-  void begin() { look_.start(); }
-  bool deleted() const { return found_ && write_.succeeded(); }
-  // An error was written.
-  bool write_error(resp::ReplyWriter& to) {
-    if (look_.state() == ValueTask::State::failed) {
-      look_.write(to);
-    } else if (!write_.succeeded()) {
-      to.error(write_.failure());
-    } else {
-      return false;
-    }
-    return true;
-  }
-
- private:
-  struct Look final : ValueTask {
-    Look(RespServer& server, DeletePart& part, std::string_view key)
-        : ValueTask(server, key, false), of(part) {}
-    void completed() override { of.looked(); }
-    DeletePart& of;
-  };
-  struct Write final : WriteTask {
-    Write(RespServer& server, DeletePart& part, std::string_view key, uint64_t key_hash)
-        : WriteTask(server, key, key_hash), of(part) {
-      be_tombstone();
-    }
-    void completed() override { of.completed(); }
-    DeletePart& of;
-  };
-  void looked();
-  void completed();
-
-  Look look_;
-  Write write_;
-  DeleteExchange& of_;
-  bool found_ = false;
-};
-
-class DeleteExchange final : public ManyKeys<DeletePart> {
- public:
-  explicit DeleteExchange(Invocation& in) : ManyKeys(in, in.size() - 1), server_(in.server) {
-    std::string room;
-    for (const std::string_view word : in.words.subspan(1)) {
-      const std::string_view key = stored_key_of(in.client, word, room);
-      const uint64_t hash = hash64(key);
-      if (std::find(hashes_.begin(), hashes_.end(), hash) != hashes_.end()) continue;
-      hashes_.emplace_back(hash);
-      parts_.emplace_back(in.server, *this, key, hash);
-    }
-    touches({hashes_.data(), hashes_.size()}, true, true);
-  }
-  void respond(resp::ReplyWriter& to) override {
-    int64_t deleted = 0;
-    for (DeletePart& part : parts_) {
-      if (part.write_error(to)) return;
-      deleted += part.deleted() ? 1 : 0;
-    }
-    to.integer(deleted);
-  }
-  RespServer& server() { return server_; }
-
- private:
-  RespServer& server_;
-};
-
-void DeletePart::looked() {
-  found_ = look_.state() == ValueTask::State::found;
-  if (!found_) return completed();
-  RespServer& server = of_.server();
-  resp::Connection& connection = of_.connection();
-  write_.start();  // may be the end of all this
-  // Begun behind the commands that came in one piece: nobody else sends it.
-  server.batch_ended(connection);
-}
-
-void DeletePart::completed() {
-  of_.part_completed();
-}
-
 bool has_long_key(Invocation& in, size_t step) {
   for (size_t i = 1; i < in.size(); i += step) {
     if (!is_key(in[i])) return true;
@@ -392,12 +306,6 @@ resp::Exchange* mset(Invocation& in) {
   if (in.size() % 2 == 0) return in.wrong_arity();
   if (has_long_key(in, 2)) return in.error(key_too_long);
   return new MsetExchange(in);
-}
-
-resp::Exchange* del(Invocation& in) {
-  if (has_long_key(in, 1)) return in.error(key_too_long);
-  if (!in.server.core().has_coordinator()) return del_in_one_step(in);
-  return new DeleteExchange(in);
 }
 
 }  // namespace gyre::resp_commands

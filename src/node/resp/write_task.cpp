@@ -10,6 +10,7 @@
 #include "node/node.hpp"
 #include "node/replication/coordinator.hpp"
 #include "node/replication/replicated_write.hpp"
+#include "node/resp/key_of.hpp"
 #include "node/resp/resp_server.hpp"
 
 namespace gyre {
@@ -97,6 +98,10 @@ void WriteTask::start_replicated() {
   Coordinator& coordinator = home().coordinator();
   if (const std::string reason = coordinator.clock_refusal(); !reason.empty()) {
     failure_ = "TRYAGAIN " + reason;
+    return completed();
+  }
+  if (key_.view().empty()) {
+    failure_ = empty_key_in_cluster;
     return completed();
   }
   const uint32_t from = coordinator.default_replicas();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "../resp/resp_line.hpp"
 #include "node/replication/peer_registry.hpp"
 
 namespace gyre::test {
@@ -156,6 +157,7 @@ ServeConfig ClusterRig::config_of(unsigned node) const {
   for (const auto& [name, text] : flags) input.flags.push_back({Layer::flag, name, text, ""});
   auto config = load_serve_config(input);
   if (!config) FAIL(config.error().lines.front());
+  if (options_.resp) config->resp = Address{"0.0.0.0", resp_port};
   return *config;
 }
 

@@ -88,6 +88,7 @@ struct ClusterOptions {
   std::vector<int64_t> clock_offsets_us;  // by node; none where it is shorter
   std::string durability = "group";
   std::string admin = "off";
+  bool resp = false;                 // each listens to Redis clients, at resp_port
   bool last_has_more_peers = false;  // its table names a node more, which there isn't
 };
 
