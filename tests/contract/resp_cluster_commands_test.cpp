@@ -309,7 +309,7 @@ TEST_CASE("a scan misses no key when a node dies, and when it goes on elsewhere"
       scan_all({"COUNT", "10"},
                [&](unsigned page, const auto& words) { return cluster.ask(page % 2, words); });
   CHECK(has_all(in_turns));
-  CHECK(in_turns.size() == keys + 1);
+  for (int i = 0; i < keys; ++i) CHECK(in_turns.count(key_of(i)) == 1);
   // One that nobody knows begins again.
   CHECK(bulks_of(cluster.ask(0, {"SCAN", "4503599627370497", "COUNT", "1"})).back() ==
         bulks_of(cluster.ask(0, {"SCAN", "0", "COUNT", "1"})).back());
