@@ -82,6 +82,17 @@ class Cache {
 
   uint64_t hash_of(std::string_view key) const;
 
+  // Lookups of keys of these hashes are about to come: their cache misses begin, first for where all
+  // of them are noted, then for what that leads to.
+  void expect(uint64_t hash) const { __builtin_prefetch(&buckets_[hash & (buckets_.size() - 1)]); }
+  void at_hand(uint64_t hash) const {
+    const Entry* const entry = buckets_[hash & (buckets_.size() - 1)];
+    if (entry == nullptr) return;
+    __builtin_prefetch(entry, 1);
+    __builtin_prefetch(reinterpret_cast<const char*>(entry) + 64);
+    __builtin_prefetch(reinterpret_cast<const char*>(entry) + 128);
+  }
+
   // Counts as a use. Removes what is past its last phase.
   Found lookup(std::string_view key, uint64_t hash, Nanos now);
   // As it is, without counting: what can be served when the origin does not answer.

@@ -23,28 +23,27 @@ void HotKeys::sift_down(size_t at) {
   place(at, std::move(item));
 }
 
-void HotKeys::add(std::string_view key, uint64_t hash) {
+void HotKeys::add(std::string_view key, uint64_t hash, uint64_t weight) {
   if (const auto found = place_of_.find(hash); found != place_of_.end()) {
-    ++heap_[found->second].count;
+    heap_[found->second].count += weight;
     sift_down(found->second);
     return;
   }
   key = key.substr(0, key_bytes_max);
   if (heap_.size() < capacity_) {
-    // A count of 1 is the least there is: up to the root, past all others of more.
     size_t at = heap_.size();
     heap_.emplace_back();
-    for (; at != 0 && heap_[(at - 1) / 2].count > 1; at = (at - 1) / 2) {
+    for (; at != 0 && heap_[(at - 1) / 2].count > weight; at = (at - 1) / 2) {
       place(at, std::move(heap_[(at - 1) / 2]));
     }
-    place(at, {std::string(key), hash, 1, 0});
+    place(at, {std::string(key), hash, weight, 0});
     return;
   }
   Counted& least = heap_.front();
   place_of_.erase(least.hash);
   least.key.assign(key);
   least.hash = hash;
-  least.over = least.count++;
+  least.over = std::exchange(least.count, least.count + weight);
   sift_down(0);
 }
 

@@ -29,7 +29,8 @@ class HotKeys {
     uint64_t over = 0;
   };
 
-  void add(std::string_view key, uint64_t hash);
+  // `weight`: what one that was looked at stands for, where not all are.
+  void add(std::string_view key, uint64_t hash, uint64_t weight = 1);
   // The most counted first, at most `most`.
   std::vector<Counted> top(size_t most) const;
   // Halves all counts: what was hot is forgotten, what is hot stays in front.

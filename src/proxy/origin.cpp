@@ -144,7 +144,7 @@ Task<void> Origin::close() {
 bool Origin::try_answer(std::string_view key, Answer& answer) {
   const Nanos now = Reactor::current().now();
   const uint64_t hash = cache_.hash_of(key);
-  hot_keys_.add(key, hash);
+  note_lookup(key, hash);
   const Found found = cache_.lookup(key, hash, now);
   if (found.freshness != Freshness::fresh && found.freshness != Freshness::revalidate) return false;
   answer.status = found.negative ? Answer::Status::absent : Answer::Status::found;
@@ -157,6 +157,24 @@ bool Origin::try_answer(std::string_view key, Answer& answer) {
     if (begin_flight(key, hash, reason) != nullptr) ++stats_.refreshes;
   }
   return true;
+}
+
+// At random, since lookups may come at a beat.
+void Origin::note_lookup(std::string_view key, uint64_t hash) {
+  if (hot_keys_looked_at_ < hot_keys_exact) {
+    ++hot_keys_looked_at_;
+    hot_keys_.add(key, hash);
+  } else if (hot_keys_skip_ != 0) {
+    --hot_keys_skip_;
+  } else {
+    hot_keys_.add(key, hash, hot_keys_sample);
+    hot_keys_skip_ = static_cast<uint32_t>(Reactor::current().random() % (2 * hot_keys_sample - 1));
+  }
+}
+
+void Origin::expect(std::span<const std::string_view> keys) const noexcept {
+  for (const std::string_view key : keys) cache_.expect(cache_.hash_of(key));
+  for (const std::string_view key : keys) cache_.at_hand(cache_.hash_of(key));
 }
 
 void Origin::ask(Waiter& waiter) noexcept {
@@ -575,6 +593,7 @@ void Origin::sweep() noexcept {
   if (reactor.now() - aged_at_ > hot_keys_age_interval) {
     aged_at_ = reactor.now();
     hot_keys_.age();
+    hot_keys_looked_at_ = 0;
   }
   if (cache_.keys() == 0) return;
   reactor.arm(sweep_timer_, reactor.after(more ? sweep_interval_busy : sweep_interval));

@@ -40,6 +40,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -123,6 +124,8 @@ class Origin final : public UpstreamListener {
 
   // From memory, without waiting: true and the answer. It is valid until the next call.
   bool try_answer(std::string_view key, Answer& answer);
+  // Keys of lookups to come, of this core: lets their cache misses begin.
+  void expect(std::span<const std::string_view> keys) const noexcept;
   // After try_answer has said no: answers now or later, once.
   void ask(Waiter& waiter) noexcept;
   // A client of ours is about to change the key, or has.
@@ -187,6 +190,12 @@ class Origin final : public UpstreamListener {
   Policies policies_;
   Cache cache_;
   HotKeys hot_keys_;
+  // Counting a key costs as much as answering it: after so many of an interval, only some are.
+  static constexpr uint32_t hot_keys_exact = 10'000;
+  static constexpr uint32_t hot_keys_sample = 8;
+  uint32_t hot_keys_looked_at_ = 0;  // in this interval
+  uint32_t hot_keys_skip_ = 0;
+  void note_lookup(std::string_view key, uint64_t hash);
   std::unordered_map<std::string_view, Flight*> flights_;  // that may be joined, by their own key
   size_t flights_count_ = 0;                               // these and the others
   size_t flights_max_;

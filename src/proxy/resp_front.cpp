@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <optional>
+#include <span>
 
 #include <gyre/time.hpp>
 
@@ -204,6 +206,15 @@ Task<void> RespFront::serve_connection(RespConnection* connection) {
   if (connection->session) co_await connection->session->client.close();
   if (connection->subscriber) co_await connection->subscriber->client.close();
   delete connection;
+}
+
+void RespFront::keys_expected(resp::Connection&, std::span<const std::string_view> keys) noexcept {
+  std::array<std::string_view, 64> own;
+  size_t count = 0;
+  for (const std::string_view key : keys.first(std::min(keys.size(), own.size()))) {
+    if (owner_of(key) == index_) own[count++] = key;
+  }
+  origin_.expect(std::span(own).first(count));
 }
 
 void RespFront::connection_closed(resp::Connection& connection) noexcept {

@@ -29,6 +29,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -150,6 +151,8 @@ class RespFront final : public ConnectionSink, public resp::Handler {
   // --- ConnectionSink, resp::Handler ------------------------------------------------------------
   void connected(int fd) noexcept override;
   resp::Exchange* start(resp::Connection& connection, resp::Command command) override;
+  void keys_expected(resp::Connection& connection,
+                     std::span<const std::string_view> keys) noexcept override;
   void connection_closed(resp::Connection& connection) noexcept override;
   bool unparsed_bytes_changed(size_t before, size_t after) noexcept override;
 

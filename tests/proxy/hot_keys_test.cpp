@@ -60,6 +60,23 @@ TEST_CASE("counts are bounds, and who is asked for often is among the counted") 
   for (int i = 0; i < 10; ++i) CHECK(counted.contains("key" + std::to_string(i)));
 }
 
+TEST_CASE("a key that stands for several counts as so many, and the least counted stays in front") {
+  HotKeys keys(3);
+  keys.add("a", 1);
+  keys.add("b", 2, 8);
+  keys.add("c", 3, 3);
+  keys.add("b", 2, 8);
+  keys.add("d", 4, 8);  // in the place of a
+  const auto top = keys.top(10);
+  REQUIRE(top.size() == 3);
+  CHECK(top[0].key == "b");
+  CHECK(top[0].count == 16);
+  CHECK(top[1].key == "d");
+  CHECK(top[1].count == 9);
+  CHECK(top[1].over == 1);
+  CHECK(top[2].count == 3);
+}
+
 TEST_CASE("what was hot is forgotten in favour of what is") {
   HotKeys keys(2);
   for (int i = 0; i < 1000; ++i) add(keys, "old");
