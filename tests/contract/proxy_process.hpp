@@ -13,8 +13,10 @@ namespace gyre::test {
 
 class ProxyProcess : public NodeProcess {
  public:
-  explicit ProxyProcess(const RedisProcess& redis, std::vector<std::string> more = {})
-      : NodeProcess({"--redis-port", std::to_string(redis.port()), "--admin", "off", "--resp",
+  explicit ProxyProcess(const RedisProcess& redis, const std::vector<std::string>& more = {})
+      : ProxyProcess(redis.port(), more) {}
+  explicit ProxyProcess(uint16_t redis_port, const std::vector<std::string>& more)
+      : NodeProcess({"--redis-port", std::to_string(redis_port), "--admin", "off", "--resp",
                      "127.0.0.1:0", "--ttl-ms", "3600000"},
                     false) {
     command = "proxy";

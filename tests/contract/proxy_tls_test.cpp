@@ -12,6 +12,7 @@
 #include "../tls/test_certificate.hpp"
 #include "http_client.hpp"
 #include "node_process.hpp"
+#include "proxy_process.hpp"
 #include "redis_process.hpp"
 
 using namespace gyre::test;
@@ -79,23 +80,6 @@ struct TlsRedis {
   uint16_t tls_port;
   RedisProcess redis;
   RedisClient direct;
-};
-
-class ProxyProcess : public NodeProcess {
- public:
-  explicit ProxyProcess(uint16_t redis_port, const std::vector<std::string>& more)
-      : NodeProcess({"--redis-port", std::to_string(redis_port), "--admin", "off", "--resp",
-                     "127.0.0.1:0", "--ttl-ms", "3600000"},
-                    false) {
-    command = "proxy";
-    flags.insert(flags.end(), more.begin(), more.end());
-    start();
-  }
-  uint16_t resp_port() const {
-    const std::string line = ready_line();
-    const size_t at = line.find("resp=127.0.0.1:");
-    return static_cast<uint16_t>(std::atoi(line.c_str() + at + 15));
-  }
 };
 
 std::vector<std::string> trusting(std::vector<std::string> more = {}) {
